@@ -1,0 +1,197 @@
+"""
+What operator and runner say to each other over the runner's HTTP API.
+
+| call | body | answer |
+|---|---|---|
+| PUT /v1/assignment | Envelope (signed Assignment) | Acknowledgement; 403 signature, 409 older epoch, 422 protocol or load |
+| GET /v1/acknowledgement | – | Acknowledgement |
+| GET /v1/statistics?boot=B&since=N | – | statistics.Answer, application/octet-stream |
+| GET /metrics · /healthz · /readyz | – | Prometheus text · alive · ready |
+
+An assignment is absolute, never a difference: a repeat or an older epoch is harmless. Its envelope is signed with
+Ed25519; runners hold the public keys, so no Secret exists in a user's namespace. An operator of protocol N serves
+runners of N-1 and N.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import Field, ValidationError
+
+from trafficsim_api.places import Places
+from trafficsim_api.resource import Archetype, Model, Profile, Target
+
+__all__ = [
+    "PORT",
+    "PROTOCOL",
+    "SUPPORTED",
+    "Acknowledgement",
+    "Allowed",
+    "Assignment",
+    "Envelope",
+    "Limits",
+    "Load",
+    "Refused",
+    "sign",
+    "verify",
+]
+
+PROTOCOL: Final = 1
+SUPPORTED: Final = (0, 1)
+PORT: Final = 9646
+
+Range = Annotated[tuple[int, int], Field()]
+
+
+class Refused(Exception):
+    """An assignment that a runner will not take; *status* is the HTTP status of the answer."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Allowed(Model):
+    """Addresses that may be connected to: a network in CIDR notation and ports (empty: all)."""
+
+    network: str
+    ports: tuple[int, ...] = ()
+
+
+class Limits(Model):
+    """What policy allows; checked again by the runner at every connect."""
+
+    targets: tuple[Allowed, ...]
+    verbs: tuple[str, ...] = ()
+    """Allowed verbs in lower case; empty: all."""
+    connections: int = 1000
+    """Open connections per runner."""
+    concurrency: int = 50_000
+    """Requests in flight per runner; what is due beyond is dropped with reason no_slot."""
+
+
+class Load(Model):
+    """What the users do. An edit of it is live, never a rollout."""
+
+    target: Target
+    profile: tuple[Profile, ...] | None = None
+    archetypes: tuple[Archetype, ...]
+    seed: int = 0
+    ca: str | None = None
+    """PEM of the certificates to trust, resolved by the operator; None: the runner image's."""
+
+
+class Assignment(Model):
+    """
+    Everything a runner is to do, absolutely.
+
+    *start_at_ms* and *end_ms* are wall-clock ms since the Unix epoch; a runner turns them into monotonic instants once.
+    *users* is T; *places* are half-open ranges. *suspended*: u(t) = 0, places kept. *retire*: drain, then fail readiness.
+    """
+
+    protocol: int = PROTOCOL
+    simulation: str
+    run: int
+    runner: str
+    revision: str
+    epoch: int
+    users: int
+    places: tuple[Range, ...]
+    processes: int
+    start_at_ms: int
+    warm_up_ms: int
+    end_ms: int
+    suspended: bool = False
+    retire: bool = False
+    load: Load
+    limits: Limits
+
+    @property
+    def held(self) -> Places:
+        """Return the places assigned."""
+        return Places.of(self.places)
+
+
+class Acknowledgement(Model):
+    """
+    What a runner does with its assignment now.
+
+    *settled*: every place gained has made its first send (or is not on now by the profile), every place lost is parked. *active* counts users from their first send until parked.
+    *clock_ms* is the runner's wall clock at the answer; half the round trip off, the difference is its offset.
+    *run*, *places*, *users*, *processes*, *retire*, *suspended* read back what it holds (epoch 0: nothing yet).
+    """
+
+    protocol: int = PROTOCOL
+    simulation: str = ""
+    runner: str = ""
+    boot: str
+    revision: str = ""
+    run: int = 0
+    epoch: int = 0
+    users: int = 0
+    places: tuple[Range, ...] = ()
+    processes: int = 0
+    active: int = 0
+    settled: bool = False
+    retire: bool = False
+    suspended: bool = False
+    drained: bool = True
+    """No user is active and no request in flight."""
+    clock_ms: int = 0
+
+    @property
+    def held(self) -> Places:
+        """Return the places held."""
+        return Places.of(self.places)
+
+
+class Envelope(Model):
+    """A signed document: *payload* is the JSON text that was signed, *signature* base64 of its Ed25519 signature."""
+
+    kid: str
+    payload: str
+    signature: str
+
+
+def sign(assignment: Assignment, kid: str, key: Ed25519PrivateKey) -> Envelope:
+    """Return *assignment* in an envelope signed by *key*, known to runners as *kid*."""
+    payload = assignment.model_dump_json(exclude_none=True)
+    return Envelope(kid=kid, payload=payload, signature=base64.b64encode(key.sign(payload.encode())).decode())
+
+
+def verify(body: bytes, keys: Mapping[str, Ed25519PublicKey], simulation: str, runner: str) -> Assignment:
+    """
+    Return the assignment in *body*, after its signature, addressee and protocol were checked.
+
+    Raises Refused: 403 for an unknown key, a bad signature or another addressee (a replay), 422 for another protocol
+    or a document this runner cannot read.
+    """
+    try:
+        envelope = Envelope.model_validate_json(body)
+        signature = base64.b64decode(envelope.signature, validate=True)
+    except ValueError as error:
+        raise Refused(422, "not a signed assignment") from error
+    key = keys.get(envelope.kid)
+    if key is None:
+        raise Refused(403, f"unknown signing key {envelope.kid!r}")
+    try:
+        key.verify(signature, envelope.payload.encode())
+    except InvalidSignature as error:
+        raise Refused(403, "the signature does not fit") from error
+    raw: Any = json.loads(envelope.payload)
+    protocol = raw.get("protocol") if isinstance(raw, dict) else None
+    if protocol not in SUPPORTED:
+        raise Refused(422, f"protocol {protocol} is not one of {', '.join(map(str, SUPPORTED))}")
+    try:
+        assignment = Assignment.model_validate_json(envelope.payload)
+    except ValidationError as error:
+        raise Refused(422, f"unreadable assignment: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    if (assignment.simulation, assignment.runner) != (simulation, runner):
+        raise Refused(403, "the assignment is for another runner")
+    return assignment

@@ -1,0 +1,156 @@
+"""
+Units as a user writes them and as we compute with them.
+
+| written | type | computed in |
+|---|---|---|
+| `500ms`, `30s`, `2m`, `1h30m` | duration | timedelta (whole milliseconds) |
+| `100%`, `0.5%` | percentage | hundredths of a percent (100 % = 10 000), an integer |
+| `2`, `"200m"` | CPU quantity | millicores, an integer |
+| `1Gi`, `256Mi`, `500M` | memory quantity | bytes, an integer |
+
+No floats: what is written is what is stored, and 1-in-10 000 is the finest share.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+__all__ = [
+    "CPU",
+    "FULL",
+    "Duration",
+    "Memory",
+    "Percentage",
+    "format_duration",
+    "format_percentage",
+    "milliseconds",
+    "parse_cpu",
+    "parse_duration",
+    "parse_memory",
+    "parse_percentage",
+]
+
+FULL: Final = 10_000
+
+_DURATION: Final = r"^([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?([0-9]{1,9}ms)?$"
+_PERCENTAGE: Final = r"^[0-9]{1,5}(\.[0-9]{1,2})?%$"
+_CPU: Final = r"^([0-9]{1,6}m|[0-9]{1,4}(\.[0-9]{1,3})?)$"
+_MEMORY: Final = r"^[0-9]{1,15}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)?$"
+
+_MEMORY_UNITS: Final = {
+    "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+}  # fmt: skip
+
+
+def parse_duration(text: object) -> timedelta:
+    """Return the duration written as *text*: `30s`, `1h30m`, `250ms`; raise ValueError for anything else."""
+    if isinstance(text, timedelta):
+        return text
+    match = re.match(_DURATION, text) if isinstance(text, str) and text else None
+    if match is None:
+        raise ValueError("a duration such as 500ms, 30s, 2m or 1h30m is needed")
+    hours, minutes, seconds, millis = (int(part.rstrip("hms")) if part else 0 for part in match.groups())
+    total = ((hours * 60 + minutes) * 60 + seconds) * 1000 + millis
+    if total > 366 * 24 * 3_600_000:
+        raise ValueError("a duration of at most 366 days is needed")
+    return timedelta(milliseconds=total)
+
+
+def milliseconds(duration: timedelta) -> int:
+    """Return *duration* in whole milliseconds, exactly."""
+    return (duration.days * 86_400 + duration.seconds) * 1000 + duration.microseconds // 1000
+
+
+def format_duration(duration: timedelta) -> str:
+    """Return *duration* as a user writes it: 90 s → `1m30s`."""
+    rest = milliseconds(duration)
+    parts = []
+    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def parse_percentage(text: object) -> int:
+    """Return the percentage written as *text* in hundredths of a percent: `2.5%` → 250."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    if not isinstance(text, str) or not re.match(_PERCENTAGE, text):
+        raise ValueError("a percentage such as 5% or 0.5% is needed")
+    whole, _, part = text.rstrip("%").partition(".")
+    return int(whole) * 100 + int((part + "00")[:2])
+
+
+def format_percentage(hundredths: int) -> str:
+    """Return *hundredths* of a percent as a user writes it: 250 → `2.5%`."""
+    whole, part = divmod(hundredths, 100)
+    return f"{whole}.{part:02d}".rstrip("0").rstrip(".") + "%" if part else f"{whole}%"
+
+
+def parse_cpu(text: object) -> int:
+    """Return a CPU quantity in millicores: `2` → 2000, `200m` → 200, `0.5` → 500."""
+    written = str(text) if isinstance(text, (int, str)) and not isinstance(text, bool) else ""
+    if not re.match(_CPU, written):
+        raise ValueError("a CPU quantity such as 2, 0.5 or 200m is needed")
+    if written.endswith("m"):
+        return int(written[:-1])
+    whole, _, part = written.partition(".")
+    return int(whole) * 1000 + int((part + "000")[:3])
+
+
+def parse_memory(text: object) -> int:
+    """Return a memory quantity in bytes: `1Gi` → 1 073 741 824."""
+    written = str(text) if isinstance(text, (int, str)) and not isinstance(text, bool) else ""
+    if not re.match(_MEMORY, written):
+        raise ValueError("a memory quantity such as 256Mi or 1Gi is needed")
+    number = written.rstrip("KMGTikm")
+    unit = _MEMORY_UNITS[written[len(number) :]]
+    whole, _, part = number.partition(".")
+    return int(whole) * unit + (int((part + "000")[:3]) * unit) // 1000
+
+
+def _format_cpu(millicores: int) -> str:
+    return f"{millicores}m" if millicores % 1000 else str(millicores // 1000)
+
+
+def _format_memory(size: int) -> str:
+    for unit in ("Ti", "Gi", "Mi", "Ki"):
+        if size and size % _MEMORY_UNITS[unit] == 0:
+            return f"{size // _MEMORY_UNITS[unit]}{unit}"
+    return str(size)
+
+
+def _int_or_string(pattern: str, example: str) -> dict[str, Any]:
+    return {"x-kubernetes-int-or-string": True, "pattern": pattern, "maxLength": 32, "example": example}
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _DURATION, "minLength": 2, "maxLength": 32, "example": "30s"}),
+]
+Percentage = Annotated[
+    int,
+    BeforeValidator(parse_percentage),
+    PlainSerializer(format_percentage, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _PERCENTAGE, "maxLength": 16, "example": "100%"}),
+]
+CPU = Annotated[
+    int,
+    BeforeValidator(parse_cpu),
+    PlainSerializer(_format_cpu, return_type=str),
+    WithJsonSchema(_int_or_string(_CPU, "2")),
+]
+Memory = Annotated[
+    int,
+    BeforeValidator(parse_memory),
+    PlainSerializer(_format_memory, return_type=str),
+    WithJsonSchema(_int_or_string(_MEMORY, "1Gi")),
+]

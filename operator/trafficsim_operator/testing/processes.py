@@ -1,0 +1,40 @@
+"""How the testing package starts programs: they die with this process, and a guard cleans up behind them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+_HERE: Final = Path(__file__).parent
+_ISOLATED: Final = (sys.executable, "-I", "-S")
+
+
+def bound_to_us(argv: Sequence[str], cgroup_procs: Iterable[Path] = ()) -> list[str]:
+    """
+    Return the command line that runs *argv* inside the cgroups and kills it when the calling thread ends.
+
+    Subtle: the kernel sends the death signal when the *thread* that forked ends, so start programs from a thread that
+    lives as long as they shall.
+    """
+    return [*_ISOLATED, str(_HERE / "launch.py"), str(os.getpid()), *map(str, cgroup_procs), "--", *argv]
+
+
+class Guard:
+    """A process that removes cgroups (with all processes in them) and directories once we close it or die."""
+
+    def __init__(self, *, cgroups: Iterable[Path] = (), directories: Iterable[Path] = ()) -> None:
+        pairs = [*(("--cgroup", c) for c in cgroups), *(("--directory", d) for d in directories)]
+        arguments = [str(word) for pair in pairs for word in pair]
+        self._process = subprocess.Popen(
+            [*_ISOLATED, str(_HERE / "guard.py"), *arguments],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in the terminal ends the tests, not their cleaner
+        )
+
+    def close(self) -> None:
+        """Clean now and return when it is done."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=20)
