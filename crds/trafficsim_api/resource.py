@@ -31,9 +31,12 @@ from trafficsim_api.units import CPU, FULL, Duration, Memory, Percentage
 __all__ = [
     "ACTION_GROUPS",
     "Archetype",
+    "CAFrom",
     "Expect",
+    "Hold",
     "Model",
     "Profile",
+    "Ramp",
     "Repeat",
     "Request",
     "Resources",

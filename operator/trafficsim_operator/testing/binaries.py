@@ -109,14 +109,14 @@ def _go_build(go: str, name: str, target: Path) -> None:
 
 
 def _etcd(environ: Mapping[str, str]) -> Path:
-    if path := shutil.which("etcd", path=os.pathsep.join([environ.get("KUBEBUILDER_ASSETS", ""), os.defpath])):
-        return Path(path)
-    if path := shutil.which("etcd"):
+    assets = environ.get("KUBEBUILDER_ASSETS")
+    if path := (assets and shutil.which("etcd", path=assets)) or shutil.which("etcd"):
         return Path(path)
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise Unavailable("etcd is not on PATH (Debian: apt-get install etcd-server)")
     _progress("installing etcd-server")
-    for command in (["apt-get", "install", "-y", "etcd-server"], ["apt-get", "update"]) * 2:
+    install = ["apt-get", "install", "-y", "etcd-server"]
+    for command in (install, ["apt-get", "update"], install):
         done = subprocess.run(
             command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, text=True, check=False
         )
