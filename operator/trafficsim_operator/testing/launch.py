@@ -22,6 +22,7 @@ def main(arguments: list[str]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):  # it died before prctl
         os._exit(1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # masks survive exec
     for path in memberships:
         with open(path, "w") as procs:
             procs.write(str(os.getpid()))

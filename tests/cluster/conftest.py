@@ -1,0 +1,63 @@
+"""A real API server for the tests in this directory, a namespace for each, and kubectl."""
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from trafficsim_operator.testing import ControlPlane, Unavailable
+
+
+def unavailable(level: str, error: Unavailable) -> None:
+    """Skip with the reason, or fail where TRAFFICSIM_REQUIRE names the level."""
+    if level in os.environ.get("TRAFFICSIM_REQUIRE", "").replace(",", " ").split():
+        pytest.fail(f"{level} is required but unavailable: {error}", pytrace=False)
+    pytest.skip(f"{level} unavailable: {error}")
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    control_plane = ControlPlane()
+    try:
+        control_plane.start()
+    except Unavailable as error:
+        unavailable("control-plane", error)
+    yield control_plane
+    control_plane.stop()
+
+
+class Kubectl:
+    """Call it like the command; `-o json` answers a value, everything else text."""
+
+    def __init__(self, control_plane: ControlPlane, namespace: str) -> None:
+        self._command = [control_plane.kubectl, "--kubeconfig", control_plane.kubeconfig, "--namespace", namespace]
+
+    def __call__(self, *arguments: str, stdin: Any = None, check: bool = True) -> Any:
+        """Run kubectl, *stdin* being text or an object for `-f -`; raise AssertionError with its words if it fails."""
+        text = stdin if stdin is None or isinstance(stdin, str) else json.dumps(stdin)
+        done = subprocess.run(
+            [*self._command, *arguments], input=text, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr.strip()}"
+        if "json" in arguments or "-ojson" in arguments:
+            return json.loads(done.stdout)
+        return done.stdout or done.stderr
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """A fresh namespace, usable at once; removed after the test without waiting for it."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    kubectl = Kubectl(control_plane, name)
+    kubectl("create", "namespace", name)
+    kubectl("wait", "serviceaccount/default", "--for=create", "--timeout=20s")
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def kubectl(control_plane: ControlPlane, namespace: str) -> Kubectl:
+    return Kubectl(control_plane, namespace)
