@@ -104,6 +104,8 @@ class Assignment(Model):
     users: int
     places: tuple[Range, ...]
     processes: int
+    digest: str = ""
+    """Hash over what is not echoed one by one (load, limits, instants): a runner that echoes it has all of it."""
     start_at_ms: int
     warm_up_ms: int
     end_ms: int
@@ -137,6 +139,8 @@ class Acknowledgement(Model):
     users: int = 0
     places: tuple[Range, ...] = ()
     processes: int = 0
+    digest: str = ""
+    """The assignment's, echoed."""
     active: int = 0
     settled: bool = False
     retire: bool = False
@@ -144,6 +148,8 @@ class Acknowledgement(Model):
     drained: bool = True
     """No user is active and no request in flight."""
     clock_ms: int = 0
+    target: str = ""
+    """What came of asking target.healthPath: "" not yet, "reachable", or what was wrong."""
 
     @property
     def held(self) -> Places:

@@ -1,0 +1,165 @@
+"""Every string that reaches an API: group, labels, annotations, object names, field managers, conditions, reasons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from hashlib import sha256
+from typing import Final
+
+__all__ = [
+    "API_VERSION",
+    "COMMAND_ANNOTATION",
+    "GROUP",
+    "KIND",
+    "MANAGED_BY",
+    "PLURAL",
+    "SHORT_NAME",
+    "VERSION",
+    "Condition",
+    "Event",
+    "FieldManager",
+    "Label",
+    "Reason",
+    "deployment_name",
+    "hash8",
+    "keys_name",
+    "labels",
+    "revision_of",
+    "totals_name",
+]
+
+GROUP: Final = "trafficsim.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "TrafficSimulation"
+PLURAL: Final = "trafficsimulations"
+SHORT_NAME: Final = "tsim"
+
+# {"id", "action", "attempt"?}: done once per id, answered in status.lastCommand, never removed by us.
+COMMAND_ANNOTATION: Final = "trafficsim.io/command"
+
+MANAGED_BY: Final = "trafficsim"
+
+
+class Label(StrEnum):
+    """Labels of every object that we make."""
+
+    MANAGED_BY = "app.kubernetes.io/managed-by"
+    NAME = "app.kubernetes.io/name"
+    SIMULATION = "trafficsim.io/simulation"
+    REVISION = "trafficsim.io/revision"
+
+
+class FieldManager(StrEnum):
+    """Who owns which fields under server-side apply."""
+
+    OBJECTS = "trafficsim"
+    """A child object as a whole, applied once."""
+    SCALE = "trafficsim-scale"
+    """spec.replicas of a Deployment, applied with its uid."""
+    STATUS = "trafficsim-status"
+    """The status document, complete, applied with resourceVersion."""
+
+
+class Condition(StrEnum):
+    """Condition types; each carries the observedGeneration of the write."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    ACCEPTED = "Accepted"
+    PREFLIGHT = "Preflight"
+    RUNNERS_HEALTHY = "RunnersHealthy"
+    GENERATOR_SATURATED = "GeneratorSaturated"
+    FINISHED = "Finished"
+    PASSED = "Passed"
+
+
+class Reason(StrEnum):
+    """Condition reasons: one word for machines, beside a sentence for people."""
+
+    ACCEPTED = "Accepted"
+    REFUSED = "Refused"
+    INVALID = "Invalid"
+    NAME_TAKEN = "NameTaken"
+    TARGET_UNREACHABLE = "TargetUnreachable"
+    TARGET_REACHABLE = "TargetReachable"
+    START_TIMEOUT = "StartTimeout"
+    RUNNERS_FAILING = "RunnersFailing"
+    RUNNERS_READY = "RunnersReady"
+    RUNNERS_STARTING = "RunnersStarting"
+    RUNNERS_LOST = "RunnersLost"
+    UNREACHABLE = "Unreachable"
+    IN_PROGRESS = "InProgress"
+    WITHIN_LIMITS = "WithinLimits"
+    GENERATOR_SATURATED = "GeneratorSaturated"
+    TOO_FEW_SAMPLES = "TooFewSamples"
+    NUMBERS_MISSING = "NumbersMissing"
+    STOPPED = "Stopped"
+    PASSED = "Passed"
+    FAILED = "Failed"
+    INCONCLUSIVE = "Inconclusive"
+    SUSPENDED = "Suspended"
+    RUNNING = "Running"
+    COMPLETED = "Completed"
+    PENDING = "Pending"
+    DRAINING = "Draining"
+    STARTING = "Starting"
+
+
+class Event(StrEnum):
+    """Reasons of the events about a simulation."""
+
+    ACCEPTED = "Accepted"
+    REFUSED = "Refused"
+    PHASE = "PhaseChanged"
+    SCALED = "Scaled"
+    USERS_ASSIGNED = "UsersAssigned"
+    RUNNER_LOST = "RunnerLost"
+    RUNNER_RETIRED = "RunnerRetired"
+    DRIFT_REPAIRED = "DriftRepaired"
+    COMMAND = "CommandDone"
+    FINISHED = "Finished"
+    FAILED = "Failed"
+
+
+def hash8(*parts: object) -> str:
+    """Return 8 hex digits over *parts*, stable over processes and versions of Python."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return sha256(text.encode()).hexdigest()[:8]
+
+
+def revision_of(template: Mapping[str, object]) -> str:
+    """Return the revision of a normalised runner template (the dumped `spec.runner`, image resolved)."""
+    return hash8(template)
+
+
+def deployment_name(simulation: str, uid: str, revision: str) -> str:
+    """
+    Return the name of the Deployment of one runner revision: `<simulation>-<hash8(uid, revision)>`.
+
+    The UID is in it, so that a resource made anew under an old name never meets the old one's Deployment.
+    """
+    return f"{simulation}-{hash8(uid, revision)}"
+
+
+def keys_name(simulation: str, uid: str) -> str:
+    """Return the name of the ConfigMap with the public keys that the simulation's runners trust."""
+    return f"{simulation}-{hash8(uid, 'keys')}-keys"
+
+
+def totals_name(simulation: str, uid: str) -> str:
+    """Return the name of the ConfigMap with the totals of the simulation's ended runners."""
+    return f"{simulation}-{hash8(uid, 'totals')}-totals"
+
+
+def labels(simulation: str, revision: str | None = None) -> dict[str, str]:
+    """Return the labels of an object of *simulation* (and of one of its runner revisions)."""
+    found = {
+        Label.MANAGED_BY.value: MANAGED_BY,
+        Label.NAME.value: "trafficsim-runner",
+        Label.SIMULATION.value: simulation,
+    }
+    return found | ({Label.REVISION.value: revision} if revision else {})

@@ -1,0 +1,178 @@
+"""
+The status document: phase, conditions and intent at once, complete at every write, at most 16 KiB.
+
+Figures are rounded and written only when a printed digit changed; instants are RFC 3339 in UTC with milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from trafficsim_api.phases import Phase, Verdict
+from trafficsim_api.resource import PRESERVE, Model
+
+__all__ = [
+    "Accounts",
+    "ConditionStatus",
+    "Figures",
+    "LastCommand",
+    "Revision",
+    "Run",
+    "RuleStatus",
+    "Runners",
+    "SizingTerms",
+    "Status",
+    "Users",
+]
+
+
+class _Part(Model):
+    # A newer operator may have written more: reading an own older or newer document never fails on a field.
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class ConditionStatus(_Part):
+    """One condition, as Kubernetes writes them."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str = ""
+    last_transition_time: str
+    observed_generation: int
+
+
+class Run(_Part):
+    """One run of the simulation; runs are numbered from 1."""
+
+    id: int
+    phase_since: str
+    """When the present phase began; its deadline counts from here."""
+    generation: int = 0
+    """The newest generation that was accepted."""
+    request: str | None = None
+    """`spec.runRequest` as it was when the run began."""
+    origin: str | None = None
+    """Instant 0 of the profile; moved on by the time spent suspended."""
+    end: str | None = None
+    """When the runners drain by themselves: origin + duration, else a day ahead, renewed hourly."""
+    suspended_at: str | None = None
+    finished_at: str | None = None
+    stop: str | None = None
+    """Why the run is being ended before its time."""
+    lost_user_ms: int = 0
+    """User-milliseconds that no runner held a place for."""
+    seen_at: str | None = None
+    """Up to when lost user time was counted."""
+    lost_runners: int = 0
+
+
+class Users(_Part):
+    """Users as whole numbers."""
+
+    target: int = 0
+    """T = spec.users, as accepted."""
+    wanted: int = 0
+    """u(t): what the profile asks for now."""
+    active: int = 0
+    """Acknowledged by the runners: from first send until parked."""
+    placed: int = 0
+    """Places that some runner holds."""
+
+
+class Runners(_Part):
+    """Runners as whole numbers."""
+
+    wanted: int = 0
+    ready: int = 0
+
+
+class SizingTerms(_Part):
+    """How users became runners: each term of the sizing."""
+
+    capacity: int = 0
+    """Users per runner at most."""
+    per_process: int = 0
+    processes: int = 0
+    """Worker processes per runner."""
+    reason: str = ""
+
+
+class Revision(_Part):
+    """A runner revision: pinned image and the normalised template, enough to rebuild a lost Deployment."""
+
+    revision: str
+    image: str
+    runner: Annotated[dict[str, Any], WithJsonSchema({"type": "object", **PRESERVE})]
+    places: int = 0
+    """How many places its runners hold by intent."""
+
+
+class Figures(_Part):
+    """What the last ten seconds were like, rounded."""
+
+    rps: str = "0"
+    p50: str = ""
+    p95: str = ""
+    p99: str = ""
+    error_rate: str = ""
+
+
+class Accounts(_Part):
+    """The whole run in numbers."""
+
+    requests: int = 0
+    failed: int = 0
+    checks: int = 0
+    checks_failed: int = 0
+    dropped: int = 0
+    missing: Annotated[tuple[str, ...], Field(max_length=8)] = ()
+    """Shares of the numbers that are missing: which runner's, from when to when."""
+
+
+class RuleStatus(_Part):
+    """A threshold and how it stands."""
+
+    rule: str
+    value: str = ""
+    holds: Literal["True", "False", "Unknown"] = "Unknown"
+    samples: int = 0
+
+
+class LastCommand(_Part):
+    """The answer to the newest command."""
+
+    id: str
+    action: str
+    result: Literal["Done", "Refused"]
+    reason: str = ""
+
+
+class Status(_Part):
+    """Everything the operator says about a simulation, and the intent it acts by."""
+
+    observed_generation: int = 0
+    phase: Phase = Phase.PENDING
+    message: str = ""
+    run: Run | None = None
+    epoch: int = 0
+    """Of the newest assignment; epochs count within one UID."""
+    tier: str = ""
+    strategy: str = ""
+    users: Users = Users()
+    runners: Runners = Runners()
+    sizing: SizingTerms = SizingTerms()
+    version: str = ""
+    """The running image's tag, or its revision."""
+    stable: Revision | None = None
+    candidate: Revision | None = None
+    figures: Figures = Figures()
+    accounts: Accounts = Accounts()
+    rules: Annotated[tuple[RuleStatus, ...], Field(max_length=64)] = ()
+    verdict: Verdict | None = None
+    verdict_reason: str = ""
+    last_command: LastCommand | None = None
+    conditions: Annotated[tuple[ConditionStatus, ...], Field(max_length=16)] = ()
