@@ -1,0 +1,51 @@
+# `make` prints the verbs. Each does its own set-up: nothing has to be installed but Python 3.11 or newer.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit cluster-test check format generate bench clean
+
+BIN := .venv/bin
+ARGS ?=
+
+help: ## print the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv with the locked packages (uv when it is there, else pip)
+	@tools/setup
+
+demo: setup ## a demo shop and three kinds of users for about a minute, with a verdict
+	@$(BIN)/trafficsim demo $(ARGS)
+
+test: setup ## every level this machine can run; what is skipped is printed with its reason
+	@$(BIN)/python -m trafficsim_operator.testing.controlplane --build-only || true
+	@$(BIN)/pytest $(ARGS)
+
+unit: setup ## the fast levels alone: no API server
+	@$(BIN)/pytest -m "not cluster and not node and not browser" $(ARGS)
+
+cluster-test: setup ## the API server level alone
+	@$(BIN)/python -m trafficsim_operator.testing.controlplane --build-only
+	@$(BIN)/pytest tests/cluster $(ARGS)
+
+check: setup ## lint, format, types, import contracts, generated files, locks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m trafficsim_api.crd --check
+	@tools/lock --check
+
+format: setup ## mend what can be mended by itself
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+generate: setup ## write the generated files: the CRD, the lock files
+	$(BIN)/python -m trafficsim_api.crd
+	tools/lock
+
+bench: setup ## CPU per request against wrk (Debian: installs wrk and nginx-light when root)
+	$(BIN)/python bench/run.py $(ARGS)
+
+clean: ## remove .venv, caches and what was built
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
