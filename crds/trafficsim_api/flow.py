@@ -1,0 +1,280 @@
+"""What a user does: flows of steps, each a request, a pause or a repetition."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
+
+from trafficsim_api.model import PRESERVE, Json, Model, Name, StringMap, Text, as_text, exactly_one, fault
+from trafficsim_api.units import Duration
+
+__all__ = ["ACTION_GROUPS", "VERBS", "Archetype", "Expect", "Repeat", "Request", "Step", "Think", "actions_of"]
+
+ACTION_GROUPS: Final = ("auth", "user", "bulk")
+VERBS: Final = ("get", "head", "post", "put", "patch", "delete", "options")
+MAX_DEPTH: Final = 4
+
+
+class Request(Model):
+    """One HTTP request: a verb with its path, and what is sent."""
+
+    get: Text | None = None
+    head: Text | None = None
+    post: Text | None = None
+    put: Text | None = None
+    patch: Text | None = None
+    delete: Text | None = None
+    options: Text | None = None
+    params: StringMap | None = None
+    """Query parameters, encoded."""
+    headers: StringMap | None = None
+    json_: Annotated[Json, Field(alias="json")] = None
+    """A JSON body; templates work in its strings."""
+    form: StringMap | None = None
+    """A form body, url-encoded."""
+    body: Annotated[str, StringConstraints(max_length=65536)] | None = None
+    """A raw body."""
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        exactly_one(self, VERBS, "one of " + ", ".join(VERBS))
+        if not self.path.startswith("/"):
+            raise fault(self.verb, "a path that starts with / is needed")
+        if re.search(r"[\s\x00-\x1f\x7f]", re.sub(r"\{\{.*?\}\}", "", self.path)):
+            raise fault(self.verb, "a path without spaces is needed")
+        bodies = [
+            name
+            for name, value in (("json", self.json_), ("form", self.form), ("body", self.body))
+            if value is not None
+        ]
+        if len(bodies) > 1:
+            raise fault("", f"only one of json, form, body may be given, not {' and '.join(bodies)} together")
+        for header, value in (self.headers or {}).items():
+            if not re.match(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", header):
+                raise fault("headers", f"{header!r} is not a header name")
+            if re.search(r"[\r\n\x00]", value):
+                raise fault(f"headers.{header}", "no line breaks are allowed")
+            if header.lower() in ("content-length", "transfer-encoding", "connection", "host"):
+                raise fault(f"headers.{header}", "this header is set by the runner")
+        return self
+
+    @property
+    def verb(self) -> str:
+        """Return the verb in lower case."""
+        return next(verb for verb in VERBS if getattr(self, verb) is not None)
+
+    @property
+    def path(self) -> str:
+        """Return the path, templates and all."""
+        return str(getattr(self, self.verb))
+
+
+STATUS: Final = r"^[1-5]([0-9][0-9]|xx)(,[1-5]([0-9][0-9]|xx))*$"
+
+
+class Expect(Model):
+    """What an answer must be; each entry is one check. Absent: status < 400."""
+
+    status: (
+        Annotated[
+            str,
+            BeforeValidator(as_text),
+            StringConstraints(pattern=STATUS, max_length=64),
+            WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": STATUS, "maxLength": 64}),
+        ]
+        | None
+    ) = None
+    """A status (200), a class (2xx), or several (200,201,404)."""
+    header: StringMap | None = None
+    """Header name to the exact value it must have."""
+    json_: Annotated[
+        dict[str, Any] | None, Field(alias="json", max_length=32), WithJsonSchema({"type": "object", **PRESERVE})
+    ] = None
+    """JSON path (`items.0.id`) to the value that must stand there."""
+    body: Text | None = None
+    """Text that the body must contain."""
+
+
+class Think(Model):
+    """A pause; exactly one form: constant, min and max (uniform), median and p95 (log-normal)."""
+
+    constant: Duration | None = None
+    min: Duration | None = None
+    max: Duration | None = None
+    median: Duration | None = None
+    p95: Duration | None = None
+
+    @model_validator(mode="after")
+    def _form(self) -> Self:
+        given = {name for name in ("constant", "min", "max", "median", "p95") if getattr(self, name) is not None}
+        if given not in ({"constant"}, {"min", "max"}, {"median", "p95"}):
+            raise fault("", "constant, or min and max, or median and p95 is needed")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise fault("min", "must not be above max")
+        if self.median is not None and self.p95 is not None and not timedelta(0) < self.median <= self.p95:
+            raise fault("median", "above 0s and not above p95 is needed")
+        return self
+
+
+TIMES: Final = r"^[0-9]{1,5}(\.\.[0-9]{1,5})?$"
+
+
+class Repeat(Model):
+    """Do a flow several times."""
+
+    times: Annotated[
+        str,
+        BeforeValidator(as_text),
+        StringConstraints(pattern=TIMES),
+        WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": TIMES, "maxLength": 16}),
+    ]
+    """How often: 3, or 3..10 drawn anew each time."""
+    flow: Annotated[
+        tuple[Step, ...],
+        Field(min_length=1, max_length=128),
+        WithJsonSchema({"type": "array", "minItems": 1, "maxItems": 128, "items": {"type": "object", **PRESERVE}}),
+    ]
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Return the least and the largest number of repetitions."""
+        low, _, high = self.times.partition("..")
+        return int(low), int(high or low)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        low, high = self.bounds
+        if not 0 <= low <= high <= 10_000 or high == 0:
+            raise fault("times", "a number from 1 to 10000, or low..high such as 3..10, is needed")
+        return self
+
+
+_SAVE: Final = re.compile(r"^(json\.[^\s]{1,200}|header\.[A-Za-z0-9-]{1,100}|cookie\.[^\s;=]{1,100}|status|body)$")
+_VARIABLE: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+_TEMPLATE: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_LOOKUP: Final = re.compile(
+    r"^\s*(user\.(id|number|archetype|iteration)|env\.[A-Za-z_][A-Za-z0-9_]*|[A-Za-z_][A-Za-z0-9_]*)\s*$"
+)
+
+
+class Step(Model):
+    """One step of a flow: exactly one of request, think and repeat."""
+
+    action: Name | None = None
+    """The name the numbers of this request are kept under; absent: VERB path-template."""
+    group: Name | None = None
+    """Endpoint group: auth, user, bulk or a name of yours; absent: user."""
+    request: Request | None = None
+    expect: Expect | None = None
+    save: Annotated[dict[str, Text], Field(max_length=32)] | None = None
+    """Variable to what it takes from the answer: json.PATH, header.NAME, cookie.NAME, status or body."""
+    think: Think | None = None
+    repeat: Repeat | None = None
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        exactly_one(self, ("request", "think", "repeat"), "exactly one of request, think, repeat")
+        if self.request is None:
+            for name in ("action", "group", "expect", "save"):
+                if getattr(self, name) is not None:
+                    raise fault(name, "belongs to a request")
+        for variable, source in (self.save or {}).items():
+            if not _VARIABLE.match(variable) or variable in ("user", "env", "data"):
+                raise fault("save", f"{variable!r} is not a variable name")
+            if not _SAVE.match(source):
+                raise fault(f"save.{variable}", "one of json.PATH, header.NAME, cookie.NAME, status, body is needed")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Return the action's name: given, or made of verb and path template."""
+        assert self.request is not None
+        return self.action or f"{self.request.verb.upper()} {self.request.path.partition('?')[0]}"
+
+
+def _templates(value: Any) -> list[str]:
+    match value:
+        case str():
+            return [part for part in _TEMPLATE.findall(value)]
+        case dict():
+            return [part for pair in value.items() for item in pair for part in _templates(item)]
+        case list() | tuple():
+            return [part for item in value for part in _templates(item)]
+        case _:
+            return []
+
+
+def depth_of(value: object, limit: int = 40) -> int:
+    """Return how deep lists and mappings are nested in *value*, counted up to *limit*."""
+    if limit <= 0 or not isinstance(value, (dict, list, tuple)):
+        return 0
+    items = value.values() if isinstance(value, dict) else value
+    return 1 + max((depth_of(item, limit - 1) for item in items), default=0)
+
+
+class Archetype(Model):
+    """A kind of user: its share of the users and what such a user does, over and over."""
+
+    name: Name
+    weight: Annotated[int, Field(ge=0, le=1000)] = 1
+    """The share of the users, relative to the other archetypes' weights."""
+    flow: Annotated[tuple[Step, ...], Field(min_length=1, max_length=128)]
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        saved: set[str] = set()
+        requests = self._walk(self.flow, "flow", 1, saved)
+        if not requests:
+            raise fault("flow", "at least one request is needed")
+        return self
+
+    def _walk(self, flow: tuple[Step, ...], where: str, depth: int, saved: set[str]) -> int:
+        """Check templates against what earlier steps saved; return the number of requests."""
+        if depth > MAX_DEPTH:
+            raise fault(where, "flows may nest at most 4 deep")
+        requests = 0
+        for index, step in enumerate(flow):
+            here = f"{where}[{index}]"
+            if step.repeat:
+                requests += self._walk(step.repeat.flow, f"{here}.repeat.flow", depth + 1, saved)
+            elif step.request:
+                requests += 1
+                _check_lookups(step.request, f"{here}.request", saved)
+                saved.update(step.save or ())
+        return requests
+
+
+def _check_lookups(request: Request, where: str, saved: set[str]) -> None:
+    if depth_of(request.json_) > 16:
+        raise fault(f"{where}.json", "at most 16 levels are allowed")
+    values = (request.path, request.params, request.headers, request.json_, request.form, request.body)
+    for part in (part for value in values for part in _templates(value)):
+        match = _LOOKUP.match(part)
+        if match is None:
+            raise fault(where, f"{{{{{part}}}}} is not a template")
+        name = match[1]
+        if "." not in name and name not in saved:
+            raise fault(where, f"{{{{{name}}}}} is not saved by an earlier step")
+
+
+def actions_of(archetypes: tuple[Archetype, ...]) -> tuple[tuple[str, str], ...]:
+    """
+    Return the (action, group) pairs of *archetypes* in the order of their first appearance.
+
+    An action that appears twice with the same group is one action: its numbers are added.
+    """
+    found: dict[tuple[str, str], None] = {}
+
+    def walk(flow: tuple[Step, ...]) -> None:
+        for step in flow:
+            if step.repeat:
+                walk(step.repeat.flow)
+            elif step.request:
+                found[step.name, step.group or "user"] = None
+
+    for archetype in archetypes:
+        walk(archetype.flow)
+    return tuple(found)

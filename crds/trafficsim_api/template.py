@@ -1,0 +1,102 @@
+"""The runners' template, `spec.runner`: any change of it is a new revision."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from trafficsim_api.model import Model, Scalar, StringMap, fault
+from trafficsim_api.units import CPU, Memory
+
+__all__ = ["EnvVar", "ImagePullSecret", "Quantities", "Resources", "Runner", "Toleration"]
+
+ENV_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
+IMAGE: Final = r"^[^\s]+$"
+
+
+class Quantities(Model):
+    """CPU and memory."""
+
+    cpu: CPU | None = None
+    memory: Memory | None = None
+
+
+class Resources(Model):
+    """CPU and memory of a runner; requests and limits are made equal."""
+
+    requests: Quantities | None = None
+    limits: Quantities | None = None
+
+    @model_validator(mode="after")
+    def _equal(self) -> Self:
+        for name in ("cpu", "memory"):
+            request = getattr(self.requests, name, None)
+            limit = getattr(self.limits, name, None)
+            if request is not None and limit is not None and request != limit:
+                raise fault(f"requests.{name}", f"must be equal to limits.{name}")
+        if not 50 <= self.cpu <= 64_000:
+            raise fault("limits.cpu", "from 50m to 64 is needed")
+        if not 64 * 2**20 <= self.memory <= 256 * 2**30:
+            raise fault("limits.memory", "from 64Mi to 256Gi is needed")
+        return self
+
+    @property
+    def cpu(self) -> int:
+        """Return the CPU of a runner in millicores; default 2 cores."""
+        return next((q.cpu for q in (self.limits, self.requests) if q and q.cpu is not None), 2000)
+
+    @property
+    def memory(self) -> int:
+        """Return the memory of a runner in bytes; default 1Gi."""
+        return next((q.memory for q in (self.limits, self.requests) if q and q.memory is not None), 2**30)
+
+
+class EnvVar(Model):
+    """A literal environment variable of the runners."""
+
+    name: Annotated[str, StringConstraints(pattern=ENV_NAME, max_length=128)]
+    value: Scalar = ""
+
+
+class ImagePullSecret(Model):
+    """The name of a pull secret in the simulation's namespace."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+
+
+class Toleration(Model):
+    """A toleration, as in a pod."""
+
+    key: Annotated[str, StringConstraints(max_length=316)] | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: Annotated[str, StringConstraints(max_length=63)] | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+
+
+class Runner(Model):
+    """The runners' template. Any change of it is a new revision."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=IMAGE)] | None = None
+    """Absent: the installation's, pinned when the run starts."""
+    resources: Resources = Resources()
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=64)] = ()
+    image_pull_secrets: Annotated[tuple[ImagePullSecret, ...], Field(max_length=8)] = ()
+    service_account_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
+    """Its token is not mounted."""
+    node_selector: StringMap | None = None
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16)] = ()
+    priority_class_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
+    labels: StringMap | None = None
+    annotations: StringMap | None = None
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        names = [variable.name for variable in self.env]
+        for name in names:
+            if name.startswith("TRAFFICSIM_") or name in ("POD_IP", "POD_NAME"):
+                raise fault("env", f"{name} is set by trafficsim")
+            if names.count(name) > 1:
+                raise fault("env", f"{name} is given twice")
+        return self
