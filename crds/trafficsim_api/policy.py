@@ -7,7 +7,7 @@ targets:
   - {host: shop.example.com, ports: [443]}
   - {cidr: 10.0.0.0/8, ports: [8080]} # no ports: every port
 verbs: [get, head, post]              # absent: all
-images: [registry.example.com/trafficsim-runner]   # repositories, not tags; absent: any
+images: [registry.example.com/trafficsim/runner]   # repositories, not tags; absent: any
 maxUsers: 500
 maxRunners: 4
 maxDuration: 1h                       # so a duration is needed
@@ -31,7 +31,7 @@ from trafficsim_api.units import Duration
 
 __all__ = ["DEFAULT", "LOCAL_DEFAULT", "Policy", "PolicyTarget"]
 
-RUNNER_REPOSITORY: Final = "ghcr.io/trafficsim/trafficsim-runner"
+RUNNER_REPOSITORY: Final = "trafficsim/runner"
 
 Verb = Literal["get", "head", "post", "put", "patch", "delete", "options"]
 

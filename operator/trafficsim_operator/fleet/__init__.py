@@ -1,0 +1,51 @@
+"""
+Fleets: where runners live. `KubernetesFleet` has a Deployment per revision, `LocalFleet` runner subprocesses.
+
+Both are driven by the same reconcile; the contract between them and it is the Fleet protocol here and the Record
+protocol in store/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from trafficsim_api.policy import Policy
+from trafficsim_api.resource import TrafficSimulationSpec
+from trafficsim_operator.actions import EnsureRevision, RemoveRevision, Retire
+from trafficsim_operator.observed import RevisionSeen, TargetFacts
+
+__all__ = ["Fleet", "Owner"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The simulation that objects belong to."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class Fleet(Protocol):
+    """Where runners live. Every call has a deadline of its own; Unavailable is raised when the world does not answer."""
+
+    image: str
+    """The image of a runner whose spec names none."""
+    cores: int | None
+    """The cores that all runners share, None when each has its own."""
+
+    async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
+        """Return every revision that exists, with its runners (without acknowledgements: those come from the runners)."""
+        ...
+
+    async def apply(self, owner: Owner, action: EnsureRevision | Retire | RemoveRevision) -> None:
+        """Carry out one action; absolute, so a repeat is harmless."""
+        ...
+
+    async def look_up(
+        self, owner: Owner, spec: TrafficSimulationSpec, policy: Policy
+    ) -> tuple[TargetFacts, str | None, str]:
+        """Return what the target's URL means here, the PEM of target.tls.caFrom (None: none asked for), and its problem."""
+        ...

@@ -1,0 +1,180 @@
+"""What one look at the world brings: plain values for `decide`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from trafficsim_api.errors import Problem
+from trafficsim_api.policy import Policy
+from trafficsim_api.protocol import Acknowledgement
+from trafficsim_api.resource import TrafficSimulationSpec
+from trafficsim_api.status import Status
+
+__all__ = [
+    "Command",
+    "Desired",
+    "Evidence",
+    "Observed",
+    "RevisionSeen",
+    "RuleEvidence",
+    "Runner",
+    "RunnerState",
+    "TargetFacts",
+]
+
+
+class RunnerState(StrEnum):
+    """How a runner stands, as its fleet sees it."""
+
+    STARTING = "starting"
+    """Not ready yet, or ready no more because its container is being restarted."""
+    READY = "ready"
+    UNREADY = "unready"
+    """Alive but not ready: retired and drained, or failing its probe."""
+    LEAVING = "leaving"
+    """Being deleted: it drains by itself and takes nothing new."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """
+    One runner. A lost one (container ended for good, pod gone) is not listed; an unreachable one is, with answered False.
+
+    *name* is the pod's or process's name, *uid* what assignments are addressed to, *address* host:port once known, *cause* the pod-level
+    reason while it doesn't start (`ImagePullBackOff: …`), *acknowledgement* the newest known answer (also of an
+    unreachable runner, from an earlier look), *started_ms* when it was made (wall clock).
+    """
+
+    name: str
+    uid: str
+    revision: str
+    state: RunnerState
+    address: str | None = None
+    cause: str = ""
+    acknowledgement: Acknowledgement | None = None
+    answered: bool = False
+    restarts: int = 0
+    started_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionSeen:
+    """What exists of one revision: *replicas* as asked for (Deployment spec), its runners, and why none come (*problem*)."""
+
+    revision: str
+    replicas: int
+    runners: tuple[Runner, ...] = ()
+    problem: str = ""
+    foreign: bool = False
+    """An object of that name belongs to somebody else: never adopted."""
+    drifted: bool = False
+    """The object is not as it was applied: EnsureRevision repairs it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetFacts:
+    """
+    What the target's URL means here and now.
+
+    *addresses* are what the host resolves to (empty: it does not, *problem* says why); *own_service* says that the host
+    is a Service with a selector in the simulation's own namespace.
+    """
+
+    host: str
+    port: int
+    addresses: tuple[str, ...] = ()
+    own_service: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleEvidence:
+    """A threshold's value on the merged numbers: *value* in the rule's unit (None: no samples) over *samples* requests."""
+
+    rule: str
+    value: float | None
+    samples: int
+    abort: bool = False
+    breached_windows: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """
+    What the merged statistics of all runners say: shares and times since the warm-up, figures of the last ten seconds.
+
+    Times in ns. *saturated* is None or the sentence that names runner, window and figure; *missing* names shares of the
+    numbers that are missing; *complete* says that every live or ended runner's account was read to its end.
+    """
+
+    requests: int = 0
+    failed: int = 0
+    checks: int = 0
+    checks_failed: int = 0
+    dropped: int = 0
+    judged_requests: int = 0
+    rps: float = 0.0
+    error_rate: float | None = None
+    p50: int | None = None
+    p95: int | None = None
+    p99: int | None = None
+    rules: tuple[RuleEvidence, ...] = ()
+    saturated: str | None = None
+    windows: int = 0
+    bad_windows: int = 0
+    missing: tuple[str, ...] = ()
+    worker_restarts: int = 0
+    worker_lost_users: int = 0
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A one-shot command from the annotation; *problem* when it could not be read."""
+
+    id: str
+    action: str
+    attempt: int | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """What the user's object asks for: the accepted spec, or the problems that keep it from being accepted."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    spec: TrafficSimulationSpec | None
+    problems: tuple[Problem, ...] = ()
+    status: Status = Status()
+    command: Command | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """
+    The world around one simulation.
+
+    *image* is the installation's runner image, *cores* the machine's cores when all runners share it (a local run),
+    *ca* the PEM that target.tls.caFrom led to, *ca_problem* why it led nowhere.
+    """
+
+    revisions: Mapping[str, RevisionSeen] = field(default_factory=dict)
+    target: TargetFacts
+    policy: Policy
+    image: str
+    evidence: Evidence = Evidence()
+    cores: int | None = None
+    ca: str | None = None
+    ca_problem: str = ""
+    stop: str = ""
+    """Why the run is to be ended now, when somebody at the terminal asks for it."""
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """Return the runners of all revisions."""
+        return tuple(runner for seen in self.revisions.values() for runner in seen.runners)

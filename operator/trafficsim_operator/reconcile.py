@@ -1,0 +1,157 @@
+"""
+One look at one simulation: observe, decide, put the intent on record, act. What an act did is seen at the next look.
+
+    observe → decide(desired, observed, now) → write status (compare-and-set; on a conflict nothing is done)
+            → events → actions → the time of the next look
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from pydantic import ValidationError
+
+from trafficsim_api.document import load_spec
+from trafficsim_api.errors import SpecError, Unavailable
+from trafficsim_api.names import COMMAND_ANNOTATION
+from trafficsim_api.policy import Policy
+from trafficsim_api.status import Status
+from trafficsim_operator.actions import Action, Assign, EnsureRevision, RemoveRevision, Retire
+from trafficsim_operator.decide import decide
+from trafficsim_operator.fleet import Fleet, Owner
+from trafficsim_operator.fleet.runners import RunnerRefused, Runners
+from trafficsim_operator.ledger import Ledgers
+from trafficsim_operator.observed import Command, Desired, Observed, RevisionSeen, Runner, RunnerState, TargetFacts
+from trafficsim_operator.store import Conflict, Document, Record
+
+__all__ = ["World", "observe", "reconcile"]
+
+log = logging.getLogger(__name__)
+
+# How soon to look again after a conflict or an unanswered call, ms.
+_SOON_MS = 500
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """Everything outside the decision: where simulations are recorded, runners live, numbers gather; and the clock."""
+
+    record: Record
+    fleet: Fleet
+    runners: Runners
+    ledgers: Ledgers
+    policy: Callable[[], Policy]
+    now_ms: Callable[[], int]
+    stop: str = ""
+    """Set to a reason by the local run when the user asks to end."""
+
+
+async def reconcile(namespace: str, name: str, world: World) -> int | None:
+    """Bring one simulation closer to what its owner asked for; return the ms until the next look, None for no hurry."""
+    document = await world.record.read(namespace, name)
+    if document is None or document.deleted:
+        world.ledgers.forget(namespace, name)
+        return None
+    desired = read(document)
+    observed = await observe(desired, document, world)
+    decision = decide(desired, observed, world.now_ms())
+    if decision.status != desired.status:
+        try:
+            await world.record.write(document, decision.status)  # intent first
+        except Conflict:
+            return _SOON_MS
+    await world.record.tell(document, decision.happenings)
+    owner = Owner(namespace=namespace, name=name, uid=document.uid)
+    done = await asyncio.gather(*(_apply(action, owner, document, world) for action in decision.actions))
+    return decision.next_look_ms if all(done) else min(decision.next_look_ms or _SOON_MS, _SOON_MS)
+
+
+def read(document: Document) -> Desired:
+    """Return what *document* asks for; whatever is wrong with it becomes problems, never an exception."""
+    body = document.body
+    try:
+        spec, problems = load_spec(body).spec, ()
+    except SpecError as error:
+        spec, problems = None, error.problems
+    try:
+        status = Status.model_validate_json(json.dumps(body.get("status") or {}))
+    except (ValidationError, ValueError):
+        # A status that is not ours to read is as good as lost: epochs go on from what the runners acknowledge.
+        status = Status()
+    return Desired(
+        namespace=document.namespace, name=document.name, uid=document.uid, generation=document.generation,
+        spec=spec, problems=problems, status=status, command=_command(body.get("metadata", {}).get("annotations") or {}),
+    )  # fmt: skip
+
+
+def _command(annotations: dict[str, str]) -> Command | None:
+    text = annotations.get(COMMAND_ANNOTATION)
+    if not text:
+        return None
+    try:
+        raw = json.loads(text)
+        attempt = raw.get("attempt")
+        return Command(id=str(raw["id"])[:64], action=str(raw["action"])[:64], attempt=None if attempt is None else int(attempt))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Command(id=text[:64], action="", problem='a JSON object {"id", "action"} is needed')
+
+
+async def observe(desired: Desired, document: Document, world: World) -> Observed:
+    """Look at the fleet, ask every runner what it does, read the numbers that are due."""
+    owner = Owner(namespace=desired.namespace, name=desired.name, uid=desired.uid)
+    policy = world.policy()
+    revisions = await world.fleet.observe(owner)
+    facts, ca, ca_problem = TargetFacts(host="", port=0), None, ""
+    if desired.spec is not None:
+        facts, ca, ca_problem = await world.fleet.look_up(owner, desired.spec, policy)
+    ledger = await world.ledgers.of(document, desired, world.record)
+    seen = {name: await _ask(revision, ledger.remembered, world) for name, revision in revisions.items()}
+    runners = tuple(runner for revision in seen.values() for runner in revision.runners)
+    await ledger.read(runners, world.runners, world.now_ms())
+    return Observed(
+        revisions=seen, target=facts, policy=policy, image=world.fleet.image, cores=world.fleet.cores,
+        evidence=ledger.evidence(desired.spec, world.now_ms()), ca=ca, ca_problem=ca_problem, stop=world.stop,
+    )  # fmt: skip
+
+
+async def _ask(revision: RevisionSeen, remembered: dict[str, Runner], world: World) -> RevisionSeen:
+    async def ask(runner: Runner) -> Runner:
+        known = remembered.get(runner.uid)
+        if runner.address is not None and runner.state is not RunnerState.STARTING:
+            try:
+                answer = await world.runners.acknowledgement(runner.address)
+                runner = replace(runner, acknowledgement=answer, answered=True)
+            except Unavailable as error:
+                log.info("runner does not answer", extra={"runner": runner.name, "error": str(error)})
+        if not runner.answered and known is not None:
+            runner = replace(runner, acknowledgement=known.acknowledgement)
+        remembered[runner.uid] = runner
+        return runner
+
+    return replace(revision, runners=tuple(await asyncio.gather(*(ask(runner) for runner in revision.runners))))
+
+
+async def _apply(action: Action, owner: Owner, document: Document, world: World) -> bool:
+    """Carry out one action; say whether it came through. A failure is logged and looked at again soon."""
+    try:
+        match action:
+            case Assign():
+                await world.runners.assign(action.address, action.assignment)
+            case Retire():
+                await world.ledgers.keep(document, action.runners, world.record, world.runners)
+                await world.fleet.apply(owner, action)
+            case EnsureRevision() | RemoveRevision():
+                await world.fleet.apply(owner, action)
+            case _:
+                assert_never(action)
+    except (Unavailable, RunnerRefused) as error:
+        log.warning("action failed", extra={"action": type(action).__name__, "error": str(error), "simulation": owner.name})
+        return False
+    return True
+
+
