@@ -51,7 +51,7 @@ def parse_duration(text: object) -> timedelta:
     """Return the duration written as *text*: `30s`, `1h30m`, `250ms`; raise ValueError for anything else."""
     if isinstance(text, timedelta):
         return text
-    match = re.match(_DURATION, text) if isinstance(text, str) and text else None
+    match = re.fullmatch(_DURATION, text) if isinstance(text, str) and text else None
     if match is None:
         raise ValueError("a duration such as 500ms, 30s, 2m or 1h30m is needed")
     hours, minutes, seconds, millis = (int(part.rstrip("hms")) if part else 0 for part in match.groups())
@@ -81,7 +81,7 @@ def parse_percentage(text: object) -> int:
     """Return the percentage written as *text* in hundredths of a percent: `2.5%` → 250."""
     if isinstance(text, int) and not isinstance(text, bool):
         return text
-    if not isinstance(text, str) or not re.match(_PERCENTAGE, text):
+    if not isinstance(text, str) or not re.fullmatch(_PERCENTAGE, text):
         raise ValueError("a percentage such as 5% or 0.5% is needed")
     whole, _, part = text.rstrip("%").partition(".")
     return int(whole) * 100 + int((part + "00")[:2])
@@ -95,8 +95,10 @@ def format_percentage(hundredths: int) -> str:
 
 def parse_cpu(text: object) -> int:
     """Return a CPU quantity in millicores: `2` → 2000, `200m` → 200, `0.5` → 500."""
+    if isinstance(text, float):
+        raise ValueError(f'a CPU quantity with a fraction must be put in quotes: "{text}"')
     written = str(text) if isinstance(text, (int, str)) and not isinstance(text, bool) else ""
-    if not re.match(_CPU, written):
+    if not re.fullmatch(_CPU, written):
         raise ValueError("a CPU quantity such as 2, 0.5 or 200m is needed")
     if written.endswith("m"):
         return int(written[:-1])
@@ -107,7 +109,7 @@ def parse_cpu(text: object) -> int:
 def parse_memory(text: object) -> int:
     """Return a memory quantity in bytes: `1Gi` → 1 073 741 824."""
     written = str(text) if isinstance(text, (int, str)) and not isinstance(text, bool) else ""
-    if not re.match(_MEMORY, written):
+    if not re.fullmatch(_MEMORY, written):
         raise ValueError("a memory quantity such as 256Mi or 1Gi is needed")
     number = written.rstrip("KMGTikm")
     unit = _MEMORY_UNITS[written[len(number) :]]
