@@ -10,6 +10,7 @@ from typing import Final
 
 __all__ = [
     "API_VERSION",
+    "APPLIED_ANNOTATION",
     "COMMAND_ANNOTATION",
     "GROUP",
     "KIND",
@@ -40,6 +41,10 @@ SHORT_NAME: Final = "tsim"
 # {"id", "action", "attempt"?}: done once per id, answered in status.lastCommand, never removed by us.
 COMMAND_ANNOTATION: Final = "trafficsim.io/command"
 
+# On a Deployment: the pod template as it was applied, in JSON. Drift is what differs from it, and a repair applies it
+# again, so that an operator which builds templates differently restarts no runner.
+APPLIED_ANNOTATION: Final = "trafficsim.io/applied-template"
+
 MANAGED_BY: Final = "trafficsim"
 
 
@@ -49,6 +54,8 @@ class Label(StrEnum):
     MANAGED_BY = "app.kubernetes.io/managed-by"
     NAME = "app.kubernetes.io/name"
     SIMULATION = "trafficsim.io/simulation"
+    SIMULATION_UID = "trafficsim.io/simulation-uid"
+    """A resource may be made anew under an old name: selectors need the UID."""
     REVISION = "trafficsim.io/revision"
 
 
@@ -155,11 +162,12 @@ def totals_name(simulation: str, uid: str) -> str:
     return f"{simulation}-{hash8(uid, 'totals')}-totals"
 
 
-def labels(simulation: str, revision: str | None = None) -> dict[str, str]:
-    """Return the labels of an object of *simulation* (and of one of its runner revisions)."""
+def labels(simulation: str, revision: str | None = None, uid: str | None = None) -> dict[str, str]:
+    """Return the labels of an object of *simulation* (of one of its runner revisions, of the resource with *uid*)."""
     found = {
         Label.MANAGED_BY.value: MANAGED_BY,
         Label.NAME.value: "trafficsim-runner",
         Label.SIMULATION.value: simulation,
     }
-    return found | ({Label.REVISION.value: revision} if revision else {})
+    found |= {Label.REVISION.value: revision} if revision else {}
+    return found | ({Label.SIMULATION_UID.value: uid} if uid else {})
