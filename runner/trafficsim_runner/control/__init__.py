@@ -1,0 +1,1 @@
+"""The runner's HTTP API towards the operator: assignments in; acknowledgements, statistics, metrics and health out."""

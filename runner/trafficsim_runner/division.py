@@ -1,0 +1,74 @@
+"""How a runner divides its places, and what policy allows it, over its worker processes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from trafficsim_api.places import Places
+
+__all__ = ["divide", "shares"]
+
+BLOCK: Final = 16
+
+
+def divide(held: Sequence[Places], places: Places, workers: int) -> tuple[Places, ...]:
+    """
+    Return which of *places* each worker has, given what each of them holds now.
+
+        kept(i) = held(i) ∩ places;  the rest goes to the emptiest workers, in blocks of at most 16, lowest first
+
+    A place never moves between workers, so it is never on in two of them and no user is parked by a new worker; a
+    worker never goes away. Blocks rather than halves, because runners give up their *highest* places first: after a
+    shrink every worker has lost its share.
+    """
+    count = max(len(held), workers)
+    kept = [held[i] & places if i < len(held) else Places() for i in range(count)]
+    if not count:
+        return ()
+    new = places - Places.union(kept)
+    wanted = _filled([len(part) for part in kept], len(new))
+    dealt: list[list[tuple[int, int]]] = [[] for _ in kept]
+    for start, stop in new.ranges:
+        while start < stop:
+            worker = max(range(count), key=lambda i: (wanted[i], -i))
+            end = min(stop, start + BLOCK, start + wanted[worker])
+            dealt[worker].append((start, end))
+            wanted[worker] -= end - start
+            start = end
+    return tuple(part | Places.of(gained) for part, gained in zip(kept, dealt, strict=True))
+
+
+def _filled(sizes: Sequence[int], amount: int) -> list[int]:
+    """
+    Return how much of *amount* each of *sizes* gains so that the smallest ones become as equal as can be.
+
+    Sizes 0, 4, 9 and 10 more: 7, 3, 0.
+    """
+    order = sorted(range(len(sizes)), key=lambda i: (sizes[i], i))
+    filled, below = 0, 0
+    for filled in range(1, len(order) + 1):
+        below += sizes[order[filled - 1]]
+        if filled == len(order) or (below + amount) // filled < sizes[order[filled]]:
+            break
+    level, extra = divmod(below + amount, filled)
+    gains = [0] * len(sizes)
+    for rank, worker in enumerate(order[:filled]):
+        gains[worker] = level + (rank < extra) - sizes[worker]
+    return gains
+
+
+def shares(limit: int, weights: Sequence[int]) -> tuple[int, ...]:
+    """
+    Return *limit* as exact shares by *weights* (all 0: equal ones); they add up to *limit*.
+
+        share(i) = ⌊limit·W(i+1) ÷ W⌋ - ⌊limit·W(i) ÷ W⌋          W(i) the sum of the weights before i
+
+    1000 over weights 600 and 400 are 600 and 400: when *limit* covers the sum, every share covers its weight.
+    """
+    parts = list(weights) if any(weights) else [1] * len(weights)
+    whole, before, given = sum(parts), 0, []
+    for part in parts:
+        given.append(limit * (before + part) // whole - limit * before // whole)
+        before += part
+    return tuple(given)

@@ -1,0 +1,100 @@
+"""The runner's CPU, throttling and memory: from its own cgroup where it has one, else from its processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from trafficsim_runner.health.cgroup import Cgroup
+from trafficsim_runner.health.processes import resident
+
+__all__ = ["Probe", "Reading"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What was used since the last reading (ns, periods, kills), and the memory (bytes) now; *cores* in millicores."""
+
+    cpu_ns: int
+    cores: int
+    periods: int
+    throttled: int
+    oom_kills: int
+    memory: int
+    memory_limit: int
+
+
+class Probe:
+    """
+    Reads what the whole runner uses, as differences to the last reading.
+
+    *cpu* (millicores) and *memory* (bytes) are the limits the environment told; without them the cgroup's count, else
+    the machine's.
+    """
+
+    def __init__(
+        self,
+        cpu: int | None,
+        memory: int | None,
+        find: Callable[[Iterable[int]], Cgroup] = lambda pids: Cgroup.own(pids=pids),
+        own_cpu_ns: Callable[[], int] = time.process_time_ns,
+    ) -> None:
+        self._cpu = cpu
+        self._memory = memory
+        self._find = find
+        self._own_cpu_ns = own_cpu_ns
+        self._cgroup = Cgroup()
+        self._last_cpu: int | None = None
+        self._last_own = own_cpu_ns()
+        self._last_workers: int | None = None
+        self._last_periods: tuple[int, int] | None = None
+        self._last_kills: int | None = None
+
+    def find(self, pids: Iterable[int]) -> None:
+        """Look again which cgroup is the runner's own, *pids* being its processes; keep what was found."""
+        if self._cgroup.cpu is None and self._cgroup.memory is None:
+            try:
+                self._cgroup = self._find(pids)
+            except (OSError, ValueError):
+                return
+
+    def oom_kills(self) -> int:
+        """Return how many processes of the runner's own cgroup the kernel has killed for want of memory so far."""
+        memory = self._cgroup.read_memory()
+        return memory.oom_kills if memory else 0
+
+    def read(self, pids: Iterable[int], workers_cpu_ns: int) -> Reading:
+        """Return what was used since the last reading; *workers_cpu_ns* is what the workers have used in all so far."""
+        own, cpu, memory = self._own_cpu_ns(), self._cgroup.read_cpu(), self._cgroup.read_memory()
+        periods = throttled = kills = 0
+        before = workers_cpu_ns if self._last_workers is None else self._last_workers
+        used = own - self._last_own + max(0, workers_cpu_ns - before)
+        if cpu is not None:
+            if self._last_cpu is not None:
+                used = max(0, cpu.usage_ns - self._last_cpu)
+            self._last_cpu = cpu.usage_ns
+            if self._last_periods is not None:
+                periods = max(0, cpu.periods - self._last_periods[0])
+                throttled = max(0, cpu.throttled - self._last_periods[1])
+            self._last_periods = (cpu.periods, cpu.throttled)
+        if memory is not None:
+            if self._last_kills is not None:
+                kills = max(0, memory.oom_kills - self._last_kills)
+            self._last_kills = memory.oom_kills
+        self._last_own, self._last_workers = own, workers_cpu_ns
+        cgroup_limit = cpu.limit if cpu else None
+        return Reading(
+            cpu_ns=used,
+            cores=self._cpu or cgroup_limit or 1000 * len(os.sched_getaffinity(0)),
+            periods=periods,
+            throttled=throttled,
+            oom_kills=kills,
+            memory=memory.used if memory else resident(pids),
+            memory_limit=self._memory or (memory.limit if memory else None) or _machine_memory(),
+        )
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,66 @@
+"""The runner: `trafficsim-runner`, or `python -m trafficsim_runner`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+__all__ = ["main"]
+
+log: Final = logging.getLogger(__name__)
+
+EXAMPLES: Final = """\
+A runner is told what to do over HTTP by its operator; everything it needs to know before stands in the environment:
+
+  TRAFFICSIM_SIMULATION_UID   the simulation it works for (needed)
+  TRAFFICSIM_RUNNER_UID       its own name (needed)
+  TRAFFICSIM_KEYS             directory of public keys, <kid>.pem (needed)
+  TRAFFICSIM_LISTEN           host:port of the control API (default: POD_IP, else 127.0.0.1, port 9646)
+  TRAFFICSIM_STATE            directory kept over a restart (default: one below the temporary directory)
+  TRAFFICSIM_REVISION         revision it was started as
+  TRAFFICSIM_CPU              CPU limit in millicores
+  TRAFFICSIM_MEMORY           memory limit in bytes
+  TRAFFICSIM_GRACE            seconds a drain may take after SIGTERM (default 30)
+
+examples:
+  TRAFFICSIM_SIMULATION_UID=s1 TRAFFICSIM_RUNNER_UID=r1 TRAFFICSIM_KEYS=./keys trafficsim-runner
+  curl http://127.0.0.1:9646/readyz
+  curl http://127.0.0.1:9646/metrics
+
+SIGTERM or SIGINT: users finish their action, then exit code 0; a second one ends at once.
+"""
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run a runner until a signal ends it; return the exit code (2: the environment is wrong)."""
+    parser = argparse.ArgumentParser(
+        prog="trafficsim-runner",
+        description="Run virtual users against a target, as the operator assigns them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args(argv)
+    # One thread adds histograms fast enough; a pool of them would cost each runner tens of MiB.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from trafficsim_runner.logs import set_up
+    from trafficsim_runner.settings import Settings, SettingsError
+
+    try:
+        settings = Settings.from_env(os.environ if environ is None else environ)
+    except SettingsError as error:
+        print(f"trafficsim-runner: {error}", file=sys.stderr)
+        return 2
+    set_up({"simulation.id": settings.simulation, "runner.id": settings.runner})
+    from trafficsim_runner.service import serve
+
+    return asyncio.run(serve(settings, (signal.SIGTERM, signal.SIGINT)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

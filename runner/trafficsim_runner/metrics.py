@@ -1,0 +1,139 @@
+"""
+The runner's Prometheus metrics, folded from the account at each scrape.
+
+Labels are the names and groups of actions in the resource (at most 256), status classes, error kinds and drop reasons:
+never anything a target or a user's data can multiply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from trafficsim_api.histogram import bucket_of
+from trafficsim_api.layout import DROP_REASONS, ERROR_KINDS, Layout
+from trafficsim_api.statistics import Vector, action_counter, histogram, lag_histogram, quantiles, total, zeros
+
+if TYPE_CHECKING:
+    from trafficsim_runner.supervisor import Supervisor
+
+__all__ = ["CONTENT_TYPE", "exposition", "families"]
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
+BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BOUNDS: Final = np.array([bucket_of(round(bound * 1e9)) for bound in BOUNDS_S])
+# Counters of the whole runner: name of the metric, what it says, name in the layout, unit divisor.
+PLAIN: Final = (
+    ("simulator_iterations", "Flows begun.", "iterations", 1),
+    ("simulator_iterations_done", "Flows finished.", "iterations_done", 1),
+    ("simulator_users_cut", "Users that left at the deadline in mid-action.", "cut", 1),
+    ("simulator_connections_opened", "Connections opened to the target.", "connects", 1),
+    ("simulator_worker_restarts", "Workers started again after they died.", "worker_restarts", 1),
+    ("simulator_worker_lost_users", "Users active in a worker when it died.", "worker_lost_users", 1),
+    ("simulator_oom_kills", "Processes killed by the kernel for want of memory.", "oom_kills", 1),
+    ("simulator_windows_folded", "One-second windows folded for want of room.", "windows_folded", 1),
+    ("simulator_cpu_seconds", "CPU of the runner.", "pod_cpu_ns", 1e9),
+    ("simulator_gc_seconds", "Time in garbage collection.", "gc_ns", 1e9),
+    ("simulator_active_user_seconds", "Integral of the active users.", "active_user_ms", 1e3),
+    ("simulator_wanted_user_seconds", "Integral of the users wanted.", "wanted_user_ms", 1e3),
+    ("simulator_cfs_periods", "Scheduler periods of the runner's cgroup.", "cfs_periods", 1),
+    ("simulator_cfs_throttled_periods", "Of these, the throttled ones.", "cfs_throttled", 1),
+)
+
+
+def exposition(supervisor: Supervisor) -> bytes:
+    """Return the metrics of *supervisor* as Prometheus text."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(supervisor))
+    return generate_latest(registry)
+
+
+class _Families(Collector):
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def collect(self) -> Iterator[Metric]:
+        ledger = self._supervisor.ledger
+        layout = ledger.total.layout if ledger else Layout(actions=())
+        vector = ledger.total.vector if ledger else zeros(layout)
+        yield from families(layout, vector)
+        yield from _gauges(self._supervisor)
+
+
+def families(layout: Layout, vector: Vector) -> Iterator[Metric]:
+    """Yield the metrics that *vector* tells."""
+    actions = CounterMetricFamily("user_actions", "Finished actions.", labels=("action_type", "success"))
+    for number, (name, _) in enumerate(layout.actions):
+        done = action_counter(layout, vector, number, "done")
+        failed = action_counter(layout, vector, number, "failed")
+        actions.add_metric((name, "true"), done - failed)
+        actions.add_metric((name, "false"), failed)
+    yield actions
+    yield from _by_group(layout, vector)
+    yield CounterMetricFamily("simulator_requests", "Finished requests.", value=total(layout, vector, "done"))
+    yield CounterMetricFamily("simulator_requests_sent", "Requests sent.", value=total(layout, vector, "sent"))
+    yield CounterMetricFamily("simulator_checks", "Checks made.", value=total(layout, vector, "checks"))
+    yield CounterMetricFamily("simulator_checks_failed", "Checks missed.", value=total(layout, vector, "checks_failed"))
+    errors = CounterMetricFamily("simulator_errors", "Failed requests.", labels=("kind",))
+    for kind in ERROR_KINDS:
+        errors.add_metric((kind,), total(layout, vector, f"error_{kind}"))
+    yield errors
+    drops = CounterMetricFamily("simulator_drops", "Work that was due and not sent.", labels=("reason",))
+    for reason in DROP_REASONS:
+        drops.add_metric((reason,), int(vector[layout.worker(f"drop_{reason}")]))
+    yield drops
+    for name, text, counter, divisor in PLAIN:
+        yield CounterMetricFamily(name, text, value=int(vector[layout.worker(counter)]) / divisor)
+    lag = GaugeMetricFamily("simulator_lag_seconds", "Lag of sending behind the schedule.", labels=("quantile",))
+    for q, value in zip(("0.5", "0.99"), quantiles(lag_histogram(layout, vector), (0.5, 0.99)), strict=True):
+        lag.add_metric((q,), (value or 0) / 1e9)
+    yield lag
+
+
+def _by_group(layout: Layout, vector: Vector) -> Iterator[Metric]:
+    """Yield requests by status class, and the histogram of service times, of each group of actions."""
+    requests = CounterMetricFamily("http_requests", "Answered requests.", labels=("endpoint", "status"))
+    durations = HistogramMetricFamily(
+        "http_request_duration_seconds", "Service time of answered requests.", labels=("endpoint",)
+    )
+    groups: dict[str, list[int]] = {}
+    for number, (_, group) in enumerate(layout.actions):
+        groups.setdefault(group or "other", []).append(number)
+    for group, numbers in groups.items():
+        for status in CLASSES:
+            count = sum(action_counter(layout, vector, number, f"class_{status}") for number in numbers)
+            requests.add_metric((group, status), count)
+        cumulated = np.cumsum(sum(histogram(layout, vector, "service", number) for number in numbers))
+        buckets = [(str(bound), float(cumulated[at])) for bound, at in zip(BOUNDS_S, BOUNDS, strict=True)]
+        sum_ns = sum(action_counter(layout, vector, number, "service_ns") for number in numbers)
+        durations.add_metric((group,), [*buckets, ("+Inf", float(cumulated[-1]))], sum_ns / 1e9)
+    yield requests
+    yield durations
+
+
+def _gauges(supervisor: Supervisor) -> Iterator[Metric]:
+    figures = supervisor.gauges()
+    ledger = supervisor.ledger
+    epoch = supervisor.held.assignment.epoch if supervisor.held else 0
+    for name, text, value in (
+        ("active_user_sessions", "Users at work.", figures["active"]),
+        ("simulator_users_active", "Users at work.", figures["active"]),
+        ("simulator_users_wanted", "Users the places held and the profile ask for.", ledger.wanted if ledger else 0),
+        ("memory_usage_bytes", "Memory of the runner.", figures["memory_bytes"]),
+        ("simulator_memory_usage", "Memory of the runner in bytes.", figures["memory_bytes"]),
+        ("simulator_memory_limit_bytes", "Memory limit of the runner.", figures["memory_limit_bytes"]),
+        ("simulator_connections_open", "Open connections to the target.", figures["connections"]),
+        ("simulator_requests_in_flight", "Requests in flight.", figures["in_flight"]),
+        ("simulator_descriptors_open", "Most descriptors open in one process.", figures["fds"]),
+        ("simulator_workers", "Worker processes alive.", figures["workers"]),
+        ("simulator_workers_wanted", "Worker processes wanted.", figures["workers_wanted"]),
+        ("simulator_epoch", "Epoch of the assignment held.", epoch),
+    ):  # fmt: skip
+        yield GaugeMetricFamily(name, text, value=value)

@@ -1,0 +1,105 @@
+"""One worker's slot in the supervisor: its places, its process now, what that last said, and its slab."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from trafficsim_api.places import Places
+from trafficsim_api.statistics import Vector
+from trafficsim_runner.child import Child
+from trafficsim_runner.stats.ledger import Seen, snapshot_of
+from trafficsim_runner.stats.slab_reader import Slab, Snapshot
+
+__all__ = ["Ack", "Slot"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """What a worker says of itself."""
+
+    epoch: int = 0
+    active: int = 0
+    settled: bool = False
+    drained: bool = False
+    slab: str = ""
+    in_flight: int = 0
+    connections: int = 0
+    pooled: int = 0
+    parked: int = 0
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the acknowledgement in *fields*; raise ValueError when it is none."""
+        try:
+            return cls(**{name: kind(fields[name]) for name, kind in _KINDS.items() if name in fields})
+        except TypeError as error:
+            raise ValueError(f"not an acknowledgement: {error}") from error
+
+
+_KINDS = {"epoch": int, "active": int, "settled": bool, "drained": bool, "slab": str, "in_flight": int,
+          "connections": int, "pooled": int, "parked": int}  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Slot:
+    """
+    Worker number *index*: it keeps its places over the deaths of its processes.
+
+    *life* counts those; *late* says that the present one began after the warm-up's end.
+    """
+
+    index: int
+    places: Places = field(default_factory=Places)
+    child: Child | None = None
+    ack: Ack | None = None
+    life: int = 0
+    started_ns: int = 0
+    heard_ns: int = 0
+    late: bool = False
+    leaving: bool = False
+    path: Path | None = None
+    slab: Slab | None = None
+    _warm: Vector | None = None
+    _last: Snapshot | None = None
+
+    def begin(self, child: Child, *, now_ns: int, late: bool) -> None:
+        """Take a new process."""
+        self.child, self.started_ns, self.heard_ns, self.late = child, now_ns, now_ns, late
+        self.ack = self.slab = self._warm = self._last = None
+
+    def open(self, path: Path) -> Slab | None:
+        """Open the slab at *path* (a newer generation includes the older one's counts), and return the older one."""
+        if self.slab is not None and self.slab.path == path:
+            return None
+        older, self.slab = self.slab, Slab.open(path)
+        self._warm = None
+        return older
+
+    def end(self) -> None:
+        """Let go of the process and its slab."""
+        self.child = self.ack = self._warm = self._last = None
+        if self.slab is not None:
+            self.slab.close()
+            self.slab = None
+
+    def drained(self, epoch: int) -> bool:
+        """Say whether the worker works by *epoch*, and nobody is active in it."""
+        return self.ack is not None and self.ack.epoch == epoch and self.ack.drained
+
+    def settled(self, epoch: int) -> bool:
+        """Say whether the worker has done all that *epoch* asks."""
+        return self.ack is not None and self.ack.epoch == epoch and self.ack.settled
+
+    def seen(self, epoch: int) -> Seen | None:
+        """Return the worker's account now, *epoch* being in force; None before its first snapshot."""
+        if self.slab is None:
+            return None
+        self._last = snapshot_of(self.slab, self._last, quiet=self.drained(epoch))
+        if self._last is None:
+            return None
+        if self._warm is None:
+            self._warm = self.slab.warmup()
+        return Seen(slab=self.slab, snapshot=self._last, warmup=self._warm, late=self.late)

@@ -1,0 +1,197 @@
+"""
+The ledger of one run: what ended workers counted, what living ones count, and the windows between two looks.
+
+    total = Σ ended workers + Σ living workers' snapshots + the supervisor's own counters
+    window = total now - total at the last look
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trafficsim_api.layout import WORKER_INDEX
+from trafficsim_api.statistics import Answer, Vector, Window, sparse
+from trafficsim_runner.health.probe import Reading
+from trafficsim_runner.state import State
+from trafficsim_runner.stats.merge import Part, Total, together, widened
+from trafficsim_runner.stats.own import OwnCounters
+from trafficsim_runner.stats.ring import BYTES_PER_WORKER, Ring
+from trafficsim_runner.stats.slab_reader import Slab, Snapshot, TornSlab
+
+__all__ = ["Ledger", "Look", "Seen", "snapshot_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A worker's account at one look; *warmup* None: its warm-up goes on, or it began after the warm-up (*late*)."""
+
+    slab: Slab
+    snapshot: Snapshot
+    warmup: Vector | None
+    late: bool = False
+
+    def part(self) -> Part:
+        """Return the worker's account as a part of the runner's."""
+        warmup = self.warmup
+        if warmup is None:
+            warmup = np.zeros_like(self.snapshot.vector) if self.late else self.snapshot.vector
+        return Part(
+            layout=self.slab.layout, vector=self.snapshot.vector, warmup=warmup, extremes=self.snapshot.extremes
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """When and under which assignment a look is taken; *at_ms* counts from the run's start."""
+
+    at_ms: int
+    mono_ns: int
+    wall_ms: int
+    epoch: int
+    warm_up_ms: int
+
+
+class Ledger:
+    """The account of run *run* in one boot of the supervisor, and the ring of its windows."""
+
+    def __init__(self, state: State, *, runner: str, boot: str, run: int, workers: int, sequence: int = 0) -> None:
+        self._state = state
+        self._runner = runner
+        self._boot = boot
+        self.run = run
+        self.ring = Ring(BYTES_PER_WORKER * max(1, workers), sequence)
+        self._base, swallowed, lost = _recovered(state, run)
+        state.save_account(runner, run, self._base, swallowed)
+        state.remove(*swallowed)
+        self.own = OwnCounters(state.own(boot, run))
+        self.own.add("worker_lost_users", lost)
+        self.total = together(self._base.layout, [self._base.part()])
+        self._last_mono: int | None = None
+        self._busy: dict[int, tuple[int, int]] = {}
+        self.active = 0
+        self.wanted = 0
+        self.reading: Reading | None = None
+
+    def allow(self, workers: int) -> None:
+        """Make the ring as large as *workers* need."""
+        self.ring.capacity = max(self.ring.capacity, BYTES_PER_WORKER * workers)
+
+    def swallow(self, slab: Slab, *, late: bool) -> int:
+        """Take the final counts of a dead worker's *slab* into the account; return the users it had."""
+        final = slab.final()
+        part = Seen(slab=slab, snapshot=final, warmup=slab.warmup(), late=late).part()
+        self._base = together(self._base.layout, [self._base.part(), part])
+        self._busy.pop(slab.pid, None)
+        self._state.save_account(self._runner, self.run, self._base, [slab.path.name])
+        self._state.remove(slab.path.name)
+        return final.active
+
+    def workers_cpu_ns(self, seen: Sequence[Seen]) -> int:
+        """Return the CPU of all workers of the run, ended ones and *seen*."""
+        index = WORKER_INDEX["cpu_ns"]
+        return int(self._base.vector[index]) + sum(int(worker.snapshot.vector[index]) for worker in seen)
+
+    def look(self, seen: Sequence[Seen], look: Look, reading: Reading) -> Window:
+        """Bring the account up to now and return the window since the last look."""
+        self._count(look, reading)
+        before = self.total
+        total = together(before.layout, [self._base.part(), *(worker.part() for worker in seen)])
+        self.own.add_to(total.vector, total.warmup)
+        previous = widened(before.vector, before.layout, total.layout)
+        # Subtle: a quiet worker was read live, a busy one by its snapshot, which may be a moment older. What was once
+        # told is never taken back, so that the windows add up to the total.
+        np.maximum(total.vector, previous, out=total.vector)
+        indices, counts = sparse(total.vector - previous)
+        window = self._window(seen, look, reading, indices, counts)
+        self.total, self._last_mono = total, look.mono_ns
+        self.active, self.wanted, self.reading = window.active, window.wanted, reading
+        folded = self.ring.folded
+        self.ring.add(window)
+        self.own.add("windows_folded", self.ring.folded - folded)
+        return window
+
+    def answer(self, since: int, gauges: Mapping[str, int]) -> bytes:
+        """Return the answer to a reader that knows the windows up to *since*."""
+        first, windows = self.ring.since(since)
+        return Answer(
+            runner=self._runner, boot=self._boot, run=self.run, layout=self.total.layout, sequence=self.ring.sequence,
+            first=first, total=self.total.vector, warmup=self.total.warmup, extremes=self.total.extremes,
+            windows=windows, gauges=gauges,
+        ).encode()  # fmt: skip
+
+    def _count(self, look: Look, reading: Reading) -> None:
+        own = self.own
+        own.add("pod_cpu_ns", reading.cpu_ns)
+        own.add("pod_wall_ns", look.mono_ns - self._last_mono if self._last_mono is not None else 0)
+        own.add("cfs_periods", reading.periods)
+        own.add("cfs_throttled", reading.throttled)
+        own.add("oom_kills", reading.oom_kills)
+        if look.at_ms >= look.warm_up_ms:
+            own.mark_warm()
+
+    def _window(
+        self, seen: Sequence[Seen], look: Look, reading: Reading, indices: npt.NDArray[np.uint32], counts: Vector
+    ) -> Window:
+        span_ns = look.mono_ns - self._last_mono if self._last_mono is not None else 1_000_000_000
+        start = look.at_ms - span_ns // 1_000_000
+        return Window(
+            sequence=self.ring.sequence + 1,
+            start_ms=start,
+            end_ms=look.at_ms,
+            wall_ms=look.wall_ms,
+            epoch=look.epoch,
+            active=sum(worker.snapshot.active for worker in seen),
+            wanted=sum(worker.snapshot.wanted for worker in seen),
+            busiest_permille=max((self._business(worker) for worker in seen), default=0),
+            pod_permille=reading.cpu_ns * 1_000_000 // (span_ns * reading.cores) if span_ns else 0,
+            warm=start >= look.warm_up_ms,
+            indices=indices,
+            counts=counts,
+        )
+
+    def _business(self, worker: Seen) -> int:
+        """Return the worker's CPU ÷ wall time since its last look, in permille."""
+        vector, pid = worker.snapshot.vector, worker.slab.pid
+        cpu, wall = int(vector[WORKER_INDEX["cpu_ns"]]), int(vector[WORKER_INDEX["wall_ns"]])
+        last_cpu, last_wall = self._busy.get(pid, (0, 0))
+        self._busy[pid] = (cpu, wall)
+        return max(0, 1000 * (cpu - last_cpu) // (wall - last_wall)) if wall > last_wall else 0
+
+
+def snapshot_of(slab: Slab, before: Snapshot | None, *, quiet: bool) -> Snapshot | None:
+    """Return the worker's snapshot (*quiet*: its live counts, nobody writes); *before* when it died in making one."""
+    if quiet:
+        return slab.final()
+    try:
+        return slab.snapshot()
+    except TornSlab:
+        return before
+
+
+def _recovered(state: State, run: int) -> tuple[Total, list[str], int]:
+    """Return the sum of everything earlier boots left on disk, the files in it, and the users they had at their end."""
+    kept = state.account(run)
+    total, swallowed = kept or (Total.empty(), [])
+    done, lost = set(swallowed), 0
+    for path in state.slabs(run):
+        if path.name in done:
+            continue
+        try:
+            slab = Slab.open(path)
+        except (OSError, ValueError):
+            continue
+        final = slab.final()
+        part = Seen(slab=slab, snapshot=final, warmup=slab.warmup()).part()
+        total = together(total.layout, [total.part(), part])
+        lost += final.active
+        swallowed.append(path.name)
+        slab.close()
+    for path in state.owns(run):
+        if path.name not in done:
+            OwnCounters(path).add_to(total.vector, total.warmup)
+            swallowed.append(path.name)
+    return total, swallowed, lost
