@@ -33,14 +33,16 @@ check: setup ## lint, format, types, import contracts, generated files, locks
 	$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m trafficsim_api.crd --check
+	$(BIN)/python -m trafficsim_api.reference --check
 	@tools/lock --check
 
 format: setup ## mend what can be mended by itself
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-generate: setup ## write the generated files: the CRD, the lock files
+generate: setup ## write the generated files: the CRD, the field reference, the locks
 	$(BIN)/python -m trafficsim_api.crd
+	$(BIN)/python -m trafficsim_api.reference
 	tools/lock
 
 bench: setup ## CPU per request against wrk (Debian: installs wrk and nginx-light when root)

@@ -1,0 +1,171 @@
+"""
+The field reference in docs/resource.md, written from the models: `python -m trafficsim_api.reference [--check]`.
+
+Each table is one model; what a field means is its docstring, the same text that `kubectl explain` prints.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from trafficsim_api.model import Model
+from trafficsim_api.policy import Policy
+from trafficsim_api.resource import TrafficSimulationSpec
+from trafficsim_api.units import format_duration
+
+__all__ = ["main", "reference"]
+
+TARGET: Final = Path(__file__).parents[2] / "docs" / "resource.md"
+_HEAD: Final = """\
+<!-- Written by `python -m trafficsim_api.reference` from the models in crds/trafficsim_api; edit those. -->
+# The fields
+
+Group `trafficsim.io`, version `v1alpha1`, kind `TrafficSimulation`, short name `tsim`. A name has at most 40
+characters. A field that is not in these tables does not exist: it is refused, never accepted and ignored.
+"""
+_TEMPLATES: Final = """\
+## Templates
+
+In paths, parameters, headers and bodies of a request:
+
+| template | is |
+|---|---|
+| `{{user.id}}`, `{{user.number}}` | the user's number, 0 … users-1 |
+| `{{user.archetype}}` | the name of the user's archetype |
+| `{{user.iteration}}` | how often this user has begun its flow, from 0 |
+| `{{env.NAME}}` | an environment variable of the runner |
+| `{{name}}` | what an earlier step of the flow saved under this name |
+
+A template that cannot be filled when its turn comes drops the action; drops are counted by reason.
+"""
+
+Schema = Mapping[str, Any]
+
+
+def reference() -> str:
+    """Return the text of docs/resource.md."""
+    parts = [_HEAD, "## spec", *_tables(TrafficSimulationSpec, "spec"), _TEMPLATES]
+    parts += ["## The policy document", "`--policy FILE` and the operator's default.", *_tables(Policy, "policy")]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _tables(model: type[Model], root: str) -> Iterator[str]:
+    schema = model.model_json_schema(by_alias=True)
+    definitions: dict[str, Schema] = schema.get("$defs", {})
+    places: dict[str, str] = {}
+    waiting: list[tuple[str, Schema]] = [(root, schema)]
+    while waiting:
+        place, table = waiting.pop(0)
+        inner: list[tuple[str, Schema]] = []
+        rows = [
+            _row(name, field, name in table.get("required", ()), definitions)
+            for name, field in table["properties"].items()
+        ]
+        for name, field in table["properties"].items():
+            for reference, suffix in _references(field, name):
+                if reference not in places:
+                    below = suffix if place == root else f"{place}.{suffix}"
+                    places[reference] = below
+                    inner.append((below, definitions[reference]))
+        if place != root:
+            yield f"### {place}"
+        yield _prose(table.get("description", ""))
+        yield "\n".join(["| field | value | default | meaning |", "|---|---|---|---|", *rows])
+        waiting = inner + waiting
+
+
+def _references(field: Schema, name: str) -> Iterator[tuple[str, str]]:
+    """Return the models that *field* holds, with the path they are found under."""
+    if "$ref" in field:
+        yield field["$ref"].rpartition("/")[2], name
+    for form in field.get("anyOf", ()):
+        yield from _references(form, name)
+    if isinstance(field.get("items"), Mapping):
+        yield from _references(field["items"], f"{name}[]")
+
+
+def _row(name: str, field: Schema, required: bool, definitions: Mapping[str, Schema]) -> str:
+    shown = "needed" if required else "" if "$ref" in field else _default(field.get("default"))
+    meaning = field.get("description") or _meaning_of(field, definitions)
+    cells = (f"`{name}`", _value(field), shown, _prose(meaning))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _default(default: Any) -> str:
+    """Return *default* as a user writes it; nothing for an empty one."""
+    if default is None or default in ("", [], {}):
+        return ""
+    if isinstance(default, str) and default.startswith("PT"):  # pydantic's schema has ISO 8601 durations
+        return f"`{format_duration(TypeAdapter(timedelta).validate_python(default))}`"
+    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
+
+
+def _meaning_of(field: Schema, definitions: Mapping[str, Schema]) -> str:
+    """Return the first sentence of the model that *field* holds."""
+    names = [reference for reference, _ in _references(field, "")]
+    return definitions[names[0]].get("description", "").split("\n\n")[0] if names else ""
+
+
+def _value(field: Schema) -> str:
+    """Return what may be written for *field*, in words."""
+    if "$ref" in field:
+        return "object"
+    forms = [form for form in field.get("anyOf", ()) if form.get("type") != "null"]
+    if forms:
+        return _value(forms[0])
+    if "const" in field or "enum" in field:
+        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    if "example" in field:
+        return f"such as `{field['example']}`"
+    kind = field.get("type")
+    if kind == "array":
+        return f"list of {_plural(_value(field['items']))}{_bounds(field, 'minItems', 'maxItems')}"
+    if kind == "integer":
+        return f"whole number{_bounds(field, 'minimum', 'maximum')}"
+    if kind == "object":
+        return "mapping"
+    words = {"string": "text", "boolean": "`true`, `false`"}
+    return words.get(str(kind), "number or text" if field.get("x-kubernetes-int-or-string") else "any value")
+
+
+def _plural(value: str) -> str:
+    """Return several of *value*: object → objects, "whole number, 1 to 9" → "whole numbers, 1 to 9"."""
+    head, comma, rest = value.partition(",")
+    if head.startswith("`"):
+        return value
+    return "objects" if head in ("object", "mapping") else f"{head}s{comma}{rest}"
+
+
+def _bounds(field: Schema, low: str, high: str) -> str:
+    at_least, at_most = field.get(low), field.get(high)
+    if at_least is not None and at_most is not None:
+        return f", {at_least} to {at_most}"
+    return f", at most {at_most}" if at_most is not None else f", at least {at_least}" if at_least is not None else ""
+
+
+def _prose(text: str) -> str:
+    return " ".join(text.split())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the reference, or with --check say whether it is as the models are."""
+    text = reference()
+    if "--check" in (sys.argv[1:] if arguments is None else arguments):
+        if not TARGET.exists() or TARGET.read_text() != text:
+            print(f"{TARGET.name} is not as the models are; run `python -m trafficsim_api.reference`", file=sys.stderr)
+            return 1
+        return 0
+    TARGET.parent.mkdir(exist_ok=True)
+    TARGET.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
