@@ -35,10 +35,18 @@ class Options:
 
 def parsed(arguments: Sequence[str]) -> Options:
     """Return the options in *arguments*."""
-    parser = argparse.ArgumentParser(prog="python -m trafficsim_runner.demo", description="A small shop to put load on.")
-    parser.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="address; port 0 takes a free one")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="write the account of requests here, every second and at the end")
-    parser.add_argument("--error-rate", type=float, default=0.0, metavar="P", help="share of requests answered 503, 0 to 1")
+    parser = argparse.ArgumentParser(
+        prog="python -m trafficsim_runner.demo", description="A small shop to put load on."
+    )
+    parser.add_argument(
+        "--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="address; port 0 takes a free one"
+    )
+    parser.add_argument(
+        "--log", type=Path, metavar="FILE", help="write the account of requests here, every second and at the end"
+    )
+    parser.add_argument(
+        "--error-rate", type=float, default=0.0, metavar="P", help="share of requests answered 503, 0 to 1"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of delays and errors")
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop with the process that started the shop")
     given = parser.parse_args(arguments)

@@ -15,8 +15,8 @@ class AccessLog:
 
         started = finished + abandoned + being answered now
 
-    A request is counted when it has been read whole, with the status it is going to get; *abandoned* ones are those whose client
-    left before the reply was written.
+    A request is counted when it has been read whole, with the status it is going to get; *abandoned* ones are those
+    whose client left before the reply was written.
     """
 
     __slots__ = ("abandoned", "counts", "finished", "malformed", "open_connections", "opened_connections", "started")
@@ -38,7 +38,9 @@ class AccessLog:
     def as_document(self) -> dict[str, Any]:
         """Return the account as plain values; the keys of `counts` read like `GET /users/{id} 200`."""
         return {
-            "counts": {f"{method} {endpoint} {status}": n for (method, endpoint, status), n in sorted(self.counts.items())},
+            "counts": {
+                f"{method} {endpoint} {status}": n for (method, endpoint, status), n in sorted(self.counts.items())
+            },
             "started": self.started,
             "finished": self.finished,
             "abandoned": self.abandoned,

@@ -44,7 +44,11 @@ DELAYS: Final[Mapping[tuple[str, str], Delay]] = {
 
 
 class Delays:
-    """Draw delays; endpoints without an entry answer at once. The same seed and order of requests give the same delays."""
+    """
+    Draw delays; endpoints without an entry answer at once.
+
+    The same seed and the same order of requests give the same delays.
+    """
 
     __slots__ = ("_parameters", "_random")
 

@@ -1,8 +1,8 @@
 """
 Serve HTTP/1.1: bytes in, one `Request` to the site, its `Reply` out after the reply's delay.
 
-The site decides (`answer`) and keeps the account (`opened` … `closed`); this module owns parsing, order and framing. Requests of
-one connection are answered one after the other, also when they came pipelined.
+The site decides (`answer`) and keeps the account (`opened` … `closed`); this module owns parsing, order and framing.
+Requests of one connection are answered one after the other, also when they came pipelined.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Reply:
     """
     What to send and when.
 
-    The last byte is written *delay_s* seconds after the request was fully read. A chunked reply of n *pieces* writes piece i
-    at delay_s · i / n, the first one together with the head. *headers* are whole lines, each with its CRLF.
+    The last byte is written *delay_s* seconds after the request was fully read. A chunked reply of n *pieces* writes
+    piece i at delay_s · i / n, the first one together with the head. *headers* are whole lines, each with its CRLF.
     """
 
     status: int = 200

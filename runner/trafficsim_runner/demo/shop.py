@@ -1,8 +1,8 @@
 """
 What the shop sells: its endpoints, their answers and the little state behind them.
 
-Users are computed from their number, tokens carry their own proof, changed profiles and orders are bounded: the shop's memory does
-not grow with the load.
+Users are computed from their number, tokens carry their own proof, changed profiles and orders are bounded: the shop's
+memory does not grow with the load.
 """
 
 from __future__ import annotations
@@ -171,7 +171,9 @@ class Shop:
         self._last_order += 1
         self._orders[self._last_order] = None
         _forget_oldest(self._orders)
-        return Answer(201, b'{"id":%d,"state":"placed"}' % self._last_order, f"location: /orders/{self._last_order}\r\n")
+        return Answer(
+            201, b'{"id":%d,"state":"placed"}' % self._last_order, f"location: /orders/{self._last_order}\r\n"
+        )
 
     def cancel_order(self, argument: str, request: Request) -> Answer:
         """Cancel an order that is still open."""
@@ -211,7 +213,9 @@ ENDPOINTS: Final[Mapping[tuple[str, str], Callable[[Shop, str, Request], Answer]
     ("DELETE", "/orders/{id}"): Shop.cancel_order,
 }
 
-_REPORT_ROWS: Final = json.dumps([{"day": day, "orders": 40 + day * 7 % 31, "visits": 900 + day * 13} for day in range(60)]).encode()
+_REPORT_ROWS: Final = json.dumps(
+    [{"day": day, "orders": 40 + day * 7 % 31, "visits": 900 + day * 13} for day in range(60)]
+).encode()
 
 
 def endpoint_of(path: str) -> tuple[str, str]:
