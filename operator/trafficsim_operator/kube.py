@@ -1,0 +1,262 @@
+"""
+The one way to the API server: plain dicts over the official asynchronous client.
+
+Every call has a deadline, and every failure is told as one of the errors here, once, at this boundary. Typed models are
+not used: they drop fields they do not know, and a server-side apply needs partial objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from trafficsim_api.errors import Unavailable
+from trafficsim_api.names import GROUP, KIND, PLURAL, VERSION
+
+__all__ = [
+    "CONFIG_MAPS",
+    "DEPLOYMENTS",
+    "ENDPOINT_SLICES",
+    "EVENTS",
+    "PODS",
+    "REPLICA_SETS",
+    "SECRETS",
+    "SERVICES",
+    "SIMULATIONS",
+    "Changed",
+    "Forbidden",
+    "Gone",
+    "KubeApi",
+    "Object",
+    "Resource",
+    "Unacceptable",
+    "load_configuration",
+    "owned_by",
+]
+
+_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_DEADLINE: Final = aiohttp.ClientTimeout(total=15, sock_connect=3)
+_PAGE: Final = 500
+
+Object = dict[str, Any]
+
+
+class Changed(Unavailable):
+    """The object is not as it was read, or is there already (409)."""
+
+
+class Forbidden(Unavailable):
+    """The operator may not do this: its role, a quota or an admission plug-in says no (401, 403)."""
+
+
+class Gone(Unavailable):
+    """There is no such object, namespace or kind (404)."""
+
+
+class Unacceptable(Unavailable):
+    """The API server does not take the object as it is (400, 422)."""
+
+
+_ERRORS: Final[Mapping[int, type[Unavailable]]] = {
+    400: Unacceptable, 401: Forbidden, 403: Forbidden, 404: Gone, 409: Changed, 422: Unacceptable,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A kind of namespaced object, as it stands in URLs and in bodies."""
+
+    group: str = ""
+    version: str = "v1"
+    plural: str
+    kind: str
+
+    @property
+    def api_version(self) -> str:
+        """Return what stands as apiVersion."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None, name: str | None = None) -> str:
+        """Return the path of one object, of a namespace's, or of the whole cluster's."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        within = f"/namespaces/{namespace}" if namespace else ""
+        return f"{root}{within}/{self.plural}" + (f"/{name}" if name else "")
+
+
+SIMULATIONS: Final = Resource(group=GROUP, version=VERSION, plural=PLURAL, kind=KIND)
+DEPLOYMENTS: Final = Resource(group="apps", plural="deployments", kind="Deployment")
+REPLICA_SETS: Final = Resource(group="apps", plural="replicasets", kind="ReplicaSet")
+PODS: Final = Resource(plural="pods", kind="Pod")
+CONFIG_MAPS: Final = Resource(plural="configmaps", kind="ConfigMap")
+SECRETS: Final = Resource(plural="secrets", kind="Secret")
+SERVICES: Final = Resource(plural="services", kind="Service")
+ENDPOINT_SLICES: Final = Resource(group="discovery.k8s.io", plural="endpointslices", kind="EndpointSlice")
+EVENTS: Final = Resource(group="events.k8s.io", plural="events", kind="Event")
+
+
+async def load_configuration(kubeconfig: str | None = None, context: str | None = None) -> Configuration:
+    """
+    Return how to reach the API server: as *kubeconfig* says, else as a pod, else as the user does.
+
+    Raises Unavailable when there is none or it can't be read.
+    """
+    configuration: Configuration = Configuration()
+    try:
+        if kubeconfig is None and context is None and _ACCOUNT.exists():
+            kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=kubeconfig, context=context, client_configuration=configuration, persist_config=False
+            )
+    except (kube_config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+        where = kubeconfig or "the default kubeconfig"
+        raise Unavailable(f"no way to a cluster ({where}): {error}") from error
+    configuration.client_session_kwargs = {"trust_env": False}  # a proxy is what the kubeconfig says, no other
+    configuration.connection_pool_maxsize = 32
+    return configuration
+
+
+class KubeApi:
+    """Reads and writes objects as dicts; use it as an asynchronous context manager."""
+
+    def __init__(
+        self, configuration: Configuration, heard: Callable[[str, str, int, float], None] = lambda *_: None
+    ) -> None:
+        """Talk as *configuration* says; *heard* is told verb, plural, status (0: none) and seconds of each call."""
+        self._client = ApiClient(configuration)
+        self._client.user_agent = "trafficsim"
+        self._heard = heard
+        self.answered_at: float | None = None
+        """When the API server last answered, by the loop's clock."""
+
+    async def __aenter__(self) -> KubeApi:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """Return the object, None when there is none."""
+        try:
+            return await self._call("GET", resource, resource.path(namespace, name))
+        except Gone:
+            return None
+
+    async def list(
+        self, resource: Resource, namespace: str | None, labels: Mapping[str, str] | None = None
+    ) -> tuple[Object, ...]:
+        """Return every object of a namespace (None: of the cluster) that carries *labels*."""
+        query: dict[str, Any] = {"limit": _PAGE}
+        if labels:
+            query["labelSelector"] = ",".join(f"{key}={value}" for key, value in labels.items())
+        found: list[Object] = []
+        while True:
+            page = await self._call("GET", resource, resource.path(namespace), query=query)
+            found += page.get("items") or ()
+            proceed = page.get("metadata", {}).get("continue")
+            if not proceed:
+                return tuple(found)
+            query["continue"] = proceed
+
+    async def apply(self, resource: Resource, body: Object, manager: str, subresource: str = "") -> Object:
+        """Apply *body* server-side as *manager*, taking what fields others hold; return the object as it now is."""
+        meta = body["metadata"]
+        path = resource.path(meta["namespace"], meta["name"]) + (f"/{subresource}" if subresource else "")
+        full = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+        return await self._call(
+            "PATCH", resource, path, query={"fieldManager": manager, "force": "true"}, body=full,
+            content="application/apply-patch+yaml",
+        )  # fmt: skip
+
+    async def create(self, resource: Resource, body: Object) -> Object:
+        """Create *body*; raise Changed when the name is taken."""
+        full = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+        return await self._call("POST", resource, resource.path(body["metadata"]["namespace"]), body=full)
+
+    async def merge(self, resource: Resource, namespace: str, name: str, patch: Object, manager: str) -> Object:
+        """Merge *patch* into the object."""
+        return await self._call(
+            "PATCH", resource, resource.path(namespace, name), query={"fieldManager": manager}, body=patch,
+            content="application/merge-patch+json",
+        )  # fmt: skip
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        """Delete the object with *uid* and, in the background, what it owns; an object that is gone is fine."""
+        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        try:
+            await self._call("DELETE", resource, resource.path(namespace, name), body=body)
+        except (Gone, Changed):
+            pass  # gone, or another object by now: not ours to delete
+
+    async def served(self, resource: Resource) -> bool:
+        """Say whether the API server knows the kind: by discovery, which needs no rights of its own."""
+        path = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+        try:
+            found = await self._call("GET", resource, path)
+        except Gone:
+            return False
+        return any(entry["name"] == resource.plural for entry in found.get("resources") or ())
+
+    async def _call(
+        self,
+        method: str,
+        resource: Resource,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Object | None = None,
+        content: str = "application/json",
+    ) -> Object:
+        loop = asyncio.get_running_loop()
+        began, status = loop.time(), 0
+        try:
+            verb, url, headers, data, _ = await self._client.param_serialize(
+                method, path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": content},
+                body=body,
+                auth_settings=["BearerToken"],
+            )  # fmt: skip
+            response = await self._client.call_api(verb, url, headers, data, _request_timeout=_DEADLINE)
+            status, raw = response.status, await response.read()  # type: ignore[no-untyped-call]
+            self.answered_at = loop.time()
+        except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError) as error:
+            raise Unavailable(f"the API server does not answer: {str(error) or type(error).__name__}") from error
+        finally:
+            self._heard(method, resource.plural, status, loop.time() - began)
+        if status >= 300:
+            raise _ERRORS.get(status, Unavailable)(f"{method} {path}: {status} {_message(raw)}")
+        return _document(raw)
+
+
+def _document(raw: bytes) -> Object:
+    try:
+        found = json.loads(raw)
+    except ValueError as error:
+        raise Unavailable("the API server's answer is not JSON") from error
+    if not isinstance(found, dict):
+        raise Unavailable("the API server's answer is not an object")
+    return found
+
+
+def _message(raw: bytes) -> str:
+    """Return what the API server says was wrong, for people."""
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        return raw[:300].decode(errors="replace")
+    return str(found.get("message", "")) if isinstance(found, dict) else ""
+
+
+def owned_by(item: Object, uid: str) -> bool:
+    """Say whether the owner references of *item* name *uid*."""
+    return any(reference.get("uid") == uid for reference in item["metadata"].get("ownerReferences") or ())

@@ -1,0 +1,165 @@
+"""
+A work queue of keys, as controllers have it: one worker at a time per key, and never twice for nothing.
+
+    add() while waiting: nothing more     add() while being worked on: once more afterwards
+    add_after(): the earliest time wins   a failure: again after min(cap, base·2ⁿ) with jitter; a success forgets n
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+__all__ = ["Backoff", "KeyedQueue"]
+
+K = TypeVar("K", bound=Hashable)
+
+log = logging.getLogger(__name__)
+
+_WORK_LIMIT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """
+    How long to wait after the n-th failure in a row: min(cap, base·2ⁿ⁻¹), of which up to *jitter* is taken off.
+
+    base 1, cap 60, jitter 0.5 gives 0.5–1, 1–2, 2–4 … 30–60 s.
+    """
+
+    base_s: float = 0.5
+    cap_s: float = 60.0
+    jitter: float = 0.5
+
+    def delay(self, failures: int, draw: float) -> float:
+        """Return the seconds to wait after *failures* in a row; *draw* in [0, 1) spreads them."""
+        longest = min(self.cap_s, self.base_s * 2.0 ** min(failures - 1, 32))
+        return longest * (1 - self.jitter * draw)
+
+
+@dataclass(slots=True, kw_only=True)
+class KeyedQueue(Generic[K]):
+    """
+    Keys waiting for *work*, which returns the seconds until it wants to see the key again (None: no wish).
+
+    *draw* gives numbers in [0, 1) for jitter. *done* hears of every finished piece of work: seconds taken, the error.
+    """
+
+    work: Callable[[K], Awaitable[float | None]]
+    draw: Callable[[], float]
+    backoff: Backoff = Backoff()
+    limit_s: float = _WORK_LIMIT_S
+    done: Callable[[K, float, BaseException | None], None] = lambda *_: None
+    _ready: deque[K] = field(default_factory=deque)
+    _queued: set[K] = field(default_factory=set)
+    _running: dict[K, float] = field(default_factory=dict)
+    _again: set[K] = field(default_factory=set)
+    _due: dict[K, float] = field(default_factory=dict)
+    _heap: list[tuple[float, int, K]] = field(default_factory=list)
+    _failures: dict[K, int] = field(default_factory=dict)
+    _count: int = 0
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _timer_wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, key: K) -> None:
+        """Have *key* worked on soon."""
+        self._due.pop(key, None)
+        if key in self._running:
+            self._again.add(key)
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._ready.append(key)
+            self._wake.set()
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """Have *key* worked on in *seconds*, or earlier if it was to be earlier."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        due = asyncio.get_running_loop().time() + seconds
+        if key in self._queued or self._due.get(key, due + 1) <= due:
+            return
+        self._due[key] = due
+        self._count += 1
+        heapq.heappush(self._heap, (due, self._count, key))
+        self._timer_wake.set()
+
+    @property
+    def depth(self) -> int:
+        """Return how many keys wait to be worked on now."""
+        return len(self._ready)
+
+    @property
+    def failing(self) -> int:
+        """Return how many keys failed at their last look."""
+        return len(self._failures)
+
+    def oldest_s(self) -> float:
+        """Return for how many seconds the oldest piece of work has been going on, 0 when none is."""
+        now = asyncio.get_running_loop().time()
+        return max((now - since for since in self._running.values()), default=0.0)
+
+    async def serve(self, workers: int) -> None:
+        """Work until cancelled, on at most *workers* keys at a time."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._timer(), name="queue timer")
+            for number in range(workers):
+                group.create_task(self._worker(), name=f"queue worker {number}")
+
+    async def _worker(self) -> None:
+        while True:
+            key = await self._take()
+            await self._work_on(key)
+
+    async def _take(self) -> K:
+        while not self._ready:
+            self._wake.clear()
+            await self._wake.wait()
+        key = self._ready.popleft()
+        self._queued.discard(key)
+        self._running[key] = asyncio.get_running_loop().time()
+        return key
+
+    async def _work_on(self, key: K) -> None:
+        error: BaseException | None = None
+        wish: float | None = None
+        try:
+            async with asyncio.timeout(self.limit_s):
+                wish = await self.work(key)
+        except Exception as raised:  # noqa: BLE001 - whatever it is, the other keys go on, and this one is tried again
+            error = raised
+        finally:
+            began = self._running.pop(key)
+        self.done(key, asyncio.get_running_loop().time() - began, error)
+        if error is not None:
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            wish = self.backoff.delay(failures, self.draw())
+            log.error("a look failed", extra={"key": str(key), "again_s": round(wish, 1)}, exc_info=error)
+        else:
+            self._failures.pop(key, None)
+        if key in self._again:
+            # Something changed meanwhile. After a failure it waits its turn all the same: changes must not defeat it.
+            self._again.discard(key)
+            wish = wish if error is not None else 0.0
+        if wish is not None:
+            self.add_after(key, wish)
+
+    async def _timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            while self._heap and self._heap[0][0] <= loop.time():
+                due, _, key = heapq.heappop(self._heap)
+                if self._due.get(key) == due:  # else an earlier or later time took its place
+                    self.add(key)
+            self._timer_wake.clear()
+            wait = self._heap[0][0] - loop.time() if self._heap else None
+            try:
+                async with asyncio.timeout(wait):
+                    await self._timer_wake.wait()
+            except TimeoutError:
+                pass
