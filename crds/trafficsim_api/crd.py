@@ -51,7 +51,8 @@ MAP_KEYS: Final[Mapping[tuple[str, str], str]] = {
     ("Status", "conditions"): "type",
 }
 KEPT: Final = frozenset(
-    "type description format enum pattern minLength maxLength minimum maximum minItems maxItems maxProperties".split()
+    {"type", "description", "format", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum"}
+    | {"minItems", "maxItems", "maxProperties"}
 )
 # Fields that mean something on the user's own machine only.
 LOCAL: Final = frozenset({("CAFrom", "path")})
@@ -74,6 +75,15 @@ def _same(name: str) -> str:
     )
 
 
+_THINK: Final = (
+    "has(self.constant) ? !(has(self.min) || has(self.max) || has(self.median) || has(self.p95)) :"
+    " has(self.min) ? has(self.max) && !(has(self.median) || has(self.p95)) :"
+    " has(self.median) && has(self.p95) && !has(self.max)"
+)
+_MEDIAN: Final = (
+    "!has(self.median) || !has(self.p95) || (duration(self.median) > duration('0s')"
+    " && duration(self.median) <= duration(self.p95))"
+)
 # Model → (rule, message); the models hold the same rules, in the same words.
 RULES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "TrafficSimulation": (("size(self.metadata.name) <= 40", "metadata.name: at most 40 characters are allowed"),),
@@ -108,9 +118,7 @@ RULES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     ),
     "Think": (
         (
-            "has(self.constant) ? !(has(self.min) || has(self.max) || has(self.median) || has(self.p95)) :"
-            " has(self.min) ? has(self.max) && !(has(self.median) || has(self.p95)) :"
-            " has(self.median) && has(self.p95) && !has(self.max)",
+            _THINK,
             "constant, or min and max, or median and p95 is needed",
         ),
         (
@@ -118,8 +126,7 @@ RULES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
             "min: must not be above max",
         ),
         (
-            "!has(self.median) || !has(self.p95) || (duration(self.median) > duration('0s')"
-            " && duration(self.median) <= duration(self.p95))",
+            _MEDIAN,
             "median: above 0s and not above p95 is needed",
         ),
     ),

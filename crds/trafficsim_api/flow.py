@@ -198,7 +198,7 @@ class Step(Model):
 def _templates(value: Any) -> list[str]:
     match value:
         case str():
-            return [part for part in _TEMPLATE.findall(value)]
+            return list(_TEMPLATE.findall(value))
         case dict():
             return [part for pair in value.items() for item in pair for part in _templates(item)]
         case list() | tuple():

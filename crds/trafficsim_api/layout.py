@@ -1,9 +1,9 @@
 """
-Where each counter of a load stands: the layout of the statistics vectors (see statistics.py for what is done with them).
+Where each counter of a load stands: the layout of the statistics vectors (statistics.py says what is done with them).
 
 A worker owns one vector of unsigned 64-bit counters, laid out by the actions of the load:
 
-    [ WORKER_COUNTERS ][ lag histogram ][ action 0: ACTION_COUNTERS, service histogram, response histogram ][ action 1 ] …
+    [ WORKER_COUNTERS ][ lag histogram ][ action 0: ACTION_COUNTERS, service and response histograms ][ action 1 ] …
 
 Imports nothing but the standard library: the workers' hot path uses it.
 """

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from trafficsim_api.resource import Hold, Profile, Ramp
+from trafficsim_api.resource import Profile, Ramp
 from trafficsim_api.units import FULL, milliseconds
 
 __all__ = ["DEFAULT", "Segment", "Shape", "shape"]

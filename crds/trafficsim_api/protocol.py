@@ -3,7 +3,7 @@ What operator and runner say to each other over the runner's HTTP API.
 
 | call | body | answer |
 |---|---|---|
-| PUT /v1/assignment | Envelope (signed Assignment) | Acknowledgement; 403 signature, 409 older epoch, 422 protocol or load |
+| PUT /v1/assignment | Envelope (signed Assignment) | Acknowledgement; 403 signature, 409 older epoch, 422 content |
 | GET /v1/acknowledgement | – | Acknowledgement |
 | GET /v1/statistics?boot=B&since=N | – | statistics.Answer, application/octet-stream |
 | GET /metrics · /healthz · /readyz | – | Prometheus text · alive · ready |
@@ -92,7 +92,8 @@ class Assignment(Model):
     Everything a runner is to do, absolutely.
 
     *start_at_ms* and *end_ms* are wall-clock ms since the Unix epoch; a runner turns them into monotonic instants once.
-    *users* is T; *places* are half-open ranges. *suspended*: u(t) = 0, places kept. *retire*: drain, then fail readiness.
+    *users* is T; *places* are half-open ranges. *suspended*: u(t) = 0, places kept. *retire*: drain, then fail
+    readiness.
     """
 
     protocol: int = PROTOCOL
@@ -124,7 +125,8 @@ class Acknowledgement(Model):
     """
     What a runner does with its assignment now.
 
-    *settled*: every place gained has made its first send (or is not on now by the profile), every place lost is parked. *active* counts users from their first send until parked.
+    *settled*: every place gained has made its first send (or is not on now by the profile), every place lost is
+    parked. *active* counts users from their first send until parked.
     *clock_ms* is the runner's wall clock at the answer; half the round trip off, the difference is its offset.
     *run*, *places*, *users*, *processes*, *retire*, *suspended* read back what it holds (epoch 0: nothing yet).
     """

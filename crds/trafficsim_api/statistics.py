@@ -171,7 +171,7 @@ class Answer:
 
     @classmethod
     def decode(cls, data: bytes) -> Answer:
-        """Return the answer in *data*; raise ValueError for another format, a layout id that does not match, or a cut."""
+        """Return the answer in *data*; raise ValueError for another format or layout, or a cut."""
         try:
             (length,) = struct.unpack_from("<I", data)
             head = json.loads(data[4 : 4 + length])
