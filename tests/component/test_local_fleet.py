@@ -28,7 +28,7 @@ pytestmark = pytest.mark.component
 OWNER = Owner(namespace="local", name="shop", uid="7b0c3c1e-0000-4000-8000-000000000001")
 STRANGER = Owner(namespace="local", name="shop", uid="7b0c3c1e-0000-4000-8000-000000000002")
 
-# A runner for tests of the fleet itself: ready as long as the file `unready` is not there, and deaf to SIGTERM on request.
+# A runner for tests of the fleet: ready while the file `unready` is not there, deaf to SIGTERM on request.
 RUNNER = """
 import http.server, os, pathlib, signal, sys
 if os.environ.get("FAULT") == "start":

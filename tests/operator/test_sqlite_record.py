@@ -173,7 +173,7 @@ async def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: byte
         path.mkdir()
     else:
         path.write_bytes(content)
-    with pytest.raises(SpecError, match="--history: .*history.db cannot be used") as caught:
+    with pytest.raises(SpecError, match=r"--history: .*history.db cannot be used") as caught:
         async with SqliteRecord(path, now_ms=lambda: 0):
             pass
     assert "--history" == caught.value.problems[0].field

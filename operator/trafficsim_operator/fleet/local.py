@@ -96,7 +96,7 @@ class LocalFleet:
         """Runners that died without being asked to, each with its cause, oldest first."""
 
     async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
-        """Return every revision with its runners; on the way bury the dead, replace them, kill those that do not end."""
+        """Return every revision with its runners; on the way bury and replace the dead, kill the slow to end."""
         seen: dict[str, RevisionSeen] = {}
         for key, revision in list(self._revisions.items()):
             if revision.owner.uid != owner.uid:
@@ -143,7 +143,7 @@ class LocalFleet:
     async def look_up(
         self, owner: Owner, spec: TrafficSimulationSpec, policy: Policy
     ) -> tuple[TargetFacts, str | None, str]:
-        """Return what the target's URL means here, the PEM of target.tls.caFrom (None: not asked for), and its problem."""
+        """Return what the URL means here, the PEM of target.tls.caFrom (None: not asked for), and its problem."""
         given = spec.target.tls.ca_from if spec.target.tls else None
         pem, problem = certificates_of(given, self._base)
         key, now = host_and_port(spec), asyncio.get_running_loop().time()
