@@ -1,0 +1,196 @@
+"""
+The fleet in a cluster: one Deployment per runner revision, its pods the runners.
+
+Children are listed by label and owner at every look: what a watch missed does not matter. A Deployment is applied once
+by `trafficsim`; afterwards only its replicas are, with its uid, by `trafficsim-scale`. The same manager leaving
+replicas out would set them to 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, assert_never
+
+from trafficsim_api import names
+from trafficsim_api.errors import Unavailable
+from trafficsim_api.policy import Policy
+from trafficsim_api.resource import TrafficSimulationSpec
+from trafficsim_operator.actions import EnsureRevision, RemoveRevision, Retire
+from trafficsim_operator.fleet import Owner
+from trafficsim_operator.fleet.drift import applied_template, is_drifted
+from trafficsim_operator.fleet.lookup import host_and_port, resolve
+from trafficsim_operator.fleet.pods import is_lost, replica_failure, runner_of, state_of
+from trafficsim_operator.fleet.services import is_address, own_service_name, service_facts, trusted_certificates
+from trafficsim_operator.kube import CONFIG_MAPS, DEPLOYMENTS, PODS, REPLICA_SETS, KubeApi, Object, owned_by
+from trafficsim_operator.manifests import deployment, keys_map
+from trafficsim_operator.manifests.deployment import DEFAULT_GRACE_S
+from trafficsim_operator.observed import RevisionSeen, Runner, RunnerState, TargetFacts
+
+__all__ = ["KubernetesFleet"]
+
+log = logging.getLogger(__name__)
+
+_LAST_READ_S: Final = 10
+_DNS_KEPT_MS: Final = 30_000
+
+
+class KubernetesFleet:
+    """Runners as pods; see fleet.Fleet for what each call promises."""
+
+    cores: int | None = None
+
+    def __init__(self, api: KubeApi, *, image: str, keys: Mapping[str, str], now_ms: Callable[[], int]) -> None:
+        """Make runners of *image* where a spec names none, trusting *keys* (PEM by key id)."""
+        self.image = image
+        self._api = api
+        self._keys = keys
+        self._now_ms = now_ms
+        self._foreign: set[tuple[str, str]] = set()
+        """(simulation UID, revision) whose Deployment's name turned out to be taken by somebody else."""
+        self._grace_s: dict[tuple[str, str], int] = {}
+        """A runner's grace by simulation (namespace, name): it follows from the target's time-out, not the template."""
+        self._dns: dict[str, tuple[int, TargetFacts]] = {}
+
+    async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
+        """Return every revision that exists, with its runners."""
+        labels = {names.Label.MANAGED_BY.value: names.MANAGED_BY, names.Label.SIMULATION_UID.value: owner.uid}
+        deployments, replica_sets, pods = await asyncio.gather(
+            *(self._api.list(kind, owner.namespace, labels) for kind in (DEPLOYMENTS, REPLICA_SETS, PODS))
+        )
+        now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
+        seen: dict[str, RevisionSeen] = {}
+        for item in deployments:
+            if not owned_by(item, owner.uid) or item["metadata"].get("deletionTimestamp"):
+                continue
+            revision = item["metadata"]["labels"].get(names.Label.REVISION, "")
+            own = _pods_of(item, replica_sets, pods)
+            runners = tuple(runner_of(pod) for pod in own if not is_lost(pod, now))
+            seen[revision] = RevisionSeen(
+                revision=revision,
+                replicas=item["spec"].get("replicas", 1),
+                runners=runners,
+                problem=replica_failure(item),
+                drifted=is_drifted(item) or await self._keys_gone(owner, runners),
+            )
+        return seen | await self._taken(owner)
+
+    async def apply(self, owner: Owner, action: EnsureRevision | Retire | RemoveRevision) -> None:
+        """Carry out one action."""
+        name = names.deployment_name(owner.name, owner.uid, action.revision)
+        live = await self._api.get(DEPLOYMENTS, owner.namespace, name)
+        if live is not None and not owned_by(live, owner.uid):
+            self._foreign.add((owner.uid, action.revision))
+            raise Unavailable(f"a Deployment {name} that is not ours is in the way")
+        match action:
+            case EnsureRevision():
+                await self._ensure(owner, action, live)
+            case Retire():
+                await self._retire(owner, action, live)
+            case RemoveRevision():
+                if live is not None:
+                    await self._api.delete(DEPLOYMENTS, owner.namespace, name, live["metadata"]["uid"])
+            case _:
+                assert_never(action)
+
+    async def look_up(
+        self, owner: Owner, spec: TrafficSimulationSpec, policy: Policy
+    ) -> tuple[TargetFacts, str | None, str]:
+        """Return what the target's URL means in the simulation's namespace, and the certificates to trust."""
+        request_s = -(-spec.target.timeouts.request // timedelta(seconds=1))
+        self._grace_s[owner.namespace, owner.name] = request_s + _LAST_READ_S
+        host, port = host_and_port(spec)
+        facts = await service_facts(self._api, owner, host, port) or await self._resolve(owner, host, port)
+        given = spec.target.tls.ca_from if spec.target.tls else None
+        if given is None or given.inline is not None:
+            return facts, given.inline if given else None, ""
+        if given.config_map is None:
+            return facts, None, "target.tls.caFrom.path: only `trafficsim run` reads files; give configMap or inline"
+        return facts, *await trusted_certificates(self._api, owner.namespace, given.config_map)
+
+    async def _ensure(self, owner: Owner, action: EnsureRevision, live: Object | None) -> None:
+        if live is None:
+            await self._api.apply(CONFIG_MAPS, keys_map(owner, self._keys), names.FieldManager.OBJECTS)
+            await self._apply_whole(owner, action, None)
+        elif is_drifted(live):
+            await self._api.apply(CONFIG_MAPS, keys_map(owner, self._keys), names.FieldManager.OBJECTS)
+            await self._apply_whole(owner, action, live)
+            log.info("drift repaired", extra={"deployment": live["metadata"]["name"], "namespace": owner.namespace})
+        else:
+            if await self._api.get(CONFIG_MAPS, owner.namespace, names.keys_name(owner.name, owner.uid)) is None:
+                await self._api.apply(CONFIG_MAPS, keys_map(owner, self._keys), names.FieldManager.OBJECTS)
+            if live["spec"].get("replicas") != action.replicas:
+                await self._scale(owner, live, action.replicas)
+
+    async def _apply_whole(self, owner: Owner, action: EnsureRevision, live: Object | None) -> None:
+        """
+        Apply the whole Deployment, with its replicas.
+
+        A repair applies the template as it was applied before: one built by another version of the operator might
+        differ, and restart every runner.
+        """
+        grace_s = self._grace_s.get((owner.namespace, owner.name), DEFAULT_GRACE_S)
+        body = deployment(owner, action.revision, action.template, action.replicas, grace_s)
+        if live is not None and (template := applied_template(live)) is not None:
+            body["spec"]["template"] = template
+            text = live["metadata"]["annotations"][names.APPLIED_ANNOTATION]
+            body["metadata"]["annotations"][names.APPLIED_ANNOTATION] = text
+        if live is not None:
+            body["metadata"]["uid"] = live["metadata"]["uid"]
+        await self._api.apply(DEPLOYMENTS, body, names.FieldManager.OBJECTS)
+
+    async def _retire(self, owner: Owner, action: Retire, live: Object | None) -> None:
+        """Take replicas away once the named pods are unready: of ready and unready ones the unready go first."""
+        if live is None or live["spec"].get("replicas", 1) == action.replicas:
+            return
+        for name in action.runners:
+            pod = await self._api.get(PODS, owner.namespace, name)
+            if pod is not None and state_of(pod) is RunnerState.READY:
+                raise Unavailable(f"runner {name} is still ready: another one would go in its place")
+        await self._scale(owner, live, action.replicas)
+
+    async def _scale(self, owner: Owner, live: Object, replicas: int) -> None:
+        meta = {"name": live["metadata"]["name"], "namespace": owner.namespace, "uid": live["metadata"]["uid"]}
+        await self._api.apply(DEPLOYMENTS, {"metadata": meta, "spec": {"replicas": replicas}}, names.FieldManager.SCALE)
+
+    async def _keys_gone(self, owner: Owner, runners: tuple[Runner, ...]) -> bool:
+        """Say whether the public keys are missing while somebody needs them to start."""
+        if all(runner.state is not RunnerState.STARTING for runner in runners):
+            return False
+        return await self._api.get(CONFIG_MAPS, owner.namespace, names.keys_name(owner.name, owner.uid)) is None
+
+    async def _taken(self, owner: Owner) -> dict[str, RevisionSeen]:
+        """Return the revisions whose name is still taken by somebody else."""
+        taken: dict[str, RevisionSeen] = {}
+        for uid, revision in [key for key in self._foreign if key[0] == owner.uid]:
+            name = names.deployment_name(owner.name, owner.uid, revision)
+            item = await self._api.get(DEPLOYMENTS, owner.namespace, name)
+            if item is None or owned_by(item, owner.uid):
+                self._foreign.discard((uid, revision))
+            else:
+                taken[revision] = RevisionSeen(revision=revision, replicas=0, foreign=True)
+        return taken
+
+    async def _resolve(self, owner: Owner, host: str, port: int) -> TargetFacts:
+        """Resolve a name that is no own Service; an answer is kept half a minute, in order, so that it doesn't flap."""
+        if own_service_name(host, owner.namespace) == host and "." not in host:
+            return TargetFacts(
+                host=host, port=port, problem=f"there is no Service {host} in namespace {owner.namespace}"
+            )  # fmt: skip
+        known = self._dns.get(host)
+        if known is None or known[0] < self._now_ms():
+            facts = await resolve(host, port)
+            if is_address(host) or facts.problem:
+                return facts
+            addresses = tuple(sorted(facts.addresses))
+            known = (self._now_ms() + _DNS_KEPT_MS, TargetFacts(host=host, port=port, addresses=addresses))
+            self._dns[host] = known
+        return TargetFacts(host=host, port=port, addresses=known[1].addresses)
+
+
+def _pods_of(item: Object, replica_sets: tuple[Object, ...], pods: tuple[Object, ...]) -> list[Object]:
+    """Return the pods of a Deployment: those of the ReplicaSets that it owns."""
+    sets = [found["metadata"]["uid"] for found in replica_sets if owned_by(found, item["metadata"]["uid"])]
+    return [pod for pod in pods if any(owned_by(pod, uid) for uid in sets)]
