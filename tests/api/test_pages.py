@@ -1,0 +1,63 @@
+"""The pages of the repository: their examples are accepted, their links lead somewhere, their tables are the code's."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from trafficsim_api.document import load
+from trafficsim_api.layout import ERROR_KINDS
+from trafficsim_api.names import FieldManager, Label
+from trafficsim_api.phases import Phase
+from trafficsim_api.reference import TARGET, reference
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+EXAMPLES = [
+    pytest.param(block, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL))
+    if "kind: TrafficSimulation" in block
+]
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_every_simulation_shown_is_accepted(text):
+    """What a page shows can be copied and applied."""
+    load(text.encode(), "the page")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_somewhere(page):
+    """A link without a scheme names a file of the repository."""
+    links = [link for link in re.findall(r"\]\(([^)#]+)", page.read_text()) if "://" not in link]
+    assert [] == [link for link in links if not (page.parent / link).exists()]
+
+
+def test_the_field_reference_is_as_the_models_are():
+    """docs/resource.md is generated."""
+    assert reference() == TARGET.read_text()
+
+
+def test_every_kind_of_error_is_explained():
+    """The page on the verdict lists the whole taxonomy."""
+    text = (ROOT / "docs" / "verdict.md").read_text()
+    assert [] == [kind for kind in ERROR_KINDS if f"`{kind}`" not in text]
+
+
+def test_the_architecture_names_every_label_and_field_manager():
+    """The table of names is complete."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    assert [] == [name for name in (*Label, *FieldManager) if name not in text]
+    assert [] == [phase for phase in Phase if phase not in text]
+
+
+def test_every_module_of_the_file_table_exists():
+    """The concept table of ARCHITECTURE.md names files that are there."""
+    text = (ROOT / "ARCHITECTURE.md").read_text().partition("## Where what stands")[2].partition("\n## ")[0]
+    names = re.findall(r"`([a-z_/]+(?:\.py|/))`", text)
+    packages = [
+        ROOT / part for part in ("crds/trafficsim_api", "operator/trafficsim_operator", "runner/trafficsim_runner")
+    ]
+    assert [] == [name for name in names if not any((base / name).exists() for base in (ROOT, *packages))]
