@@ -47,12 +47,12 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     )
     parser.parse_args(argv)
     # One thread adds histograms fast enough; a pool of them would cost each runner tens of MiB.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # noqa: TID251 - the library reads it when it is loaded
     from trafficsim_runner.logs import set_up
     from trafficsim_runner.settings import Settings, SettingsError
 
     try:
-        settings = Settings.from_env(os.environ if environ is None else environ)
+        settings = Settings.from_env(os.environ if environ is None else environ)  # noqa: TID251 - here it is handed down
     except SettingsError as error:
         print(f"trafficsim-runner: {error}", file=sys.stderr)
         return 2

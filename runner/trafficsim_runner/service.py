@@ -30,8 +30,8 @@ CLOSING_S: Final = 1.0
 async def serve(settings: Settings, signals: Sequence[signal.Signals], command: Command = worker_command) -> int:
     """Run a runner until one of *signals* (a second one ends at once); return the exit code."""
     raise_descriptor_limit()
-    supervisor = Supervisor(settings, Keys(settings.keys), command=command)
     loop = asyncio.get_running_loop()
+    supervisor = Supervisor(settings, Keys(settings.keys, loop.time), command=command)
 
     def stop(received: signal.Signals) -> None:
         if supervisor.stopping:

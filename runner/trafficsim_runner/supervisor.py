@@ -21,13 +21,14 @@ from uuid import uuid4
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from trafficsim_api.places import Places
-from trafficsim_api.protocol import Acknowledgement, Assignment, Refused, verify
+from trafficsim_api.protocol import Acknowledgement, Assignment, Limits, Load, Refused, verify
 from trafficsim_api.statistics import Answer
 from trafficsim_api.units import milliseconds
 from trafficsim_runner.child import Child, worker_command
 from trafficsim_runner.division import divide, shares
 from trafficsim_runner.health.probe import Probe
 from trafficsim_runner.health.processes import descriptors
+from trafficsim_runner.health.target import REACHABLE, ask
 from trafficsim_runner.logs import event
 from trafficsim_runner.settings import Settings
 from trafficsim_runner.slot import Ack, Slot
@@ -53,6 +54,7 @@ SILENCE_NS: Final = 30 * SECOND_NS
 EXIT_S: Final = 2.0
 # A user finishes its action within the request time-out; this much on top covers connecting and bookkeeping.
 DRAIN_MARGIN_S: Final = 5.0
+ASK_AGAIN_S: Final = 2.0
 
 
 class Stale(Exception):
@@ -100,6 +102,8 @@ class Supervisor:
         self._keys = keys
         self._command = command
         self._probe = probe or Probe(settings.cpu, settings.memory)
+        self.target = ""
+        self._asking: asyncio.Task[None] | None = None
         self._kills_named = 0
         self._sequence = 0
         self._tasks: dict[Slot, asyncio.Task[None]] = {}
@@ -155,6 +159,7 @@ class Supervisor:
         return assignment.run, assignment.epoch
 
     def _hold(self, assignment: Assignment, load: Mapping[str, Any]) -> None:
+        self._ask_target(assignment)
         origin = self._origin(assignment)
         length_ns = (assignment.end_ms - assignment.start_at_ms) * 1_000_000
         self.held = Held(assignment=assignment, load=load, origin_ns=origin, end_ns=origin + length_ns)
@@ -175,6 +180,25 @@ class Supervisor:
             if slot not in self._tasks:
                 self._tasks[slot] = self._group.create_task(self._keep(slot), name=f"worker-{slot.index}")
             self._tell(slot)
+
+    def _ask_target(self, assignment: Assignment) -> None:
+        """Ask the target's health again when the target, its certificates or what is allowed changed."""
+        before = self.held.assignment if self.held else None
+        load, limits = assignment.load, assignment.limits
+        if before and (before.load.target, before.load.ca, before.limits.targets) == (
+            load.target, load.ca, limits.targets
+        ):  # fmt: skip
+            return
+        if self._asking is not None:
+            self._asking.cancel()
+        self.target = ""
+        self._asking = self._group.create_task(self._ask(load, limits), name="target")
+
+    async def _ask(self, load: Load, limits: Limits) -> None:
+        while self.target != REACHABLE:
+            self.target = await ask(load.target, load.ca, limits.targets)
+            if self.target != REACHABLE:
+                await asyncio.sleep(ASK_AGAIN_S)
 
     def _origin(self, assignment: Assignment) -> int:
         """Return the run's start as a monotonic instant: computed once, the same for an unchanged start."""
@@ -216,12 +240,14 @@ class Supervisor:
             users=given.users,
             places=given.places,
             processes=max(given.processes, len(self.slots)),
+            digest=given.digest,
             active=sum(slot.ack.active for slot in self.slots if slot.ack),
             settled=all(slot.settled(given.epoch) for slot in self.slots),
             retire=given.retire,
             suspended=given.suspended,
             drained=self.drained,
             clock_ms=clock,
+            target=self.target,
         )
 
     @property
@@ -246,6 +272,8 @@ class Supervisor:
             await self._stop.wait()
             await self._drain()
             clock.cancel()
+            if self._asking is not None:
+                self._asking.cancel()
             await self._send_away()
 
     async def started(self) -> None:
@@ -420,7 +448,7 @@ class Supervisor:
         seen: list[Seen] = [found for slot in self.slots if (found := slot.seen(epoch))]
         reading = self._probe.read(self.pids, self.ledger.workers_cpu_ns(seen))
         self.ledger.look(seen, Look(
-            at_ms=(now - self.held.origin_ns) // 1_000_000, mono_ns=now, wall_ms=time.time_ns() // 1_000_000,
+            origin_ns=self.held.origin_ns, mono_ns=now, wall_ms=time.time_ns() // 1_000_000,
             epoch=epoch, warm_up_ms=self.held.assignment.warm_up_ms,
         ), reading)  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -20,7 +19,7 @@ READ_EVERY_S: Final = 0.5
 class Keys(Mapping[str, Ed25519PublicKey]):
     """The Ed25519 public keys in *directory*: file `<kid>.pem` is key `kid`; other files are not keys."""
 
-    def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, directory: Path, clock: Callable[[], float]) -> None:
         self._directory = directory
         self._clock = clock
         self._keys: dict[str, Ed25519PublicKey] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,9 @@ from trafficsim_runner.stats.ring import BYTES_PER_WORKER, Ring
 from trafficsim_runner.stats.slab_reader import Slab, Snapshot, TornSlab
 
 __all__ = ["Ledger", "Look", "Seen", "snapshot_of"]
+
+# The first window of a boot has no look before it.
+FIRST_SPAN_NS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +50,17 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """When and under which assignment a look is taken; *at_ms* counts from the run's start."""
+    """When and under which assignment a look is taken; *origin_ns* is the run's start, *mono_ns* now."""
 
-    at_ms: int
+    origin_ns: int
     mono_ns: int
     wall_ms: int
     epoch: int
     warm_up_ms: int
+
+    def since_start_ms(self, mono_ns: int) -> int:
+        """Return the instant *mono_ns* in ms from the run's start."""
+        return (mono_ns - self.origin_ns) // 1_000_000
 
 
 class Ledger:
@@ -130,18 +138,18 @@ class Ledger:
         own.add("cfs_periods", reading.periods)
         own.add("cfs_throttled", reading.throttled)
         own.add("oom_kills", reading.oom_kills)
-        if look.at_ms >= look.warm_up_ms:
+        if look.since_start_ms(look.mono_ns) >= look.warm_up_ms:
             own.mark_warm()
 
     def _window(
         self, seen: Sequence[Seen], look: Look, reading: Reading, indices: npt.NDArray[np.uint32], counts: Vector
     ) -> Window:
-        span_ns = look.mono_ns - self._last_mono if self._last_mono is not None else 1_000_000_000
-        start = look.at_ms - span_ns // 1_000_000
+        before = self._last_mono if self._last_mono is not None else look.mono_ns - FIRST_SPAN_NS
+        span_ns, start = look.mono_ns - before, look.since_start_ms(before)
         return Window(
             sequence=self.ring.sequence + 1,
             start_ms=start,
-            end_ms=look.at_ms,
+            end_ms=look.since_start_ms(look.mono_ns),
             wall_ms=look.wall_ms,
             epoch=look.epoch,
             active=sum(worker.snapshot.active for worker in seen),
@@ -157,7 +165,7 @@ class Ledger:
         """Return the worker's CPU ÷ wall time since its last look, in permille."""
         vector, pid = worker.snapshot.vector, worker.slab.pid
         cpu, wall = int(vector[WORKER_INDEX["cpu_ns"]]), int(vector[WORKER_INDEX["wall_ns"]])
-        last_cpu, last_wall = self._busy.get(pid, (0, 0))
+        last_cpu, last_wall = self._busy.get(pid, (cpu, wall))  # its start-up is no work
         self._busy[pid] = (cpu, wall)
         return max(0, 1000 * (cpu - last_cpu) // (wall - last_wall)) if wall > last_wall else 0
 
