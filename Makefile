@@ -6,6 +6,8 @@ SHELL := bash
 
 BIN := .venv/bin
 ARGS ?=
+# -W: the package imports the module that is run, which is meant here.
+CONTROL_PLANE := $(BIN)/python -W ignore::RuntimeWarning -m trafficsim_operator.testing.controlplane --build-only
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,14 +19,14 @@ demo: setup ## a demo shop and three kinds of users for about a minute, with a v
 	@$(BIN)/trafficsim demo $(ARGS)
 
 test: setup ## every level this machine can run; what is skipped is printed with its reason
-	@$(BIN)/python -m trafficsim_operator.testing.controlplane --build-only || true
+	@$(CONTROL_PLANE) || true
 	@$(BIN)/pytest $(ARGS)
 
 unit: setup ## the fast levels alone: no API server
 	@$(BIN)/pytest -m "not cluster and not node and not browser" $(ARGS)
 
 cluster-test: setup ## the API server level alone
-	@$(BIN)/python -m trafficsim_operator.testing.controlplane --build-only
+	@$(CONTROL_PLANE)
 	@$(BIN)/pytest tests/cluster $(ARGS)
 
 check: setup ## lint, format, types, import contracts, generated files, locks
