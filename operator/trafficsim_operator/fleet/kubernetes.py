@@ -145,7 +145,7 @@ class KubernetesFleet:
         """Take replicas away once the named pods are unready: of ready and unready ones the unready go first."""
         if live is None or live["spec"].get("replicas", 1) == action.replicas:
             return
-        for name in action.runners:
+        for name in action.runners if action.replicas else ():
             pod = await self._api.get(PODS, owner.namespace, name)
             if pod is not None and state_of(pod) is RunnerState.READY:
                 raise Unavailable(f"runner {name} is still ready: another one would go in its place")

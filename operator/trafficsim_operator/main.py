@@ -1,0 +1,266 @@
+"""
+The operator's process: kopf watches, the queue decides the order, reconcile does the work.
+
+kopf is embedded for watching only. It writes nothing: no annotations, no finalizers, no peering. When kopf ends, or any
+other part does, the process ends and is started again: a half-dead operator is worse than a dead one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import random  # noqa: TID251 - jitter of the queue
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import kopf
+
+from trafficsim_api import __version__, names
+from trafficsim_api.errors import SpecError, Unavailable
+from trafficsim_operator.fleet.kubernetes import KubernetesFleet
+from trafficsim_operator.handlers import Key, Watched, register
+from trafficsim_operator.keys import load_or_create
+from trafficsim_operator.kube import SIMULATIONS, KubeApi, load_configuration
+from trafficsim_operator.ledger import Ledgers
+from trafficsim_operator.observability import Health, Metrics, ObservedRunners, serve
+from trafficsim_operator.policy_file import PolicyFile
+from trafficsim_operator.queue import KeyedQueue
+from trafficsim_operator.reconcile import World, reconcile
+from trafficsim_operator.settings import ENVIRONMENT, Settings, SettingsError
+from trafficsim_operator.store.kubernetes import KubernetesRecord
+
+__all__ = ["main", "run"]
+
+log = logging.getLogger(__name__)
+
+# A look has a limit of 60 s of its own; what is twice as old hangs for good.
+_STUCK_S: Final = 120.0
+_OURS: Final = f"{names.Label.MANAGED_BY.value}={names.MANAGED_BY}"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Parts:
+    """What the tasks of the process share."""
+
+    settings: Settings
+    api: KubeApi
+    world: World
+    queue: KeyedQueue[Key]
+    watched: Watched
+    metrics: Metrics
+    listed: bool = False
+
+
+async def run(settings: Settings) -> None:
+    """Serve until told to stop; raise Unavailable or SpecError when it can't begin."""
+    metrics = Metrics()
+    policy = PolicyFile(settings.policy)
+    configuration = await load_configuration(settings.kubeconfig, settings.context)
+    async with KubeApi(configuration, metrics.called) as api:
+        if not await api.served(SIMULATIONS):
+            raise Unavailable(
+                f"the cluster knows no {names.PLURAL}.{names.GROUP}/{names.VERSION}: "
+                "install the CustomResourceDefinition first"
+            )
+        keys = await load_or_create(api, settings.own_namespace)
+        runners = ObservedRunners(signer=keys.signer)
+        world = World(
+            record=KubernetesRecord(
+                api, identity=settings.identity, now_ms=_now_ms, told=metrics.told, wrote=metrics.wrote
+            ),
+            fleet=KubernetesFleet(api, image=settings.image, keys=keys.public, now_ms=_now_ms),
+            runners=runners,
+            ledgers=Ledgers(),
+            policy=policy,
+            now_ms=_now_ms,
+        )  # fmt: skip
+        queue = KeyedQueue[Key](work=lambda key: _look(key, world), draw=random.random, done=metrics.looked)
+        parts = _Parts(
+            settings=settings, api=api, world=world, queue=queue, watched=Watched(), metrics=metrics
+        )  # fmt: skip
+        health = Health(
+            queue=queue, watched=parts.watched, stuck_s=_STUCK_S, behind_s=2.5 * settings.resync_s,
+            listed=lambda: parts.listed,
+        )  # fmt: skip
+        server = await serve(metrics, health, runners, settings.host, settings.port)
+        try:
+            await _operate(parts)
+        finally:
+            await server.cleanup()
+            await runners.aclose()
+
+
+async def _look(key: Key, world: World) -> float | None:
+    wish = await reconcile(key.namespace, key.name, world)
+    return None if wish is None else wish / 1000
+
+
+async def _operate(parts: _Parts) -> None:
+    """Run kopf, the workers and the resync as root tasks: any end of one is the end of all."""
+    settings = parts.settings
+    registry = kopf.OperatorRegistry()
+    register(registry, parts.queue, parts.watched)
+
+    @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return await _login(settings)
+
+    before = asyncio.all_tasks()
+    where: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
+    tasks = list(await kopf.spawn_tasks(registry=registry, settings=_kopf_settings(), standalone=True, **where))
+    tasks.append(asyncio.create_task(parts.queue.serve(settings.workers), name="queue"))
+    tasks.append(asyncio.create_task(_resync(parts), name="resync"))
+    log.info(
+        "operator started",
+        extra={"version": __version__, "namespaces": settings.namespaces or "all", "image": settings.image},
+    )
+    await kopf.run_tasks(tasks, ignored=before)
+    log.info("operator stopped")
+
+
+async def _resync(parts: _Parts) -> None:
+    """List every simulation now and then: looks nobody asked for, deletions nobody saw, and whether the watch lives."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            listed = await _list(parts)
+        except Unavailable as error:
+            log.warning("no list of simulations", extra={"error": str(error)})
+        else:
+            parts.watched.compare(listed, loop.time())
+            parts.metrics.forget(set(listed))
+            for key in {*listed, *parts.watched.behind_since}:
+                parts.queue.add_after(key, random.random() * min(5.0, parts.settings.resync_s / 4))
+            parts.listed = True
+        await asyncio.sleep(parts.settings.resync_s * (0.9 + 0.2 * random.random()))
+
+
+async def _list(parts: _Parts) -> dict[Key, dict[str, Any]]:
+    places: tuple[str | None, ...] = parts.settings.namespaces or (None,)
+    found: dict[Key, dict[str, Any]] = {}
+    for namespace in places:
+        for item in await parts.api.list(SIMULATIONS, namespace):
+            found[Key(item["metadata"]["namespace"], item["metadata"]["name"])] = item
+    return found
+
+
+async def _login(settings: Settings) -> kopf.ConnectionInfo:
+    """Return for kopf what our own client uses, read again: a service account's token changes every hour."""
+    found = await load_configuration(settings.kubeconfig, settings.context)
+    header = await found.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+    scheme, _, token = header.rpartition(" ")
+    return kopf.ConnectionInfo(
+        server=found.host,
+        ca_path=found.ssl_ca_cert,
+        ca_data=found.ca_cert_data,
+        insecure=not found.verify_ssl,
+        scheme=(scheme or "Bearer") if token else None,
+        token=token or None,
+        certificate_path=found.cert_file,
+        private_key_path=found.key_file,
+        proxy_url=found.proxy,
+    )
+
+
+def _kopf_settings() -> kopf.OperatorSettings:
+    chosen = kopf.OperatorSettings()
+    # Nothing is ever written under these names; the default finalizer is shared by all kopf operators, and an
+    # operator of events only would strip another's.
+    chosen.persistence.finalizer = f"{names.GROUP}/operator"
+    chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP, v1=False)
+    chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP, v1=False)
+    chosen.scanning.disabled = True
+    chosen.peering.standalone = True
+    chosen.networking.request_timeout = 30
+    chosen.networking.connect_timeout = 5
+    # About three minutes of refusals, then the process ends; an API server that is away is waited for without end.
+    chosen.networking.error_backoffs = (1, 1, 2, 3, 5, 8, 13, 21, 30, 30, 30, 30)
+    chosen.watching.server_timeout = 300
+    chosen.watching.connect_timeout = 5
+    chosen.watching.chunk_size = 500
+    chosen.watching.label_selectors["apps", "v1", "deployments"] = _OURS
+    chosen.watching.label_selectors["v1", "pods"] = _OURS
+    chosen.posting.enabled = False
+    chosen.posting.loggers = False
+    chosen.process.ultimate_exiting_timeout = 60
+    return chosen
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000  # noqa: TID251 - the shell's clock, handed down
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the operator; return 0 after a stop, 3 when settings or cluster don't allow it, 1 when a part of it died."""
+    options = _options(arguments)
+    try:
+        settings = _settings(options)
+    except SettingsError as error:
+        print(f"trafficsim-operator: {error}", file=sys.stderr)
+        return 3
+    _configure_logs(settings)
+    try:
+        import uvloop
+
+        factory: Any = uvloop.new_event_loop
+    except ImportError:  # the standard loop does as well, with more CPU
+        factory = None
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(run(settings))
+    except (Unavailable, SpecError, OSError) as error:
+        log.error("the operator can't begin", extra={"error": str(error)})
+        print(f"trafficsim-operator: {error}", file=sys.stderr)
+        return 3
+    except asyncio.CancelledError:
+        return 0
+    except Exception:
+        log.exception("a part of the operator died")
+        return 1
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    settings = Settings.from_env(os.environ)  # noqa: TID251 - parsed once, here
+    if options.namespace:
+        settings = replace(settings, namespaces=tuple(options.namespace))
+    return replace(settings, kubeconfig=options.kubeconfig or settings.kubeconfig, context=options.context)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    text = "\n".join(f"  {name:24} {what}" for name, what in ENVIRONMENT.items())
+    parser = argparse.ArgumentParser(
+        prog="trafficsim-operator",
+        description="Serve TrafficSimulations in a Kubernetes cluster.",
+        epilog=f"environment:\n{text}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--namespace", action="append", metavar="NAME",
+        help="serve this namespace only, may be repeated; then a Role is enough (default: the whole cluster)",
+    )  # fmt: skip
+    parser.add_argument("--kubeconfig", metavar="FILE", help="how to reach the API server from outside the cluster")
+    parser.add_argument("--context", metavar="NAME", help="the kubeconfig's context to use")
+    parser.add_argument("--version", action="version", version=f"trafficsim {__version__}")
+    return parser.parse_args(arguments)
+
+
+def _configure_logs(settings: Settings) -> None:
+    kopf.configure(
+        verbose=settings.log_level == "debug",
+        quiet=settings.log_level in ("warning", "error"),
+        log_format=kopf.LogFormat.JSON if settings.log_json else kopf.LogFormat.PLAIN,
+        log_refkey="k8s",
+    )
+    # One line per watched event would drown everything else.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

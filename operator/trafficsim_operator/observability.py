@@ -1,0 +1,165 @@
+"""
+What the operator says about itself: /metrics, /healthz and /readyz.
+
+Healthy means that a restart would not help: no look hangs, and the watch misses nothing. An API server that is away
+makes nobody unhealthy. Ready means that the first list of simulations has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from trafficsim_api.errors import Unavailable
+from trafficsim_api.phases import Phase
+from trafficsim_api.protocol import Acknowledgement
+from trafficsim_api.status import Status
+from trafficsim_operator.actions import Happening
+from trafficsim_operator.fleet.runners import Runners
+from trafficsim_operator.handlers import Key, Watched
+from trafficsim_operator.queue import KeyedQueue
+from trafficsim_operator.store import Document
+
+__all__ = ["Health", "Metrics", "ObservedRunners", "serve"]
+
+_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """The operator's own metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.looks = Counter("trafficsim_reconciles", "Looks at simulations by result.", ["result"], registry=r)
+        self.look_seconds = Histogram(
+            "trafficsim_reconcile_seconds", "How long a look takes.", buckets=_BUCKETS, registry=r
+        )
+        self.depth = Gauge("trafficsim_queue_depth", "Simulations waiting for a look now.", registry=r)
+        self.failing = Gauge("trafficsim_queue_failing", "Simulations whose last look failed.", registry=r)
+        self.oldest = Gauge("trafficsim_queue_oldest_seconds", "Age of the longest look going on.", registry=r)
+        self.behind = Gauge("trafficsim_watch_behind_seconds", "For how long the watch misses something.", registry=r)
+        self.calls = Counter(
+            "trafficsim_api_calls", "Calls to the API server.", ["method", "resource", "status"], registry=r
+        )
+        self.call_seconds = Histogram(
+            "trafficsim_api_call_seconds", "How long a call to the API server takes.", buckets=_BUCKETS, registry=r
+        )
+        self.events = Counter("trafficsim_events", "Events by reason and result.", ["reason", "result"], registry=r)
+        self.unreachable = Gauge("trafficsim_runners_unreachable", "Runners whose last call failed.", registry=r)
+        self.simulations = Gauge("trafficsim_simulations", "Simulations by phase.", ["phase"], registry=r)
+        self.users = Gauge("trafficsim_users_active", "Active users over all simulations.", registry=r)
+        self._status: dict[Key, tuple[Phase, int]] = {}
+
+    def looked(self, key: Key, seconds: float, error: BaseException | None) -> None:
+        """Count a look."""
+        result = "done" if error is None else "unavailable" if isinstance(error, Unavailable) else "error"
+        self.looks.labels(result).inc()
+        self.look_seconds.observe(seconds)
+
+    def called(self, method: str, resource: str, status: int, seconds: float) -> None:
+        """Count a call to the API server; status 0: it did not answer."""
+        self.calls.labels(method, resource, str(status) if status else "none").inc()
+        self.call_seconds.observe(seconds)
+
+    def told(self, happening: Happening, came_through: bool) -> None:
+        """Count an event."""
+        self.events.labels(happening.reason, "published" if came_through else "lost").inc()
+
+    def wrote(self, document: Document, status: Status) -> None:
+        """Take a simulation's new status into the sums."""
+        self._status[Key(document.namespace, document.name)] = (status.phase, status.users.active)
+
+    def forget(self, keys: set[Key]) -> None:
+        """Keep only the simulations that exist: *keys*."""
+        self._status = {key: value for key, value in self._status.items() if key in keys}
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        for phase in Phase:
+            self.simulations.labels(phase.value).set(sum(p is phase for p, _ in self._status.values()))
+        self.users.set(sum(active for _, active in self._status.values()))
+        return generate_latest(self.registry)
+
+
+@dataclass(slots=True, kw_only=True)
+class ObservedRunners(Runners):
+    """The runners' clients, counting who does not answer."""
+
+    silent: set[str] = field(default_factory=set)
+
+    async def acknowledgement(self, address: str) -> Acknowledgement:
+        """Return what the runner does now, and remember whether it answered."""
+        try:
+            found = await Runners.acknowledgement(self, address)
+        except Unavailable:
+            self.silent.add(address)
+            raise
+        self.silent.discard(address)
+        return found
+
+    async def forget(self, address: str) -> None:
+        """Close the client of a runner that is gone."""
+        self.silent.discard(address)
+        await Runners.forget(self, address)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """
+    Whether the operator is alive and ready.
+
+    *stuck_s*: a look that takes longer hangs. *behind_s*: a watch that misses something for longer is dead; it must
+    be longer than one resync, since a change just before a list is no fault.
+    """
+
+    queue: KeyedQueue[Key]
+    watched: Watched
+    stuck_s: float
+    behind_s: float
+    listed: Callable[[], bool]
+
+    def problem(self) -> str:
+        """Return why a restart would help, "" if it would not."""
+        now = asyncio.get_running_loop().time()
+        if (oldest := self.queue.oldest_s()) > self.stuck_s:
+            return f"a look has been going on for {oldest:.0f}s"
+        if (behind := self.watched.behind_s(now)) > self.behind_s:
+            return f"the watch has been missing something for {behind:.0f}s"
+        return ""
+
+
+async def serve(metrics: Metrics, health: Health, runners: ObservedRunners, host: str, port: int) -> web.AppRunner:
+    """Begin to serve on host:port; clean up the returned runner to end."""
+
+    async def text(_: web.Request) -> web.Response:
+        metrics.depth.set(health.queue.depth)
+        metrics.failing.set(health.queue.failing)
+        metrics.oldest.set(health.queue.oldest_s())
+        metrics.behind.set(health.watched.behind_s(asyncio.get_running_loop().time()))
+        metrics.unreachable.set(len(runners.silent))
+        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def healthz(_: web.Request) -> web.Response:
+        problem = health.problem()
+        return web.Response(text=problem or "ok", status=500 if problem else 200)
+
+    async def readyz(_: web.Request) -> web.Response:
+        ready = health.listed()
+        return web.Response(text="ok" if ready else "the first list has not arrived", status=200 if ready else 503)
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", text), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    server = web.AppRunner(app, access_log=None)
+    await server.setup()
+    try:
+        await web.TCPSite(server, host, port).start()
+    except OSError:
+        await server.cleanup()
+        raise
+    return server

@@ -1,0 +1,153 @@
+"""
+The record in a cluster: the resource itself.
+
+Status is written by server-side apply with the resourceVersion that was read: whoever comes second gets a conflict and
+looks again. Spec, labels and annotations of the resource are never written.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from trafficsim_api import names
+from trafficsim_api.errors import Unavailable
+from trafficsim_api.status import Status
+from trafficsim_operator.actions import Happening
+from trafficsim_operator.fleet import Owner
+from trafficsim_operator.kube import CONFIG_MAPS, EVENTS, SIMULATIONS, Changed, Gone, KubeApi, Object
+from trafficsim_operator.manifests import totals_map
+from trafficsim_operator.store import Conflict, Document
+
+__all__ = ["KubernetesRecord"]
+
+log = logging.getLogger(__name__)
+
+_MAX_TOTALS: Final = 256 * 1024
+_MAX_NOTE: Final = 1000  # the API allows 1 KiB
+
+
+class KubernetesRecord:
+    """Reads and writes TrafficSimulations; see store.Record for what each call promises."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        *,
+        identity: str,
+        now_ms: Callable[[], int],
+        told: Callable[[Happening, bool], None] = lambda *_: None,
+        wrote: Callable[[Document, Status], None] = lambda *_: None,
+    ) -> None:
+        """Publish events as *identity*; *told* hears of each and whether it came through, *wrote* of each status."""
+        self._api, self._identity, self._now_ms = api, identity, now_ms
+        self._told, self._wrote = told, wrote
+
+    async def read(self, namespace: str, name: str) -> Document | None:
+        """Return the document, None when there is none (any more)."""
+        body = await self._api.get(SIMULATIONS, namespace, name)
+        if body is None:
+            return None
+        meta = body["metadata"]
+        return Document(
+            namespace=namespace,
+            name=name,
+            uid=meta["uid"],
+            generation=int(meta.get("generation") or 0),
+            version=meta["resourceVersion"],
+            body=body,
+            deleted=bool(meta.get("deletionTimestamp")),
+        )
+
+    async def write(self, document: Document, status: Status) -> None:
+        """Write the complete status if the resource still has *document*'s version; raise Conflict if not."""
+        meta = {
+            "name": document.name,
+            "namespace": document.namespace,
+            "uid": document.uid,
+            "resourceVersion": document.version,
+        }
+        content = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        try:
+            await self._api.apply(
+                SIMULATIONS, {"metadata": meta, "status": content}, names.FieldManager.STATUS, subresource="status"
+            )
+        except (Changed, Gone) as error:
+            raise Conflict(str(error)) from error
+        self._wrote(document, status)
+
+    async def tell(self, document: Document, happenings: tuple[Happening, ...]) -> None:
+        """Publish events; a failure is logged and counted, never raised."""
+        for happening in happenings:
+            try:
+                await self._api.create(EVENTS, self._event(document, happening))
+            except Unavailable as error:
+                log.warning("event not published", extra={"reason": happening.reason, "error": str(error)})
+                self._told(happening, False)
+            else:
+                self._told(happening, True)
+
+    async def totals(self, document: Document) -> Mapping[str, bytes]:
+        """Return the encoded last answers of ended runners by runner UID."""
+        found = await self._api.get(CONFIG_MAPS, document.namespace, names.totals_name(document.name, document.uid))
+        return _unpacked(found or {})
+
+    async def keep_totals(self, document: Document, runner: str, answer: bytes) -> None:
+        """
+        Keep the last answer of a runner that ends, gzipped, in a ConfigMap of at most 256 KiB.
+
+        A share that does not fit is left out and said: its numbers live on in the operator's memory only.
+        """
+        name = names.totals_name(document.name, document.uid)
+        packed = gzip.compress(answer, mtime=0)
+        found = await self._api.get(CONFIG_MAPS, document.namespace, name)
+        if found is None:
+            owner = Owner(namespace=document.namespace, name=document.name, uid=document.uid)
+            await self._api.apply(CONFIG_MAPS, totals_map(owner, {runner: packed}), names.FieldManager.OBJECTS)
+            return
+        kept = {uid: text for uid, text in (found.get("binaryData") or {}).items() if uid != runner}
+        size = sum(len(text) for text in kept.values()) + -(-len(packed) // 3) * 4
+        if size > _MAX_TOTALS:
+            log.error("no room for a runner's totals", extra={"simulation": document.name, "runner": runner})
+            return
+        patch = {"binaryData": {runner: base64.b64encode(packed).decode()}}
+        await self._api.merge(CONFIG_MAPS, document.namespace, name, patch, names.FieldManager.OBJECTS)
+
+    def _event(self, document: Document, happening: Happening) -> Object:
+        now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
+        regarding = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "namespace": document.namespace,
+            "name": document.name,
+            "uid": document.uid,
+        }
+        note = happening.message
+        return {
+            "metadata": {"namespace": document.namespace, "name": f"{document.name}.{uuid4().hex[:16]}"},
+            "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "reportingController": "trafficsim.io/operator",
+            "reportingInstance": self._identity[:128],
+            "action": happening.reason,
+            "reason": happening.reason,
+            "type": "Warning" if happening.warning else "Normal",
+            "note": note if len(note) <= _MAX_NOTE else note[: _MAX_NOTE - 1] + "…",
+            "regarding": regarding,
+        }
+
+
+def _unpacked(config_map: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the answers in the ConfigMap; what was spoilt from outside is left out and said."""
+    found = {}
+    for runner, text in (config_map.get("binaryData") or {}).items():
+        try:
+            found[runner] = gzip.decompress(base64.b64decode(text))
+        except (binascii.Error, gzip.BadGzipFile, EOFError, OSError) as error:
+            log.error("a runner's totals can't be read", extra={"runner": runner, "error": str(error)})
+    return found
