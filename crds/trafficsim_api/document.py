@@ -38,7 +38,7 @@ def load(data: bytes, source: str) -> TrafficSimulation:
 
 def load_spec(obj: Mapping[str, Any]) -> TrafficSimulation:
     """Return the simulation in *obj*, an object as the API server gives it."""
-    return _simulation(_Build().value(obj), "the object")
+    return _simulation(_Build("the object").root(obj), "the object")
 
 
 def parse(data: bytes, source: str = "the document") -> Any:
@@ -50,7 +50,7 @@ def parse(data: bytes, source: str = "the document") -> Any:
     except UnicodeDecodeError as error:
         raise _at(source, f"UTF-8 text is needed: byte {error.start} is not", data[: error.start]) from None
     tree = _json(text, source) if text.lstrip()[:1] in ("{", "[") else None
-    return _Build().value(_yaml(text, source) if tree is None else tree)
+    return _Build(source).root(_yaml(text, source) if tree is None else tree)
 
 
 def _simulation(value: Any, source: str) -> TrafficSimulation:
@@ -102,7 +102,7 @@ _TAGS: Final = {f"{_TAG}{name}": name for name in ("str", "int", "float", "bool"
 
 
 def _json(text: str, source: str) -> Any:
-    """Return the tree of JSON *text*, None when it is not JSON (it may be YAML in flow style)."""
+    """Return the tree of JSON *text*; None when it is not JSON, for it may be YAML in flow style."""
 
     def mapping(pairs: list[tuple[str, Any]]) -> _Mapping:
         return _Mapping([part for pair in pairs for part in pair])
@@ -116,7 +116,9 @@ def _json(text: str, source: str) -> Any:
         )  # fmt: skip
     except RecursionError:
         raise _at(source, f"nested more than {MAX_DEPTH} levels deep") from None
-    except ValueError:
+    except ValueError as error:
+        if source.endswith(".json") and isinstance(error, json.JSONDecodeError):
+            raise _at(f"{source}:{error.lineno}", f"not JSON: {error.msg.lower()}") from None
         return None
 
 
@@ -213,11 +215,21 @@ def _wrong(path: Path, reason: str) -> SpecError:
 class _Build:
     """Trees to plain values, within the bounds; every alias is written out and counts again."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self._source = source
         self._values = MAX_VALUES
         self._text = MAX_TEXT
 
-    def value(self, node: Any, path: Path = ()) -> Any:
+    def root(self, node: Any) -> Any:
+        """Return the plain value of the whole tree *node*."""
+        try:
+            return self.value(node, ())
+        except SpecError as error:  # What is wrong with the document as a whole is wrong with the source.
+            raise SpecError(
+                *(Problem(field=p.field or self._source, reason=p.reason) for p in error.problems)
+            ) from None
+
+    def value(self, node: Any, path: Path) -> Any:
         """Return the plain value of *node*, which stands at *path*."""
         if len(path) > MAX_DEPTH:
             raise _wrong(path[:8], f"nested more than {MAX_DEPTH} levels deep")

@@ -195,6 +195,10 @@ class Step(Model):
         return self.action or f"{self.request.verb.upper()} {self.request.path.partition('?')[0]}"
 
 
+# Its steps are only known now.
+Repeat.model_rebuild()
+
+
 def _templates(value: Any) -> list[str]:
     match value:
         case str():
@@ -242,22 +246,28 @@ class Archetype(Model):
                 requests += self._walk(step.repeat.flow, f"{here}.repeat.flow", depth + 1, saved)
             elif step.request:
                 requests += 1
-                _check_lookups(step.request, f"{here}.request", saved)
+                _check_lookups(step, here, saved)
                 saved.update(step.save or ())
         return requests
 
 
-def _check_lookups(request: Request, where: str, saved: set[str]) -> None:
+def _check_lookups(step: Step, where: str, saved: set[str]) -> None:
+    request, expect = step.request, step.expect
+    assert request is not None
     if depth_of(request.json_) > 16:
-        raise fault(f"{where}.json", "at most 16 levels are allowed")
-    values = (request.path, request.params, request.headers, request.json_, request.form, request.body)
-    for part in (part for value in values for part in _templates(value)):
-        match = _LOOKUP.match(part)
-        if match is None:
-            raise fault(where, f"{{{{{part}}}}} is not a template")
-        name = match[1]
-        if "." not in name and name not in saved:
-            raise fault(where, f"{{{{{name}}}}} is not saved by an earlier step")
+        raise fault(f"{where}.request.json", "at most 16 levels are allowed")
+    sent: dict[str, Any] = {request.verb: request.path, "params": request.params, "headers": request.headers}
+    sent |= {"json": request.json_, "form": request.form, "body": request.body}
+    for field, value in sent.items():
+        for part in _templates(value):
+            match = _LOOKUP.match(part)
+            if match is None:
+                raise fault(f"{where}.request.{field}", f"{{{{{part}}}}} is not a template")
+            name = match[1]
+            if "." not in name and name not in saved:
+                raise fault(f"{where}.request.{field}", f"{{{{{name}}}}} is not saved by an earlier step")
+    if expect and any(_templates(value) for value in (expect.header, expect.json_, expect.body)):
+        raise fault(f"{where}.expect", "templates do not work here, only in requests")
 
 
 def actions_of(archetypes: tuple[Archetype, ...]) -> tuple[tuple[str, str], ...]:

@@ -51,17 +51,17 @@ def spelled(path: Iterable[str | int]) -> str:
 
     ("spec", "archetypes", 0, "flow", 2, "request") → `archetypes[0].flow[2].request`
     """
-    text = ""
-    for index, part in enumerate(path):
+    parts, text = tuple(path), ""
+    if len(parts) > 1 and parts[0] == "spec" and isinstance(parts[1], str):
+        parts = parts[1:]
+    for part in parts:
         if isinstance(part, int):
             text += f"[{part}]"
-        elif index == 0 and part == "spec":
-            continue
         elif re.fullmatch(r"[A-Za-z0-9_$<-]{1,80}", part):
             text += f".{part}" if text else part
         else:
             text += f"[{json.dumps(part[:80], ensure_ascii=False)}]"
-    return text or "spec" * (path == ("spec",))
+    return text
 
 
 def _problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:
@@ -121,7 +121,7 @@ def _reason(error: Any) -> str:
         case "greater_than_equal":
             return f"at least {context['ge']} is needed"
         case "less_than_equal":
-            return f"at most {context['le']} is needed"
+            return f"at most {context['le']} is allowed"
         case "too_short":
             least = context["min_length"]
             return f"at least {least} {'entry is' if least == 1 else 'entries are'} needed"
@@ -130,7 +130,7 @@ def _reason(error: Any) -> str:
     wanted = next((words for prefix, words in _TYPES.items() if kind.startswith(prefix)), None)
     if wanted is None:
         return str(error["msg"]).lower()
-    hint = ": put it in quotes" if wanted == "text" and isinstance(error["input"], (bool, float)) else ""
+    hint = ": put it in quotes" if wanted == "text" and isinstance(error["input"], (bool, int, float)) else ""
     return f"{wanted} is needed, not {_kind(error['input'])}{hint}"
 
 

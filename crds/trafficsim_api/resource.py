@@ -143,10 +143,11 @@ class TrafficSimulationSpec(Model):
             raise fault("duration", "at least 1s is needed")
         if self.duration is not None and self.warm_up >= self.duration:
             raise fault("warmUp", "must be shorter than duration")
-        names = [archetype.name for archetype in self.archetypes]
-        for name in names:
-            if names.count(name) > 1:
-                raise fault("archetypes", f"the name {name} is given twice")
+        names: set[str] = set()
+        for index, name in enumerate(archetype.name for archetype in self.archetypes):
+            if name in names:
+                raise fault(f"archetypes[{index}].name", f"{name} is given twice")
+            names.add(name)
         if not sum(archetype.weight for archetype in self.archetypes):
             raise fault("archetypes", "at least one weight above 0 is needed")
         actions = actions_of(self.archetypes)

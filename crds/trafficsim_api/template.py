@@ -93,10 +93,11 @@ class Runner(Model):
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        names = [variable.name for variable in self.env]
-        for name in names:
+        names: set[str] = set()
+        for index, name in enumerate(variable.name for variable in self.env):
             if name.startswith("TRAFFICSIM_") or name in ("POD_IP", "POD_NAME"):
-                raise fault("env", f"{name} is set by trafficsim")
-            if names.count(name) > 1:
-                raise fault("env", f"{name} is given twice")
+                raise fault(f"env[{index}].name", f"{name} is set by trafficsim")
+            if name in names:
+                raise fault(f"env[{index}].name", f"{name} is given twice")
+            names.add(name)
         return self

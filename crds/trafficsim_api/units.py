@@ -14,10 +14,10 @@ No floats: what is written is what is stored, and 1-in-10 000 is the finest shar
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 
 __all__ = [
     "CPU",
@@ -26,10 +26,12 @@ __all__ = [
     "Memory",
     "Percentage",
     "format_duration",
+    "format_instant",
     "format_percentage",
     "milliseconds",
     "parse_cpu",
     "parse_duration",
+    "parse_instant",
     "parse_memory",
     "parse_percentage",
 ]
@@ -75,6 +77,20 @@ def format_duration(duration: timedelta) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def format_instant(ms: int) -> str:
+    """Return *ms* since the Unix epoch as RFC 3339 in UTC with milliseconds."""
+    return (
+        (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms))
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
+
+
+def parse_instant(text: str) -> int:
+    """Return an RFC 3339 instant as ms since the Unix epoch; raise ValueError for anything else."""
+    return milliseconds(datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC))
 
 
 def parse_percentage(text: object) -> int:
@@ -138,9 +154,16 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": _DURATION, "minLength": 2, "maxLength": 32, "example": "30s"}),
 ]
+
+
+def _percentage(written: object, info: ValidationInfo) -> int:
+    # Subtle: in a document 50 is what someone wrote who meant 50 %; only our own code speaks in hundredths.
+    return parse_percentage(str(written) if info.mode == "json" else written)
+
+
 Percentage = Annotated[
     int,
-    BeforeValidator(parse_percentage),
+    BeforeValidator(_percentage),
     PlainSerializer(format_percentage, return_type=str),
     WithJsonSchema({"type": "string", "pattern": _PERCENTAGE, "maxLength": 16, "example": "100%"}),
 ]
