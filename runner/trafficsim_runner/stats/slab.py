@@ -125,12 +125,13 @@ class SlabWriter:
         """Say whether the warm-up's end was marked."""
         return bool(self._header[HEADER["warm"]])
 
-    def now(self, *, active: int, wanted: int, epoch: int) -> None:
+    def now(self, *, active: int, wanted: int, epoch: int | None = None) -> None:
         """Note the users active and wanted at this moment: what is lost if the worker dies now."""
         header = self._header
         header[_LIVE_ACTIVE] = active
         header[_LIVE_WANTED] = wanted
-        header[_LIVE_EPOCH] = epoch
+        if epoch is not None:
+            header[_LIVE_EPOCH] = epoch
 
     def snapshot(self, *, mono_ns: int, wall_ms: int, active: int, wanted: int, epoch: int) -> None:
         """

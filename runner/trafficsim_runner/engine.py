@@ -1,0 +1,370 @@
+"""
+The engine: it leads a worker's users through their flows, as places and profile ask for.
+
+A user that is on walks its flow over and over. It waits in the wheel while it thinks, and in the client while a request
+is out. It leaves after its current action; while it thinks, at once. A failed request ends its iteration: the next one
+begins after a pause of 100 ms, doubled with every failure in a row up to 1 s, so a target that refuses is no busy loop.
+An iteration in which nothing could be sent pauses 100 ms as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from trafficsim_api.layout import Drop
+from trafficsim_api.places import Archetypes
+from trafficsim_runner.draws import key_of
+from trafficsim_runner.http.client import Client
+from trafficsim_runner.pacing import Pacer, spread
+from trafficsim_runner.program import AGAIN, END, REPEAT, REQUEST, THINK, Program, RequestStep, Step
+from trafficsim_runner.stats.account import Account
+from trafficsim_runner.stats.raw import RawLog
+from trafficsim_runner.users import STARTING, THINKING, WORKING, User, UserPool
+from trafficsim_runner.wheel import Wheel
+
+__all__ = ["Engine"]
+
+MS: Final = 1_000_000
+RETRY_NS: Final = 100 * MS
+BACKOFF_MS: Final = 100
+BACKOFF_MOST_MS: Final = 1000
+START_SPREAD_MS: Final = 1000
+CHUNK: Final = 8
+# Steps a user may walk without waiting before the others get their turn.
+STRIDE: Final = 1000
+
+
+class Engine:
+    """
+    The users of one worker.
+
+    *active* counts users from their first send until they are parked; *wanted* the places held that are on.
+    *on_change* is called when `is_settled` or `is_drained` may have changed.
+    """
+
+    def __init__(
+        self,
+        *,
+        account: Account,
+        clock: Callable[[], int],
+        wall_s: Callable[[], float],
+        raw: RawLog | None = None,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._account = account
+        self._clock = clock
+        self._on_change = on_change
+        self._pool = UserPool()
+        self._wheel: Wheel[User] = Wheel(clock() // MS)
+        self._armed_ms = 0
+        self._users: dict[int, User] = {}
+        self._leaving: dict[int, User] = {}
+        self._awaited: set[int] = set()
+        self._pacer: Pacer | None = None
+        self._program: Program | None = None
+        self._archetypes = Archetypes([1])
+        self._seed = 0
+        self._origin_ns = 0
+        self._settled = True
+        self._counted_ns = clock()
+        self._active_ns = 0
+        self._wanted_ns = 0
+        self.active = 0
+        self.wanted = 0
+        self.client = Client(
+            account=account, walker=self, clock=clock, wall_s=wall_s, raw=raw, on_timer=self._on_timer
+        )  # fmt: skip
+
+    # What the worker asks for.
+
+    def use_program(self, program: Program, weights: Iterable[int], seed: int) -> None:
+        """Let users walk *program* from their next step on; users already on keep what they saved."""
+        if self._program is not None:
+            self._program.retire()
+        self._program = program
+        self._archetypes = Archetypes(tuple(weights))
+        self._seed = seed
+
+    def follow(self, pacer: Pacer, origin_ns: int) -> None:
+        """Hold the places of *pacer* from now on; places gained that are on start evenly over at most 1 s."""
+        now_ns = self._clock()
+        self._pacer, self._origin_ns = pacer, origin_ns
+        self._count_time(now_ns)
+        self.wanted = pacer.wanted((now_ns - origin_ns) // MS)
+        on = pacer.slice(0, self.wanted)
+        wanted = set(on)
+        for place in [place for place in self._users if place not in wanted]:
+            self._leave(self._users[place], now_ns)
+        self._start([place for place in on if not self._is_on(place)], START_SPREAD_MS, now_ns)
+        self._awaited = {p for p, user in self._users.items() if user.leaving or not user.begun}
+        self._settled = False
+        self._changed()
+        self.client.bury()
+
+    def look(self) -> int:
+        """Start or stop users as the profile asks for now; return when to look again (CLOCK_MONOTONIC ns)."""
+        now_ns = self._clock()
+        if self._pacer is None:
+            return now_ns + 86_400_000 * MS
+        at_ms = (now_ns - self._origin_ns) // MS
+        wanted, before = self._pacer.wanted(at_ms), self.wanted
+        next_ms = self._pacer.next_look_ms(at_ms)
+        self._count_time(now_ns)
+        self.wanted = wanted
+        if wanted > before:
+            places = [place for place in self._pacer.slice(before, wanted) if not self._is_on(place)]
+            # Within a ramp the next look is near: starts are spread until then. A jump is spread like an assignment's.
+            self._start(places, min(START_SPREAD_MS, next_ms - at_ms), now_ns)
+        elif wanted < before:
+            for place in self._pacer.slice(wanted, before):
+                if place in self._users:
+                    self._leave(self._users[place], now_ns)
+        self._changed()
+        self.client.bury()
+        return self._origin_ns + next_ms * MS
+
+    def drain(self) -> None:
+        """Let everybody leave after the current action; no place is held any more."""
+        now_ns = self._clock()
+        self._pacer = None
+        self._count_time(now_ns)
+        self.wanted = 0
+        for user in tuple(self._users.values()):
+            self._leave(user, now_ns)
+        self._changed()
+        self.client.bury()
+
+    def cut(self) -> None:
+        """Break off what those who leave are still doing: the deadline has come."""
+        now_ns = self._clock()
+        for user in tuple(self._leaving.values()):
+            self.client.cut(user, now_ns)
+            self._account.count("cut")
+            self._park(user, now_ns)
+        self._changed()
+        self.client.bury()
+
+    def read_time(self, now_ns: int) -> None:
+        """Bring the account's user-milliseconds up to *now_ns*."""
+        self._count_time(now_ns)
+        for counter, waiting in (("active_user_ms", self._active_ns), ("wanted_user_ms", self._wanted_ns)):
+            self._account.count(counter, waiting // MS)
+        self._active_ns %= MS
+        self._wanted_ns %= MS
+
+    @property
+    def is_settled(self) -> bool:
+        """Say whether the last assignment is carried out: gained places made their first send, lost ones are parked."""
+        return self._settled
+
+    @property
+    def is_drained(self) -> bool:
+        """Say whether nobody is active or about to be, and no request is in flight."""
+        return not self._users and not self.client.in_flight
+
+    @property
+    def pooled(self) -> int:
+        """Return how many records wait for a user."""
+        return self._pool.pooled
+
+    @property
+    def parked(self) -> int:
+        """Return how many users wait in the wheel."""
+        return sum(user.state in (STARTING, THINKING) for user in self._users.values())
+
+    # Coming and going.
+
+    def _is_on(self, place: int) -> bool:
+        """Say whether the user of *place* is there; one about to leave stays on instead."""
+        user = self._users.get(place)
+        if user is None:
+            return False
+        if user.leaving:
+            user.leaving = False
+            del self._leaving[place]
+            self._account.count("places_gained")
+        return True
+
+    def _start(self, places: list[int], over_ms: int, now_ns: int) -> None:
+        program = self._program
+        if program is None or not places:
+            return
+        self._account.count("places_gained", len(places))
+        for place, delay_ms in zip(places, spread(len(places), over_ms), strict=True):
+            archetype = self._archetypes.of(place)
+            user = self._pool.acquire(place, archetype, key_of(self._seed, place))
+            user.step = program.tops[archetype]
+            user.state = STARTING
+            self._users[place] = user
+            self._account.count("iterations")
+            self._wait(user, now_ns + delay_ms * MS, STARTING)
+
+    def _leave(self, user: User, now_ns: int) -> None:
+        """Park *user* at once unless a request of it is out; then after that."""
+        if user.leaving:
+            return
+        self._account.count("places_lost")
+        if user.state == WORKING and self.client.is_sending(user):
+            user.leaving = True
+            self._leaving[user.place] = user
+        else:
+            self._park(user, now_ns)
+
+    def _park(self, user: User, now_ns: int) -> None:
+        """Give the user's record back: it is nobody any more."""
+        self.client.release(user)
+        if user.begun:
+            self._count_time(now_ns)
+            self.active -= 1
+        place = user.place
+        del self._users[place]
+        self._leaving.pop(place, None)
+        self._awaited.discard(place)
+        self._pool.release(user)
+        self._account.slab.now(active=self.active, wanted=self.wanted)
+
+    def _begin(self, user: User, now_ns: int) -> None:
+        """Count a user as active: it made its first send, or its first try failed."""
+        if not user.begun:
+            user.begun = True
+            self._count_time(now_ns)
+            self.active += 1
+            self.client.fold_at = max(1, min(64, self.active // 2))
+            self._account.slab.now(active=self.active, wanted=self.wanted)
+            if self._awaited:
+                self._awaited.discard(user.place)
+                self._changed()
+
+    def _changed(self) -> None:
+        if not self._settled and not self._awaited:
+            self._settled = True
+        self._on_change()
+
+    def _count_time(self, now_ns: int) -> None:
+        passed = now_ns - self._counted_ns
+        self._counted_ns = now_ns
+        self._active_ns += self.active * passed
+        self._wanted_ns += self.wanted * passed
+
+    # Walking.
+
+    def _walk(self, user: User, now_ns: int, due_ns: int) -> None:
+        """Lead *user* on until it waits for something."""
+        step = user.step
+        assert step is not None
+        for _ in range(STRIDE):
+            if user.leaving:
+                self._park(user, now_ns)
+                self._changed()
+                return
+            kind = step.kind
+            if kind == REQUEST:
+                assert isinstance(step, RequestStep)
+                wire = step.render(user)
+                if wire is not None:
+                    user.step, user.state, user.acted = step, WORKING, True
+                    self.client.request(user, step, wire, now_ns, due_ns)
+                    return
+                self._account.drop(Drop.TEMPLATE)
+                step = step.next
+            elif kind == THINK:
+                assert step.pause is not None
+                pause, step = step.pause(user), step.next
+                if pause > 0:
+                    user.step = step
+                    self._wait(user, now_ns + pause)
+                    return
+            elif kind in (REPEAT, AGAIN):
+                step = self._loop(user, step)
+            else:
+                step = self._next_iteration(user, is_done=kind == END)
+                if not user.acted:
+                    user.step = step
+                    self._wait(user, now_ns + RETRY_NS)
+                    return
+                user.acted = False
+        user.step = step
+        self._wait(user, now_ns + MS)
+
+    def _loop(self, user: User, step: Step) -> Step:
+        """Enter a loop, or go round it again, or leave it."""
+        loops = user.loops = user.loops if user.loops is not None else []
+        if step.kind == REPEAT:
+            assert step.times is not None
+            loops.append(step.times(user))
+        else:
+            loops[-1] -= 1
+        if loops[-1] > 0:
+            return step.next
+        loops.pop()
+        return step.after
+
+    def _next_iteration(self, user: User, *, is_done: bool) -> Step:
+        """Return the top of the flow; a load edited meanwhile may have made the user another archetype."""
+        assert self._program is not None
+        if is_done:
+            self._account.count("iterations_done")
+        self._account.count("iterations")
+        user.iteration += 1
+        user.loops = None
+        user.archetype = self._archetypes.of(user.place)
+        return self._program.tops[user.archetype]
+
+    def _wait(self, user: User, due_ns: int, state: int = THINKING) -> None:
+        user.state = state
+        due_ms = -(-due_ns // MS)
+        self._wheel.park(user, due_ms)
+        if not self._armed_ms or due_ms < self._armed_ms:
+            self._arm(due_ms)
+
+    def _arm(self, due_ms: int | None) -> None:
+        self._armed_ms = due_ms or 0
+        if due_ms is not None:
+            self.client.timer.arm(due_ms * MS)
+
+    def _on_timer(self) -> None:
+        self.wake()
+
+    def wake(self) -> None:
+        """Lead on everybody who is due, in chunks of 8 with the answers that came handled between."""
+        self._armed_ms = 0
+        due = self._wheel.take_due(self._clock() // MS)
+        for first in range(0, len(due), CHUNK):
+            if first:
+                self.client.handle_ready()
+            for user in due[first : first + CHUNK]:
+                # Someone earlier in the list may have parked it, or its record may be another user's by now.
+                if user.due_ms < 0 and user.state in (STARTING, THINKING):
+                    due_ns = -user.due_ms * MS
+                    user.due_ms = 0
+                    self._walk(user, self._clock(), due_ns)
+        next_ms = self._wheel.next_ms()
+        if next_ms is not None and (not self._armed_ms or next_ms < self._armed_ms):
+            self._arm(next_ms)
+
+    # What the client tells (see Walker).
+
+    def sent(self, user: User) -> None:
+        """The user's first request is on its way."""
+        self._begin(user, self._clock())
+
+    def answered(self, user: User, now_ns: int) -> None:
+        """Lead the user on after its answer."""
+        self._walk(user, now_ns, now_ns)
+
+    def failed(self, user: User, now_ns: int) -> None:
+        """Pause, then begin the flow anew."""
+        self._begin(user, now_ns)
+        if user.leaving:
+            self._park(user, now_ns)
+            self._changed()
+            return
+        user.step = self._next_iteration(user, is_done=False)
+        user.acted = False
+        pause = user.backoff_ms = min(BACKOFF_MOST_MS, user.backoff_ms * 2 or BACKOFF_MS)
+        self._wait(user, now_ns + pause * MS)
+
+    def refused(self, user: User, now_ns: int) -> None:
+        """Try again in 100 ms: every try is work that was due."""
+        self._wait(user, now_ns + RETRY_NS)

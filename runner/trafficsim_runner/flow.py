@@ -1,0 +1,150 @@
+"""Compile the archetypes' flows to linked steps (see program.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from trafficsim_api import __version__
+from trafficsim_api.protocol import Load
+from trafficsim_api.resource import Archetype, Request, Think
+from trafficsim_api.resource import Step as StepSpec
+from trafficsim_runner import draws
+from trafficsim_runner.checks import checks_of, saves_of
+from trafficsim_runner.http.endpoint import Endpoint
+from trafficsim_runner.program import AGAIN, END, REPEAT, THINK, Program, RequestStep, Step
+from trafficsim_runner.template import Lookup, Template, Words, in_header, in_path, in_query, joined, plain
+
+if TYPE_CHECKING:
+    from trafficsim_runner.stats.account import Tally
+    from trafficsim_runner.users import User
+
+__all__ = ["compile_load", "pause_of"]
+
+_AGENT: Final = f"trafficsim/{__version__}"
+_WITH_BODY: Final = ("post", "put", "patch")
+
+
+def compile_load(
+    load: Load,
+    endpoint: Endpoint,
+    actions: Mapping[tuple[str, str], int],
+    tallies: list[Tally],
+    environ: Mapping[str, str],
+) -> Program:
+    """Return the program of *load*; *actions* gives the number of each (name, group), *environ* what {{env.X}} reads."""
+    compiler = _Compiler(endpoint, actions, tallies, environ)
+    tops = tuple(compiler.archetype(archetype) for archetype in load.archetypes)
+    return Program(tuple(a.name for a in load.archetypes), tops, tuple(compiler.steps))
+
+
+class _Compiler:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        actions: Mapping[tuple[str, str], int],
+        tallies: list[Tally],
+        environ: Mapping[str, str],
+    ) -> None:
+        self.endpoint = endpoint
+        self.actions = actions
+        self.tallies = tallies
+        self.environ = environ
+        self.steps: list[Step] = []
+
+    def archetype(self, archetype: Archetype) -> Step:
+        end = self._made(Step(END))
+        end.next = self._flow(archetype.flow, end, Words(archetype.name, self.environ))
+        return end.next
+
+    def _made(self, step: Step) -> Step:
+        self.steps.append(step)
+        return step
+
+    def _flow(self, flow: tuple[StepSpec, ...], after: Step, words: Words) -> Step:
+        """Compile *flow* from its last step to its first, each linked to the one after it."""
+        for spec in reversed(flow):
+            if spec.repeat:
+                after = self._repeat(spec, after, words)
+            elif spec.think:
+                step = self._made(Step(THINK))
+                step.pause = pause_of(spec.think)
+                step.next = after
+                after = step
+            else:
+                request = self._made(self._request(spec, words))
+                request.next = after
+                after = request
+        return after
+
+    def _repeat(self, spec: StepSpec, after: Step, words: Words) -> Step:
+        assert spec.repeat is not None
+        foot, head = self._made(Step(AGAIN)), self._made(Step(REPEAT))
+        low, high = spec.repeat.bounds
+        head.next = foot.next = self._flow(spec.repeat.flow, foot, words)
+        head.after = foot.after = after
+        head.times = lambda user: low if low == high else draws.whole(user.key, user.next_draw(), low, high)
+        return head
+
+    def _request(self, spec: StepSpec, words: Words) -> RequestStep:
+        assert spec.request is not None
+        action = self.actions[spec.name, spec.group or "user"]
+        body, kind = _body_of(spec.request, words)
+        return RequestStep(
+            action=action, tally=self.tallies[action], verb=spec.request.verb,
+            head=self._head_of(spec.request, kind, words), body=body, checks=checks_of(spec.expect),
+            saves=saves_of(spec), own_cookie=any(name.lower() == "cookie" for name in spec.request.headers or {}),
+        )  # fmt: skip
+
+    def _head_of(self, request: Request, content_type: str | None, words: Words) -> Template:
+        """Return request line and headers, without the cookie line, Content-Length and the empty line."""
+        given = {name.lower() for name in request.headers or {}}
+        parts: list[bytes | Lookup] = [request.verb.upper().encode() + b" ", in_path(self.endpoint.prefix)]
+        parts += words.split(request.path, in_path)
+        separator = b"&" if b"?" in request.path.encode() else b"?"
+        for name, value in (request.params or {}).items():
+            parts += (separator, *words.split(name, in_query), b"=", *words.split(value, in_query))
+            separator = b"&"
+        parts.append(b" HTTP/1.1\r\nhost: " + self.endpoint.authority.encode() + b"\r\n")
+        defaults = {"user-agent": _AGENT, "accept": "*/*", "content-type": content_type}
+        for name, text in defaults.items():
+            if name not in given and text is not None:
+                parts.append(f"{name}: {text}\r\n".encode())
+        for name, value in (request.headers or {}).items():
+            parts += (name.encode() + b": ", *words.split(value, in_header), b"\r\n")
+        return joined(parts)
+
+
+def _body_of(request: Request, words: Words) -> tuple[Template | None, str | None]:
+    """Return the body and its content type; verbs that carry a body send an empty one rather than none."""
+    if request.json_ is not None:
+        return words.json(request.json_), "application/json"
+    if request.form is not None:
+        parts: list[bytes | Lookup] = []
+        for name, value in request.form.items():
+            parts += (b"&" if parts else b"", *words.split(name, in_query), b"=", *words.split(value, in_query))
+        return joined(parts), "application/x-www-form-urlencoded"
+    if request.body is not None:
+        return words.split(request.body, plain), None
+    return ((), None) if request.verb in _WITH_BODY else (None, None)
+
+
+def _ns(duration: timedelta | None) -> int:
+    return 0 if duration is None else duration // timedelta(microseconds=1) * 1000
+
+
+def pause_of(think: Think) -> Callable[[User], int]:
+    """
+    Return the function that draws a user's pause (ns).
+
+        constant: that · min, max: evenly in [min, max] · median, p95: log-normal, σ = ln(p95 ÷ median) ÷ 1.6449
+    """
+    if think.constant is not None:
+        constant = _ns(think.constant)
+        return lambda user: constant
+    if think.median is not None:
+        median, sigma = _ns(think.median), draws.sigma_of(_ns(think.median), _ns(think.p95))
+        return lambda user: int(draws.log_normal(user.key, user.next_draw(), median, sigma))
+    low, high = _ns(think.min), _ns(think.max)
+    return lambda user: draws.whole(user.key, user.next_draw(), low, high)

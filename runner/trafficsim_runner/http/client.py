@@ -1,0 +1,149 @@
+"""
+The client: every connection of a worker in one epoll, and one hot loop that takes an answer and sends what follows.
+
+An answer whose head was seen before is counted, and the user's next request sent, within one Python frame. Everything
+else (heads met for the first time, chunked bodies, failures, time-outs) goes the ways of exchange.py.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import Final
+
+from trafficsim_api.histogram import LIMIT_NS, bucket_of
+from trafficsim_runner.http.connection import AWAIT
+from trafficsim_runner.http.exchange import Exchange, Walker
+from trafficsim_runner.program import END
+from trafficsim_runner.stats.account import Account
+from trafficsim_runner.stats.raw import RawLog
+from trafficsim_runner.timer import Timer
+
+__all__ = ["Client"]
+
+BATCH: Final = 64
+READ: Final = 16384
+# How long the hot loop goes on before the event loop gets its turn.
+TURN_NS: Final = 2_000_000
+_IN: Final = select.EPOLLIN
+
+
+class Client(Exchange):
+    """
+    The hot side of the client; *on_timer* is called when *timer* fires.
+
+    `drain` handles what is ready now; its owner calls it whenever the epoll's descriptor (*fileno*) is readable.
+    """
+
+    def __init__(
+        self,
+        *,
+        account: Account,
+        walker: Walker,
+        clock: Callable[[], int],
+        wall_s: Callable[[], float],
+        raw: RawLog | None = None,
+        on_timer: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(account=account, walker=walker, clock=clock, wall_s=wall_s, raw=raw)
+        self.timer = Timer()
+        self._on_timer = on_timer
+        self._epoll.register(self.timer.fd, _IN)
+
+    def fileno(self) -> int:
+        """Return the epoll's descriptor: readable when something is ready."""
+        return self._epoll.fileno()
+
+    def drain(self) -> None:
+        """Handle what is ready, until nothing is, or for 2 ms."""
+        until = self._clock() + TURN_NS
+        while self.handle_ready() and self._clock() < until:
+            pass
+
+    def handle_ready(self) -> int:
+        """Handle one batch of events; return how many there were."""
+        events = self._epoll.poll(0, BATCH)
+        if events:
+            self._handle(events)
+            account = self._account
+            account.pending += len(events)
+            if account.pending >= self.fold_at:
+                account.fold()
+            if self._doomed:
+                self.bury()
+        return len(events)
+
+    def _handle(self, events: list[tuple[int, int]]) -> None:  # noqa: C901 - the hot path: one frame for each answer
+        connections, clock, account, raw = self._connections, self._clock, self._account, self._raw
+        live, heads, sends = account.live, account.heads, account.sends
+        for fd, mask in events:
+            connection = connections.get(fd)
+            if connection is None:
+                if fd == self.timer.fd:
+                    self.timer.take()
+                    self._on_timer()
+                continue
+            if connection.state != AWAIT or mask != _IN:
+                self._handle_event(connection, mask)
+                continue
+            try:
+                data = connection.recv(READ)
+            except OSError as error:
+                self._receive_failed(connection, error)
+                continue
+            now = clock()
+            step = connection.step
+            record = step.last  # type: ignore[union-attr]
+            if record.total != len(data) or not data.startswith(record.head):
+                found = step.record_for(data)  # type: ignore[union-attr]
+                if found is None:
+                    self._first_read(connection, data, now)
+                    continue
+                step.last = record = found  # type: ignore[union-attr]
+            # The answer is whole. Count it: on its head, and by its time.
+            if not record.count:
+                heads.append(record)
+            record.count += 1
+            tally = record.tally
+            took = now - connection.since_ns
+            if 256 <= took <= LIMIT_NS:
+                e = took.bit_length() - 8
+                live[tally.service + (e << 7) + (took >> e)] += 1  # type: ignore[union-attr]
+            else:
+                live[tally.service + bucket_of(took)] += 1  # type: ignore[union-attr]
+            tally.took_ns += took  # type: ignore[union-attr]
+            if took < tally.least:  # type: ignore[union-attr]
+                tally.least = took  # type: ignore[union-attr]
+            if took > tally.most:  # type: ignore[union-attr]
+                tally.most = took  # type: ignore[union-attr]
+            user = connection.user
+            if raw is not None:
+                raw.add(step.action, user.place, connection.since_ns, now, record.status)  # type: ignore[union-attr]
+            if not connection.reused:
+                connection.reused = True
+                user.backoff_ms = 0
+            # Go on. The next request is sent here when it is the same for every user.
+            following = step.next  # type: ignore[union-attr]
+            is_over = following.kind == END
+            if is_over:
+                following = following.next
+            wire = following.wire
+            if wire is None or not record.is_plain or user.leaving or user.cookie_line is not None:
+                self._answered_as(connection, record, data, now)
+                continue
+            if is_over:
+                account.flows += 1
+                user.iteration += 1
+            connection.since_ns = now
+            connection.step = following  # type: ignore[assignment]
+            try:
+                size = connection.send(wire)
+            except OSError as error:
+                self._send_failed(connection, wire, error)
+                continue
+            if not following.sends:  # type: ignore[attr-defined]
+                sends.append(following)  # type: ignore[arg-type]
+            following.sends += 1  # type: ignore[attr-defined]
+            account.zero_lag += 1
+            if size != len(wire):
+                self._keep_rest(connection, wire[size:])

@@ -1,0 +1,569 @@
+"""
+Requests and answers off the hot path: connecting, first meetings, odd answers, failures, time-outs, leaving.
+
+A request ends in exactly one of `Walker.answered` and `Walker.failed`, or was never begun (`Walker.refused`). A server's
+close that races a send on a kept connection (it answered before, nothing of this answer came) is not the target's
+failure: an idempotent request is sent once more on a fresh connection and counted as sent once; any other counts as reset.
+Its time is measured from the second send.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from trafficsim_api.layout import Drop, Error
+from trafficsim_api.protocol import Allowed
+from trafficsim_runner.checks import MISSING, Headers, parsed
+from trafficsim_runner.http.connection import (
+    AWAIT,
+    CONNECTING,
+    HANDSHAKE,
+    IDLE,
+    READING,
+    Connection,
+    open_connection,
+)
+from trafficsim_runner.http.cookies import changes_in, line_of
+from trafficsim_runner.http.endpoint import Address, Endpoint, is_allowed
+from trafficsim_runner.http.failures import kind_of, kind_of_errno
+from trafficsim_runner.http.names import Names
+from trafficsim_runner.http.parser import AnswerParser, ParserPool, ProtocolFault
+from trafficsim_runner.program import RequestStep
+from trafficsim_runner.stats.account import Account, HeadRecord
+from trafficsim_runner.stats.raw import RawLog
+from trafficsim_runner.users import User
+
+__all__ = ["Exchange", "Walker"]
+
+READ: Final = 65536
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
+_BODILESS: Final = (204, 304)
+
+
+class Walker(Protocol):
+    """Who leads the users from step to step; told how a request ended."""
+
+    def sent(self, user: User) -> None:
+        """The user's first request is on its way."""
+
+    def answered(self, user: User, now_ns: int) -> None:
+        """The request was answered; *user.step* is the next step."""
+
+    def failed(self, user: User, now_ns: int) -> None:
+        """The request failed."""
+
+    def refused(self, user: User, now_ns: int) -> None:
+        """The request was not begun: no slot was free."""
+
+
+class Exchange:
+    """
+    Connections and the requests on them.
+
+    *in_flight* counts requests begun and not ended; *connection_limit* and *concurrency* bound them and the connections.
+    *fold_at*: after how many events the account is folded.
+    """
+
+    def __init__(
+        self,
+        *,
+        account: Account,
+        walker: Walker,
+        clock: Callable[[], int],
+        wall_s: Callable[[], float],
+        raw: RawLog | None = None,
+    ) -> None:
+        self._account = account
+        self._walker = walker
+        self._clock = clock
+        self._wall_s = wall_s
+        self._raw = raw
+        self._epoll = select.epoll()
+        self._connections: dict[int, Connection] = {}
+        self._doomed: list[Connection] = []
+        self._parsers = ParserPool()
+        self._waiting: list[User] = []
+        self._endpoint: Endpoint | None = None
+        self._names: Names | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._allowed: tuple[Allowed, ...] = ()
+        self._verdicts: dict[Address, bool] = {}
+        self.in_flight = 0
+        self.concurrency = 0
+        self.connection_limit = 0
+        self.fold_at = 1
+
+    # What the owner asks for.
+
+    def aim(self, endpoint: Endpoint, tls: ssl.SSLContext | None) -> None:
+        """Send what comes next to *endpoint*; connections to another close after their request."""
+        if self._names is not None:
+            self._names.close()
+        self._endpoint, self._tls = endpoint, tls
+        self._names = Names(endpoint, self._names_known)
+        self._close_idle()
+
+    def allow(self, allowed: Sequence[Allowed], *, connections: int, concurrency: int) -> None:
+        """Connect only to what is *allowed*, with at most so many connections and requests in flight."""
+        self._allowed = tuple(allowed)
+        self._verdicts = {}
+        self.connection_limit, self.concurrency = connections, concurrency
+
+    @property
+    def open_connections(self) -> int:
+        """Return how many connections are open or being opened."""
+        return len(self._connections)
+
+    def request(self, user: User, step: RequestStep, wire: bytes, now_ns: int, due_ns: int) -> None:
+        """Begin *user*'s request *wire*, due at *due_ns*; connect first when there is no connection."""
+        connection = user.connection
+        if connection is not None and connection.endpoint is not self._endpoint:
+            self._close(connection)
+            connection = None
+        if self.in_flight >= self.concurrency or (
+            connection is None and len(self._connections) >= self.connection_limit
+        ):
+            self._account.drop(Drop.NO_SLOT)
+            self._walker.refused(user, now_ns)
+            return
+        self.in_flight += 1
+        self._account.lag(now_ns - due_ns)
+        if connection is None:
+            self._connect(user, step, wire, now_ns)
+        else:
+            self._send(connection, step, wire, now_ns)
+
+    def release(self, user: User) -> None:
+        """Close the connection of a user that leaves; a request that was not sent yet is forgotten."""
+        if user.connection is not None:
+            if user.connection.state in (CONNECTING, HANDSHAKE):
+                self.in_flight -= 1
+            self._close(user.connection)
+        elif user in self._waiting:
+            self._waiting.remove(user)
+            self.in_flight -= 1
+
+    def is_sending(self, user: User) -> bool:
+        """Say whether a request of *user* is on its way (not merely waiting for a connection)."""
+        return user.connection is not None and user.connection.state in (AWAIT, READING)
+
+    def cut(self, user: User, now_ns: int) -> None:
+        """Break off the request *user* is in."""
+        connection = user.connection
+        if connection is not None and connection.step is not None:
+            self._record_failure(connection, connection.step, Error.CUT, now_ns)
+
+    def sweep(self, now_ns: int) -> None:
+        """End what takes longer than its phase may."""
+        for connection in tuple(self._connections.values()):
+            waited = now_ns - connection.since_ns
+            if connection.state in (CONNECTING, HANDSHAKE):
+                if waited > connection.endpoint.connect_ns:
+                    is_tls = connection.state == HANDSHAKE
+                    self._suspect()
+                    self._fail(connection, Error.TLS_TIMEOUT if is_tls else Error.CONNECT_TIMEOUT, now_ns)
+            elif connection.state != IDLE and waited > connection.endpoint.request_ns:
+                self._fail(connection, Error.REQUEST_TIMEOUT, now_ns)
+        self.bury()
+
+    def close(self) -> None:
+        """Close every connection and the epoll."""
+        for connection in tuple(self._connections.values()):
+            self._close(connection)
+        self.bury()
+        if self._names is not None:
+            self._names.close()
+        self._epoll.close()
+
+    # Connecting.
+
+    def _connect(self, user: User, step: RequestStep, wire: bytes, now_ns: int, *, retried: bool = False) -> None:
+        names = self._names
+        assert names is not None and self._endpoint is not None
+        names.ask(now_ns)
+        if not names.addresses:
+            self._waiting.append(user)
+            return
+        address = names.addresses[user.place % len(names.addresses)]
+        if not self._may_connect(address):
+            self._fail_unconnected(user, step, Error.FORBIDDEN, now_ns)
+            return
+        try:
+            connection = open_connection(address, user, self._endpoint, now_ns)
+        except OSError as error:
+            self._suspect()
+            self._fail_unconnected(user, step, kind_of(error, connected=False), now_ns)
+            return
+        connection.step, connection.wire, connection.retried = step, wire, retried
+        user.connection = connection
+        self._connections[connection.fd] = connection
+        self._epoll.register(connection.fd, _OUT)
+        self._account.count("connects")
+
+    def _may_connect(self, address: Address) -> bool:
+        verdict = self._verdicts.get(address)
+        if verdict is None:
+            verdict = self._verdicts[address] = is_allowed(address, self._allowed)
+        return verdict
+
+    def _suspect(self) -> None:
+        if self._names is not None:
+            self._names.suspect()
+
+    def _names_known(self) -> None:
+        """Go on with those who waited for an address; without one their requests fail."""
+        waiting, self._waiting = self._waiting, []
+        now_ns = self._clock()
+        for user in waiting:
+            step = user.step
+            assert isinstance(step, RequestStep) and self._names is not None
+            wire = step.render(user)
+            if self._names.addresses and wire is not None:
+                self._connect(user, step, wire, now_ns)
+            else:
+                self._fail_unconnected(user, step, Error.DNS, now_ns)
+        self.bury()
+
+    def _connecting(self, connection: Connection) -> None:
+        """The kernel has a verdict on a connect."""
+        now_ns = self._clock()
+        number = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self._suspect()
+            self._fail(connection, kind_of_errno(number, connected=False), now_ns)
+        elif self._tls is None:
+            self._connected(connection, now_ns)
+        else:
+            try:
+                connection.start_tls(self._tls)
+            except (OSError, ValueError):
+                self._fail(connection, Error.TLS, now_ns)
+                return
+            self._shake_hands(connection)
+
+    def _shake_hands(self, connection: Connection) -> None:
+        now_ns = self._clock()
+        try:
+            done = connection.shake_hands()
+        except OSError as error:
+            ended = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+            is_tls = isinstance(error, ssl.SSLError) and not ended
+            self._fail(connection, Error.TLS if is_tls or ended else kind_of(error, connected=True), now_ns)
+            return
+        if done:
+            self._connected(connection, now_ns)
+        else:
+            self._epoll.modify(connection.fd, _IN if done is None else _OUT)
+
+    def _connected(self, connection: Connection, now_ns: int) -> None:
+        step, wire = connection.step, connection.wire
+        assert step is not None and wire is not None
+        connection.wire = None
+        connection.state = IDLE
+        self._epoll.modify(connection.fd, _IN)
+        self._send(connection, step, wire, now_ns)
+
+    # Sending.
+
+    def _send(self, connection: Connection, step: RequestStep, wire: bytes, now_ns: int) -> None:
+        connection.step = step
+        connection.since_ns = now_ns
+        connection.state = AWAIT
+        try:
+            size = connection.send(wire)
+        except OSError as error:
+            self._send_failed(connection, wire, error)
+            return
+        if not connection.retried:
+            self._account.sent(step.tally, len(wire))
+        if not connection.user.begun:
+            self._walker.sent(connection.user)
+        if size != len(wire):
+            self._keep_rest(connection, wire[size:])
+
+    def _keep_rest(self, connection: Connection, rest: bytes) -> None:
+        connection.rest = rest
+        connection.state = READING
+        connection.received = 0
+        self._epoll.modify(connection.fd, _IN | _OUT)
+
+    def _send_failed(self, connection: Connection, wire: bytes, error: OSError) -> None:
+        """Handle a send the kernel did not take: for now (wait), or for good."""
+        connection.state = AWAIT
+        if isinstance(error, (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)):
+            step = connection.step
+            assert step is not None
+            if not connection.retried:
+                self._account.sent(step.tally, len(wire))
+            if not connection.user.begun:
+                self._walker.sent(connection.user)
+            self._keep_rest(connection, wire)
+        elif self._may_retry(connection):
+            self._retry(connection, wire, count=True)
+        else:
+            self._fail(connection, kind_of(error, connected=True), self._clock())
+
+    def _send_rest(self, connection: Connection) -> None:
+        rest = connection.rest
+        if rest is None:
+            self._epoll.modify(connection.fd, _IN)
+            return
+        try:
+            size = connection.send(rest)
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return
+        except OSError as error:
+            self._fail(connection, kind_of(error, connected=True), self._clock())
+            return
+        if size < len(rest):
+            connection.rest = rest[size:]
+            return
+        connection.rest = None
+        if connection.parser is None:
+            connection.state = AWAIT
+        self._epoll.modify(connection.fd, _IN)
+
+    def _may_retry(self, connection: Connection) -> bool:
+        step = connection.step
+        return (
+            connection.state == AWAIT
+            and connection.reused
+            and not connection.retried
+            and step is not None
+            and step.is_idempotent
+        )
+
+    def _retry(self, connection: Connection, wire: bytes | None, *, count: bool = False) -> None:
+        """Send the request again on a fresh connection; *count*: it was not counted as sent yet."""
+        user, step, now_ns = connection.user, connection.step, self._clock()
+        assert step is not None
+        self._close(connection)
+        wire = wire if wire is not None else step.render(user)
+        if wire is None:
+            self._fail_unconnected(user, step, Error.RESET, now_ns)
+            return
+        user.step = step
+        self._connect(user, step, wire, now_ns, retried=not count)
+
+    # Receiving.
+
+    def _handle_event(self, connection: Connection, mask: int) -> None:
+        match connection.state:
+            case 0:  # CONNECTING
+                self._connecting(connection)
+            case 1:  # HANDSHAKE
+                self._shake_hands(connection)
+            case _:
+                if mask & _OUT:
+                    self._send_rest(connection)
+                if mask & ~_OUT and connection.fd in self._connections:
+                    self._receive(connection)
+
+    def _receive(self, connection: Connection) -> None:
+        try:
+            data = connection.recv(READ)
+        except OSError as error:
+            self._receive_failed(connection, error)
+            return
+        if connection.state == IDLE:
+            if data:
+                self._account.count("unsolicited")
+            self._close(connection)
+        elif connection.parser is None:
+            self._first_read(connection, data, self._clock())
+        elif data:
+            self._feed(connection, connection.parser, data, self._clock(), is_first=False)
+        else:
+            self._ended(connection)
+
+    def _receive_failed(self, connection: Connection, error: OSError) -> None:
+        if isinstance(error, (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)):
+            return
+        if isinstance(error, (ssl.SSLZeroReturnError, ssl.SSLEOFError)):
+            self._ended(connection)
+        elif connection.state == IDLE:
+            self._close(connection)
+        elif self._may_retry(connection):
+            self._retry(connection, None)
+        else:
+            self._fail(connection, kind_of(error, connected=True), self._clock())
+
+    def _ended(self, connection: Connection) -> None:
+        """The server closed its side."""
+        parser = connection.parser
+        if connection.state == IDLE:
+            self._close(connection)
+        elif parser is not None and parser.end():
+            self._complete(connection, parser, self._clock(), head=None)
+        elif self._may_retry(connection):
+            self._retry(connection, None)
+        else:
+            race = connection.state == AWAIT and connection.reused
+            self._fail(connection, Error.RESET if race else Error.CLOSED, self._clock())
+
+    def _first_read(self, connection: Connection, data: bytes, now_ns: int) -> None:
+        """Take the first bytes of an answer that no memoised head fits."""
+        step = connection.step
+        assert step is not None
+        if not data:
+            self._ended(connection)
+            return
+        parser = self._parsers.acquire(is_head=step.is_head, want_body=step.needs_body)
+        connection.parser = parser
+        connection.received = 0
+        connection.state = READING
+        self._feed(connection, parser, data, now_ns, is_first=True)
+
+    def _feed(self, connection: Connection, parser: AnswerParser, data: bytes, now_ns: int, *, is_first: bool) -> None:
+        connection.received += len(data)
+        try:
+            complete = parser.feed(data)
+        except ProtocolFault:
+            self._fail(connection, Error.PROTOCOL, now_ns)
+            return
+        if complete:
+            self._complete(connection, parser, now_ns, head=data if is_first else None)
+
+    def _complete(self, connection: Connection, parser: AnswerParser, now_ns: int, *, head: bytes | None) -> None:
+        """Count a parsed answer; *head* is the answer itself when it came whole in one read."""
+        step, user = connection.step, connection.user
+        assert step is not None
+        closes = not parser.keep_alive or (parser.is_spent and not step.is_head) or connection.rest is not None
+        if parser.unsolicited:
+            self._account.count("unsolicited")
+            closes = True
+        cookies = changes_in(parser.headers, self._wall_s())
+        if head is not None and step.memoises and not closes and not parser.interim:
+            self._memoise(step, parser, head, cookies)
+        status, headers, body = parser.status, parser.headers, parser.body
+        missed = step.checks.failed_by_head(status, headers)
+        missed += self._look_into(step, user, status, headers, body, cookies)
+        self._account.answered(
+            step.tally, status=status, took_ns=now_ns - connection.since_ns, size=connection.received,
+            checks=step.checks.count, missed=missed, interim=parser.interim,
+        )  # fmt: skip
+        if self._raw is not None:
+            self._raw.add(step.action, user.place, connection.since_ns, now_ns, status)
+        connection.parser = None
+        self._parsers.release(parser)
+        self._go_on(connection, step, now_ns, closes=closes)
+
+    def _memoise(
+        self, step: RequestStep, parser: AnswerParser, data: bytes, cookies: tuple[tuple[str, str | None], ...]
+    ) -> None:
+        """Keep the head of an answer whose length it tells, so that the next one like it needs no parser."""
+        names = {name for name, _ in parser.headers}
+        is_sized = step.is_head or parser.status in _BODILESS or b"content-length" in names
+        end = data.find(b"\r\n\r\n") + 4
+        if not is_sized or b"transfer-encoding" in names or end < 4:
+            return
+        record = HeadRecord(head=data[:end], total=len(data), status=parser.status, headers=tuple(parser.headers))
+        record.tally = step.tally
+        record.cookies = cookies
+        record.checks = step.checks.count
+        record.missed = step.checks.failed_by_head(record.status, record.headers)
+        record.is_plain = not (cookies or step.saves or step.needs_body)
+        self._account.count("head_records")
+        # Subtle: records that go must be folded before, their counts are on them.
+        if step.memoise(record):
+            self._account.fold()
+
+    def _answered_as(self, connection: Connection, record: HeadRecord, data: bytes, now_ns: int) -> None:
+        """Go on after an answer with a known head; it is counted but for the checks of its body."""
+        step = connection.step
+        assert step is not None
+        if not record.is_plain:
+            body = data[len(record.head) :]
+            missed = self._look_into(step, connection.user, record.status, record.headers, body, record.cookies)
+            if missed:
+                self._account.missed(step.tally, missed)
+        self._go_on(connection, step, now_ns, closes=False)
+
+    def _look_into(
+        self, step: RequestStep, user: User, status: int, headers: Headers, body: bytes,
+        cookies: tuple[tuple[str, str | None], ...],
+    ) -> int:  # fmt: skip
+        """Take cookies and saved values from an answer; return how many checks of its body failed."""
+        if cookies:
+            jar = user.cookies = user.cookies or {}
+            for name, value in cookies:
+                if value is None:
+                    jar.pop(name, None)
+                else:
+                    jar[name] = value
+            user.cookie_line = line_of(jar)
+        if not step.saves and not step.checks.need_body:
+            return 0
+        is_json = step.checks.paths or any(save.kind == "json" for save in step.saves)
+        document = parsed(body) if is_json else MISSING
+        for save in step.saves:
+            value = save.value(status, headers, body, document)
+            saved = user.saved = user.saved or {}
+            if value is None:
+                saved.pop(save.variable, None)
+            else:
+                saved[save.variable] = value
+        return step.checks.failed_by_body(body, document)
+
+    def _go_on(self, connection: Connection, step: RequestStep, now_ns: int, *, closes: bool) -> None:
+        user = connection.user
+        self.in_flight -= 1
+        connection.state = IDLE
+        connection.reused, connection.retried = True, False
+        user.backoff_ms = 0
+        if closes:
+            self._close(connection)
+        user.step = step.next
+        self._walker.answered(user, now_ns)
+
+    # Ending.
+
+    def _fail(self, connection: Connection, kind: Error, now_ns: int) -> None:
+        step, user = connection.step, connection.user
+        assert step is not None
+        self._record_failure(connection, step, kind, now_ns)
+        self._walker.failed(user, now_ns)
+
+    def _record_failure(self, connection: Connection, step: RequestStep, kind: Error, now_ns: int) -> None:
+        size = connection.received if connection.state == READING else 0
+        self._account.failed(step.tally, kind, step.checks.count, size)
+        if self._raw is not None:
+            self._raw.add(step.action, connection.user.place, connection.since_ns, now_ns, 0)
+        self.in_flight -= 1
+        self._close(connection)
+
+    def _fail_unconnected(self, user: User, step: RequestStep, kind: Error, now_ns: int) -> None:
+        self._account.failed(step.tally, kind, step.checks.count)
+        if self._raw is not None:
+            self._raw.add(step.action, user.place, now_ns, now_ns, 0)
+        self.in_flight -= 1
+        self._walker.failed(user, now_ns)
+
+    def _close(self, connection: Connection) -> None:
+        """Forget a connection now; its descriptor is closed after the batch, so no event of it can reach a successor."""
+        if self._connections.pop(connection.fd, None) is None:
+            return
+        if connection.user.connection is connection:
+            connection.user.connection = None
+        if connection.parser is not None:
+            self._parsers.release(connection.parser)
+            connection.parser = None
+        self._account.count("closes")
+        self._doomed.append(connection)
+
+    def _close_idle(self) -> None:
+        for connection in tuple(self._connections.values()):
+            if connection.state == IDLE:
+                self._close(connection)
+        self.bury()
+
+    def bury(self) -> None:
+        """Close the descriptors of connections that are gone."""
+        for connection in self._doomed:
+            connection.close()
+        self._doomed.clear()

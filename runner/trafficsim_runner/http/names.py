@@ -1,0 +1,74 @@
+"""The target's addresses: looked up in a thread, kept, and looked up again when they are old or fail."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable
+from typing import Final
+
+from trafficsim_runner.http.endpoint import Address, Endpoint, look_up
+
+__all__ = ["Names"]
+
+FRESH_NS: Final = 30_000_000_000
+AFTER_FAILURE_NS: Final = 1_000_000_000
+
+
+class Names:
+    """
+    The addresses of one endpoint.
+
+    They count as fresh for 30 s, and for 1 s once a connect failed; then the next user asks again in the background and
+    goes on with the old ones meanwhile. *failed*: the last look-up found nothing. An address in the URL needs no look-up.
+    """
+
+    def __init__(self, endpoint: Endpoint, answered: Callable[[], None]) -> None:
+        self._endpoint = endpoint
+        self._answered = answered
+        self._asked_ns = 0
+        self._is_suspect = False
+        self._task: asyncio.Task[None] | None = None
+        self._is_literal = _is_literal(endpoint.host)
+        self.failed = False
+        self.addresses: list[Address] = look_up(endpoint.host, endpoint.port) if self._is_literal else []
+
+    def suspect(self) -> None:
+        """Note that a connect failed: the addresses may have changed."""
+        self._is_suspect = True
+
+    def ask(self, now_ns: int) -> None:
+        """Look the addresses up unless they are fresh or being looked up."""
+        if self._is_literal or self._task is not None:
+            return
+        if self.addresses and now_ns - self._asked_ns < (AFTER_FAILURE_NS if self._is_suspect else FRESH_NS):
+            return
+        self._asked_ns = now_ns
+        self._task = asyncio.get_running_loop().create_task(self._look_up())
+
+    async def _look_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self.addresses = await loop.run_in_executor(None, look_up, self._endpoint.host, self._endpoint.port)
+            self.failed = False
+        except OSError:
+            # The old addresses stay: a name server's hiccup must not look like the target's.
+            self.failed = True
+        except UnicodeError:
+            self.failed = True  # a host no resolver can ask for
+        self._is_suspect = False
+        self._task = None
+        self._answered()
+
+    def close(self) -> None:
+        """Stop asking."""
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True

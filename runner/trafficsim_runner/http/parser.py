@@ -1,0 +1,193 @@
+"""
+Answers the memoised heads do not cover, parsed by llhttp (httptools) in pooled parsers.
+
+What llhttp leaves to its host is done here: limits on heads and trailers, interim answers (1xx do not end a request),
+HEAD (its Content-Length announces no body), bodies that end with the connection, and bytes past the answer's end.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httptools
+
+__all__ = ["AnswerParser", "ParserPool", "ProtocolFault"]
+
+HEAD_LIMIT: Final = 64 * 1024
+BODY_KEPT: Final = 8 * 1024 * 1024
+ALL_KEPT: Final = 32 * 1024 * 1024
+INTERIM_LIMIT: Final = 32
+_BODILESS: Final = (204, 304)
+
+
+class ProtocolFault(Exception):
+    """The target's bytes are not an HTTP/1.1 answer we accept; the message says why."""
+
+
+class AnswerParser:
+    """
+    Parses one answer at a time; `begin`, then `feed` until it says True.
+
+    After that *status*, *headers*, *body* (kept only when asked for, at most 8 MiB), *keep_alive*, *unsolicited* (bytes
+    came after the end), *interim* (1xx answers before) and *length* (body bytes as they came) tell what came.
+    """
+
+    __slots__ = (
+        "_chunks", "_head_done", "_is_head", "kept", "_overhead", "_parser", "_tail", "_until_close", "_want_body",
+        "_pool", "complete", "headers", "interim", "is_spent", "keep_alive", "length", "status", "unsolicited",
+    )  # fmt: skip
+
+    def __init__(self, pool: ParserPool) -> None:
+        self._pool = pool
+        self._parser = httptools.HttpResponseParser(self)
+        self.is_spent = False
+        self.begin(is_head=False, want_body=False)
+
+    def begin(self, *, is_head: bool, want_body: bool) -> None:
+        """Make ready for the answer to one request."""
+        self._is_head = is_head
+        self._want_body = want_body
+        self._chunks: list[bytes] = []
+        self.kept = 0
+        self._overhead = 0
+        self._tail = b""
+        self._head_done = False
+        self._until_close = False
+        self.complete = False
+        self.keep_alive = False
+        self.unsolicited = False
+        self.interim = 0
+        self.length = 0
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    @property
+    def body(self) -> bytes:
+        """Return the body as far as it was kept."""
+        return b"".join(self._chunks)
+
+    def feed(self, data: bytes) -> bool:
+        """Take *data*; say whether the answer is complete; raise ProtocolFault when it is none."""
+        before = self.length
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            self.is_spent = True
+            if not self.complete:
+                raise ProtocolFault(str(error.__context__ or error)) from error
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.is_spent = True
+            if not self.complete:
+                raise ProtocolFault(str(error)) from error
+            self.unsolicited = True
+        if self._is_head and self.complete:
+            self._look_behind_head(data)
+        self._tail = data[-3:]
+        # Heads, trailers and chunk extensions bring no body: together they are bounded.
+        self._overhead = 0 if self.length > before else self._overhead + len(data)
+        if self._overhead > HEAD_LIMIT and not self.complete:
+            self.is_spent = True
+            raise ProtocolFault("the head is longer than 64 KiB")
+        return self.complete
+
+    def end(self) -> bool:
+        """The connection ended: say whether that completes the answer (a body delimited by close)."""
+        self.is_spent = True
+        if self._until_close:
+            self.complete = True
+        return self.complete
+
+    def _look_behind_head(self, data: bytes) -> None:
+        # llhttp would take what follows for the body that a HEAD's Content-Length announces.
+        self.is_spent = True
+        whole = self._tail + data
+        end = whole.find(b"\r\n\r\n")
+        self.unsolicited = end >= 0 and end + 4 < len(whole)
+
+    # What llhttp calls.
+
+    def on_message_begin(self) -> None:
+        """A message begins: the answer, one after an interim answer, or one nobody asked for."""
+        if self.complete:
+            self.unsolicited = True
+            self.is_spent = True
+        self.headers = [] if not self.complete else self.headers
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep one header; trailers are not kept."""
+        if not self._head_done and not self.complete:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Decide how the body ends."""
+        if self.complete:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            return
+        self.status = status
+        self._head_done = True
+        if self._is_head:
+            self.keep_alive = self._parser.should_keep_alive() or any(k == b"content-length" for k, _ in self.headers)
+            if any(k == b"connection" and v.lower() == b"close" for k, v in self.headers):
+                self.keep_alive = False
+            self.complete = True
+            raise _HeadIsAll
+        names = {name for name, _ in self.headers}
+        self._until_close = not names & {b"content-length", b"transfer-encoding"} and status not in _BODILESS
+
+    def on_body(self, data: bytes) -> None:
+        """Count the body, and keep what is wanted of it."""
+        self.length += len(data)
+        room = min(BODY_KEPT - self.kept, ALL_KEPT - self._pool.kept)
+        if self._want_body and room > 0 and not self.complete:
+            piece = data[:room]
+            self._chunks.append(piece)
+            self.kept += len(piece)
+            self._pool.kept += len(piece)
+
+    def on_message_complete(self) -> None:
+        """Note the end; an interim answer is none."""
+        if self.complete:
+            return
+        if not self._head_done:
+            self.interim += 1
+            self.headers = []
+            if self.interim > INTERIM_LIMIT:
+                raise ProtocolFault("more than 32 interim answers")
+            return
+        self.complete = True
+        self.keep_alive = self._parser.should_keep_alive()
+
+
+class _HeadIsAll(Exception):
+    """Stops llhttp after the head of an answer to HEAD."""
+
+
+class ParserPool:
+    """
+    Parsers that stand at the beginning of a message; a spent one (after an error or a close) is thrown away.
+
+    *kept* counts the bytes of all bodies kept at the moment: at most 32 MiB, what comes beyond is only counted.
+    """
+
+    __slots__ = ("_free", "kept")
+
+    IDLE: Final = 256
+
+    def __init__(self) -> None:
+        self.kept = 0
+        self._free: list[AnswerParser] = []
+
+    def acquire(self, *, is_head: bool, want_body: bool) -> AnswerParser:
+        """Return a parser for the answer to one request."""
+        parser = self._free.pop() if self._free else AnswerParser(self)
+        parser.begin(is_head=is_head, want_body=want_body)
+        return parser
+
+    def release(self, parser: AnswerParser) -> None:
+        """Take a parser back once its answer is complete (or was given up)."""
+        self.kept -= parser.kept
+        if parser.complete and not parser.is_spent and parser.keep_alive and len(self._free) < self.IDLE:
+            parser.begin(is_head=False, want_body=False)
+            self._free.append(parser)

@@ -1,0 +1,71 @@
+"""
+Which of the places held are on, and when to look again.
+
+Place p of T is on exactly when position(p, T) < u(t). The places held are kept sorted by position, so those on are a
+prefix, and a change of u(t) starts or stops a slice of it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from trafficsim_api.places import Places, position
+from trafficsim_api.profile import Shape
+
+__all__ = ["LOOK_MS", "Pacer", "spread"]
+
+LOOK_MS: Final = 20
+_NEVER: Final = 86_400_000  # a day: when nothing changes by itself any more
+
+
+class Pacer:
+    """
+    The places of one assignment in their order, and the profile they follow.
+
+    *suspended*: none is on, the places are kept. From *end_ms* on (ms since the run's start) none is on either.
+    """
+
+    __slots__ = ("_end_ms", "_order", "_positions", "_shape", "_suspended", "_users")
+
+    def __init__(
+        self, *, users: int, ranges: Iterable[Sequence[int]], shape: Shape, end_ms: int, suspended: bool = False
+    ) -> None:
+        held = Places.of(ranges).below(users)
+        by_position = sorted((position(place, users), place) for place in held)
+        self._positions = [at for at, _ in by_position]
+        self._order = [place for _, place in by_position]
+        self._users = users
+        self._shape = shape
+        self._end_ms = end_ms
+        self._suspended = suspended
+
+    def wanted(self, at_ms: int) -> int:
+        """Return how many of the places held are on *at_ms* after the run's start."""
+        if self._suspended or not 0 <= at_ms < self._end_ms:
+            return 0
+        return bisect_left(self._positions, self._shape.users_at(self._users, at_ms))
+
+    def slice(self, first: int, stop: int) -> list[int]:
+        """Return the places number *first* … *stop* - 1 in their order; the first `wanted` are those on."""
+        return self._order[first:stop]
+
+    def next_look_ms(self, at_ms: int) -> int:
+        """Return when `wanted` may have changed: in 20 ms within a ramp, else at the next corner of the profile or the end."""
+        corners = [0, self._end_ms]
+        for segment in self._shape.segments:
+            end = segment.begin_ms + segment.length_ms
+            if segment.start != segment.end and segment.begin_ms <= at_ms < end and not self._suspended:
+                return min(at_ms + LOOK_MS, self._end_ms if at_ms < self._end_ms else at_ms + LOOK_MS)
+            corners += [segment.begin_ms, end]
+        return min((corner for corner in corners if corner > at_ms), default=at_ms + _NEVER)
+
+
+def spread(count: int, over_ms: int) -> list[int]:
+    """
+    Return the delays (ms) at which *count* users start, even over *over_ms*, the first at once.
+
+        delay(k) = k·over ÷ count       4 over 1000 ms: 0, 250, 500, 750
+    """
+    return [k * over_ms // count for k in range(count)]

@@ -1,0 +1,147 @@
+"""
+The steps users walk through: linked objects, made once per load by flow.py.
+
+A request's bytes are complete before the first user comes (*wire*) unless something in it changes from user to user; then
+head and body are templates. A step is never changed while it is walked, but for its links: when the load is edited, the
+steps of the old program lead to RESTART, so users go on with the new flow after their current action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from trafficsim_runner.checks import Checks, Save
+from trafficsim_runner.stats.account import HeadRecord, Tally
+from trafficsim_runner.template import Template, render
+
+if TYPE_CHECKING:
+    from trafficsim_runner.users import User
+
+__all__ = ["AGAIN", "END", "REPEAT", "REQUEST", "RESTART", "THINK", "Program", "RequestStep", "Step"]
+
+REQUEST: Final = 0
+THINK: Final = 1
+REPEAT: Final = 2  # the head of a loop: draws how often
+AGAIN: Final = 3  # the foot of a loop
+END: Final = 4  # the flow is done: its top follows
+RESTART: Final = 5  # the load was edited: the new flow's top follows
+
+_HEADS_KEPT: Final = 64
+_HEADS_TRIED: Final = 512
+_NOTHING: Final = HeadRecord(head=b"\0", total=-1, status=200, headers=())
+
+
+class Step:
+    """
+    Any step: *kind*, what follows (*next*), and for a loop what follows after it (*after*).
+
+    *pause* gives a think time in ns, *times* how often a loop runs, both drawn for a user. *wire* is a request's bytes when
+    they are the same for every user without cookies.
+    """
+
+    __slots__ = ("after", "kind", "next", "pause", "times", "wire")
+
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
+        self.next: Step = self
+        self.after: Step = self
+        self.pause: Callable[[User], int] | None = None
+        self.times: Callable[[User], int] | None = None
+        self.wire: bytes | None = None
+
+
+class RequestStep(Step):
+    """
+    A request: what is sent, what is looked at in the answer, and the heads its answers had so far.
+
+    *wire* is the whole request for a user without cookies, None when it must be rendered. *before* and *after_head* are
+    what stands before and after the cookie line of a literal request.
+    """
+
+    __slots__ = (
+        "_body", "_head", "_tries", "action", "before", "behind", "checks", "heads", "is_head", "is_idempotent", "last",
+        "memoises", "needs_body", "own_cookie", "saves", "sends", "tally",
+    )  # fmt: skip
+
+    def __init__(
+        self, *, action: int, tally: Tally, verb: str, head: Template, body: Template | None, checks: Checks,
+        saves: tuple[Save, ...], own_cookie: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(REQUEST)
+        self.action = action
+        self.tally = tally
+        self.is_head = verb == "head"
+        self.is_idempotent = verb in ("get", "head", "put", "delete", "options")
+        self.checks = checks
+        self.saves = saves
+        self.own_cookie = own_cookie
+        self.needs_body = checks.need_body or any(save.needs_body for save in saves)
+        self.sends = 0
+        self.last: HeadRecord = _NOTHING
+        self.heads: dict[bytes, HeadRecord] = {}
+        self.memoises = True
+        self._tries = 0
+        self._head = head
+        self._body = body
+        self.before = self.behind = b""
+        if all(isinstance(part, bytes) for part in (*head, *(body or ()))):
+            self.before = b"".join(part for part in head if isinstance(part, bytes))
+            self.behind = _end_of_head(None if body is None else b"".join(p for p in body if isinstance(p, bytes)))
+            self.wire = self.before + self.behind
+
+    def render(self, user: User) -> bytes | None:
+        """Return the request of *user* as bytes; None when a value it needs is missing."""
+        cookies = None if self.own_cookie else user.cookie_line
+        if self.wire is not None:
+            return self.wire if cookies is None else self.before + cookies + self.behind
+        head = render(self._head, user)
+        body = None if self._body is None else render(self._body, user)
+        if head is None or (body is None and self._body is not None):
+            return None
+        return head + (cookies or b"") + _end_of_head(body)
+
+    def record_for(self, data: bytes) -> HeadRecord | None:
+        """Return the record whose head *data* begins with, if it is also as long as such an answer."""
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return None
+        record = self.heads.get(data[:end])
+        return record if record is not None and record.total == len(data) else None
+
+    def memoise(self, record: HeadRecord) -> bool:
+        """
+        Keep *record* for the next answers; say whether older ones had to go (they must be folded before).
+
+        Heads that change all the time make the memo a cost: after 512 records of which the last 64 were hardly met again,
+        the step parses every answer.
+        """
+        self._tries += 1
+        full = len(self.heads) >= _HEADS_KEPT
+        if full:
+            self.heads.clear()
+            self.memoises = self._tries < _HEADS_TRIED
+        self.heads[record.head] = record
+        self.last = record
+        return full
+
+
+def _end_of_head(body: bytes | None) -> bytes:
+    return b"\r\n" if body is None else b"content-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+class Program:
+    """The compiled flows of one load: the first step of each archetype, and every step made."""
+
+    __slots__ = ("names", "steps", "tops")
+
+    def __init__(self, names: tuple[str, ...], tops: tuple[Step, ...], steps: tuple[Step, ...]) -> None:
+        self.names = names
+        self.tops = tops
+        self.steps = steps
+
+    def retire(self) -> None:
+        """Let every step lead to the flow of the program that follows this one."""
+        restart = Step(RESTART)
+        for step in self.steps:
+            step.next = step.after = restart

@@ -1,0 +1,152 @@
+"""
+Templates, split once into literal bytes and lookups.
+
+`{{user.id}}` and `{{user.number}}` are the user's number, `{{user.archetype}}`, `{{user.iteration}}`, `{{env.X}}` (from
+the runner's environment, read when the load is compiled) and `{{name}}`, saved by an earlier step. A value is encoded
+for where it stands: percent-encoded in paths, query and form, escaped in JSON, refused in a header when it holds a line
+break.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import quote, quote_plus
+
+if TYPE_CHECKING:
+    from trafficsim_runner.users import User
+
+__all__ = ["Lookup", "Template", "Words", "in_header", "in_json", "in_path", "in_query", "joined", "plain", "render"]
+
+Lookup: TypeAlias = "Callable[[User], bytes | None]"
+Template: TypeAlias = "tuple[bytes | Lookup, ...]"
+Encoder: TypeAlias = Callable[[str], bytes | None]
+
+_TEMPLATE: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
+_LINE_BREAKS: Final = re.compile(r"[\r\n\x00]")
+# Whatever may stand in a path and query as written; a saved link keeps its slashes and its query.
+_PATH_SAFE: Final = "/?&=:@!$'()*+,;~%-._[]"
+
+
+def in_path(text: str) -> bytes:
+    """Percent-encode what may not stand in a path or query."""
+    return quote(text, safe=_PATH_SAFE).encode()
+
+
+def in_query(text: str) -> bytes:
+    """Encode a query or form value: everything but letters and digits, spaces as +."""
+    return quote_plus(text).encode()
+
+
+def in_header(text: str) -> bytes | None:
+    """Encode a header's value; None when it holds a line break: it would become another header."""
+    return None if _LINE_BREAKS.search(text) else text.encode()
+
+
+def in_json(text: str) -> bytes:
+    """Escape for the inside of a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1].encode()
+
+
+def plain(text: str) -> bytes:
+    """Encode as UTF-8."""
+    return text.encode()
+
+
+class Words:
+    """What templates of one archetype may look up: its name, and the environment."""
+
+    __slots__ = ("_archetype", "_environ")
+
+    def __init__(self, archetype: str, environ: Mapping[str, str]) -> None:
+        self._archetype = archetype
+        self._environ = environ
+
+    def split(self, text: str, encode: Encoder) -> Template:
+        """Return *text* as literal parts and lookups, values encoded by *encode*; no two literals stand side by side."""
+        parts: list[bytes | Lookup] = []
+        at = 0
+        for match in _TEMPLATE.finditer(text):
+            parts.append(_literal(text[at : match.start()], encode))
+            parts.append(self._word(match[1], encode))
+            at = match.end()
+        parts.append(_literal(text[at:], encode))
+        return joined(parts)
+
+    def json(self, value: Any) -> Template:
+        """Return a JSON document with the templates of its strings split."""
+        return joined(self._json(value))
+
+    def _json(self, value: Any) -> Iterable[bytes | Lookup]:
+        match value:
+            case str():
+                yield b'"'
+                yield from self.split(value, in_json)
+                yield b'"'
+            case dict():
+                for number, (key, item) in enumerate(value.items()):
+                    yield b"," if number else b"{"
+                    yield from self._json(str(key))
+                    yield b":"
+                    yield from self._json(item)
+                yield b"}" if value else b"{}"
+            case list() | tuple():
+                for number, item in enumerate(value):
+                    yield b"," if number else b"["
+                    yield from self._json(item)
+                yield b"]" if value else b"[]"
+            case _:
+                yield json.dumps(value).encode()
+
+    def _word(self, name: str, encode: Encoder) -> bytes | Lookup:
+        if name in ("user.id", "user.number"):
+            return lambda user: b"%d" % user.place
+        if name == "user.iteration":
+            return lambda user: b"%d" % user.iteration
+        fixed = self._archetype if name == "user.archetype" else None
+        if name.startswith("env."):
+            fixed = self._environ.get(name[4:])
+        elif fixed is None:
+            return _saved(name, encode)
+        encoded = None if fixed is None else encode(fixed)
+        # A variable the environment lacks drops the action, as a value that was not saved does.
+        return (lambda user: None) if encoded is None else encoded
+
+
+def _literal(text: str, encode: Encoder) -> bytes:
+    encoded = encode(text)
+    if encoded is None:
+        raise ValueError(f"{text!r} cannot stand in a header")
+    return encoded
+
+
+def _saved(name: str, encode: Encoder) -> Lookup:
+    def look_up(user: User) -> bytes | None:
+        value = user.saved.get(name) if user.saved is not None else None
+        return None if value is None else encode(value)
+
+    return look_up
+
+
+def joined(parts: Iterable[bytes | Lookup]) -> Template:
+    """Return *parts* with neighbouring literals made one and empty ones left out."""
+    whole: list[bytes | Lookup] = []
+    for part in parts:
+        if isinstance(part, bytes) and whole and isinstance(whole[-1], bytes):
+            whole[-1] += part
+        elif part != b"":
+            whole.append(part)
+    return tuple(whole)
+
+
+def render(template: Template, user: User) -> bytes | None:
+    """Return the template filled in for *user*, None when a value is missing."""
+    filled: list[bytes] = []
+    for part in template:
+        value = part if isinstance(part, bytes) else part(user)
+        if value is None:
+            return None
+        filled.append(value)
+    return b"".join(filled)

@@ -1,0 +1,383 @@
+"""
+A worker process: one event loop with an engine, told what to do by its supervisor in JSON lines over a socket pair.
+
+Started as `python -m trafficsim_runner.worker --fd N --index I --slab PATH`. It ends on `exit`, or when the supervisor's
+end of the channel closes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from trafficsim_api.layout import MAX_ACTIONS, Layout
+from trafficsim_api.profile import shape
+from trafficsim_api.protocol import Limits, Load
+from trafficsim_api.resource import Step, actions_of
+from trafficsim_runner.engine import MS, Engine
+from trafficsim_runner.flow import compile_load
+from trafficsim_runner.http.endpoint import endpoint_of, tls_of
+from trafficsim_runner.pacing import Pacer
+from trafficsim_runner.stats.account import Account
+from trafficsim_runner.stats.raw import RawLog
+from trafficsim_runner.stats.slab import SlabWriter
+
+__all__ = ["Task", "Worker", "main"]
+
+SECOND_NS: Final = 1_000_000_000
+SWEEP_MS: Final = 250
+LINE_LIMIT: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """An assignment as a worker gets it: its share of the places, instants in CLOCK_MONOTONIC ns, limits already divided."""
+
+    run: int
+    epoch: int
+    users: int
+    places: tuple[tuple[int, int], ...]
+    origin_ns: int
+    warm_up_ms: int
+    end_ns: int
+    suspended: bool
+    load: Load
+    limits: Limits
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Task:
+        """Return the assignment in *fields*; raise ValueError, KeyError or TypeError when it is none."""
+        return cls(
+            run=int(fields["run"]),
+            epoch=int(fields["epoch"]),
+            users=int(fields["users"]),
+            places=tuple((int(first), int(stop)) for first, stop in fields["places"]),
+            origin_ns=int(fields["origin_ns"]),
+            warm_up_ms=int(fields["warm_up_ms"]),
+            end_ns=int(fields["end_ns"]),
+            suspended=bool(fields.get("suspended", False)),
+            load=Load.model_validate_json(json.dumps(fields["load"])),
+            limits=Limits.model_validate_json(json.dumps(fields["limits"])),
+        )
+
+
+class Worker:
+    """What a worker does with its supervisor's messages; *say* sends it one."""
+
+    def __init__(
+        self,
+        *,
+        slab: Path,
+        say: Callable[[Mapping[str, Any]], None],
+        environ: Mapping[str, str],
+        raw: RawLog | None = None,
+    ) -> None:
+        self._say = say
+        self._environ = environ
+        self._raw = raw
+        self._loop = asyncio.get_running_loop()
+        self._path = slab
+        self._generation = 0
+        self._started_ns = self._now()
+        self._cpu_ns = 0
+        self._wall_ns = self._started_ns
+        self._gc_began_ns = 0
+        self._task: Task | None = None
+        self._actions: list[tuple[str, str]] = []
+        self._account: Account | None = None
+        self._engine: Engine | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._said: Mapping[str, Any] = {}
+        self._ended = asyncio.Event()
+        gc.callbacks.append(self._on_gc)
+
+    def _now(self) -> int:
+        return time.monotonic_ns()  # noqa: TID251 - the process' own clock, handed down from here
+
+    # Messages.
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """Do what *message* asks; an assignment that cannot be taken is answered with an error, the one before stays."""
+        if "assign" in message:
+            try:
+                self._assign(Task.of(message["assign"]))
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                self._say({"error": {"message": f"{type(error).__name__}: {error}"}})
+        elif "drain" in message:
+            self._drain(int(message["drain"]["deadline_ns"]))
+        elif "exit" in message:
+            self._ended.set()
+
+    async def run(self) -> None:
+        """Work until `exit` was heard (or `stop` called)."""
+        await self._ended.wait()
+        self._finish()
+
+    def stop(self) -> None:
+        """End: the supervisor is gone, or wants it."""
+        self._ended.set()
+
+    def _assign(self, task: Task) -> None:
+        before = self._task
+        if before is not None and task.run != before.run:
+            self._end_run()
+            before = None
+        load = task.load
+        if task.limits.verbs:
+            _check_verbs(task)
+        is_new = before is None or _recompiles(before.load, load)
+        engine, account = self._prepared(load)
+        if is_new:
+            endpoint = endpoint_of(load.target)
+            numbers = {action: number for number, action in enumerate(self._actions)}
+            program = compile_load(load, endpoint, numbers, account.tallies, self._environ)
+            if before is None or (before.load.target, before.load.ca) != (load.target, load.ca):
+                engine.client.aim(endpoint, tls_of(load) if endpoint.is_tls else None)
+            engine.use_program(program, [archetype.weight for archetype in load.archetypes], load.seed)
+        limits = task.limits
+        engine.client.allow(limits.targets, connections=limits.connections, concurrency=limits.concurrency)
+        self._task = task
+        self._cancel("deadline")
+        engine.follow(_pacer_of(task), task.origin_ns)
+        self._schedule(task)
+        self._report(force=True)
+
+    def _prepared(self, load: Load) -> tuple[Engine, Account]:
+        """Return engine and account with room for every action of *load*; the layout only grows."""
+        actions = self._actions + [action for action in actions_of(load.archetypes) if action not in self._actions]
+        if len(actions) > MAX_ACTIONS:
+            raise ValueError(f"{len(actions)} actions since the run began, at most {MAX_ACTIONS} are possible")
+        if self._account is None or self._engine is None:
+            self._actions = actions
+            slab = SlabWriter(self._next_path(), Layout(actions=tuple(actions)), started_ns=self._started_ns)
+            self._account = Account(slab)
+            self._engine = Engine(
+                account=self._account, clock=time.monotonic_ns, wall_s=time.time,  # noqa: TID251 - see _now
+                raw=self._raw, on_change=self._report,
+            )  # fmt: skip
+            self._loop.add_reader(self._engine.client.fileno(), self._engine.client.drain)
+            self._loop.call_soon(gc.freeze)
+        elif actions != self._actions:
+            older = self._account.slab
+            self._actions = actions
+            layout = Layout(actions=tuple(actions))
+            self._account.fold()
+            self._account.use(SlabWriter(self._next_path(), layout, started_ns=self._started_ns, before=older))
+            self._snapshot()
+        return self._engine, self._account
+
+    def _next_path(self) -> Path:
+        number = self._generation
+        self._generation += 1
+        return self._path if not number else self._path.with_name(f"{self._path.name}.{number}")
+
+    def _end_run(self) -> None:
+        """Forget the run before: its last figures are in its slab."""
+        self._finish()
+        self._account = self._engine = self._task = None
+        self._actions = []
+
+    def _drain(self, deadline_ns: int) -> None:
+        self._cancel("look")
+        if self._engine is not None:
+            self._engine.drain()
+            self._at("deadline", deadline_ns, self._engine.cut)
+        self._report(force=True)
+
+    # The clockwork.
+
+    def _at(self, name: str, at_ns: int, call: Callable[[], None]) -> None:
+        """Call at *at_ns* (CLOCK_MONOTONIC), in place of an earlier call of this name."""
+        self._cancel(name)
+        delay = min(max(0, at_ns - self._now()) / SECOND_NS, 86_400.0)
+        self._timers[name] = self._loop.call_later(delay, call)
+
+    def _cancel(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _schedule(self, task: Task) -> None:
+        self._look()
+        if "tick" not in self._timers:
+            self._tick()
+        timeouts = task.load.target.timeouts
+        smallest_ms = min(timeouts.connect, timeouts.request).total_seconds() * 1000
+        self._sweep_ns = int(min(SWEEP_MS, max(10, smallest_ms / 4)) * MS)
+        if "sweep" not in self._timers:
+            self._sweep()
+        if self._account is not None and not self._account.slab.is_warm:
+            self._at("warm", task.origin_ns + task.warm_up_ms * MS, self._warm)
+
+    def _look(self) -> None:
+        if self._engine is not None:
+            self._at("look", self._engine.look(), self._look)
+
+    def _warm(self) -> None:
+        task, account = self._task, self._account
+        if task is None or account is None or account.slab.is_warm:
+            return
+        at_ns = task.origin_ns + task.warm_up_ms * MS
+        if self._now() < at_ns:  # the loop's clock may run a little ahead
+            self._at("warm", at_ns, self._warm)
+            return
+        self._settle_account()
+        account.slab.mark_warm()
+
+    def _sweep(self) -> None:
+        if self._engine is not None:
+            self._engine.client.sweep(self._now())
+            self._at("sweep", self._now() + self._sweep_ns, self._sweep)
+
+    def _tick(self) -> None:
+        self._snapshot()
+        self._report(force=True)
+        now_ns = self._now()
+        self._at("tick", now_ns - now_ns % SECOND_NS + SECOND_NS, self._tick)
+
+    def _settle_account(self) -> None:
+        """Bring every counter up to now."""
+        account, engine = self._account, self._engine
+        assert account is not None and engine is not None
+        account.fold()
+        now_ns, cpu_ns = self._now(), time.process_time_ns()
+        engine.read_time(now_ns)
+        account.count("cpu_ns", cpu_ns - self._cpu_ns)
+        account.count("wall_ns", now_ns - self._wall_ns)
+        self._cpu_ns, self._wall_ns = cpu_ns, now_ns
+
+    def _snapshot(self) -> None:
+        account, engine = self._account, self._engine
+        if account is None or engine is None:
+            return
+        self._settle_account()
+        account.slab.snapshot(
+            mono_ns=self._now(),
+            wall_ms=time.time_ns() // MS,  # noqa: TID251 - see _now
+            active=engine.active,
+            wanted=engine.wanted,
+            epoch=self._task.epoch if self._task else 0,
+        )
+        if self._raw is not None:
+            self._raw.flush()
+
+    def _on_gc(self, phase: str, _: Mapping[str, int]) -> None:
+        if phase == "start":
+            self._gc_began_ns = self._now()
+        elif self._account is not None:
+            self._account.count("gc_ns", self._now() - self._gc_began_ns)
+            self._account.count("gc_runs")
+
+    def _report(self, *, force: bool = False) -> None:
+        """Tell the supervisor how things stand: when something it waits for changed, and when *force* is given."""
+        engine, account = self._engine, self._account
+        if engine is None or account is None:
+            return
+        state = {
+            "epoch": self._task.epoch if self._task else 0,
+            "settled": engine.is_settled,
+            "drained": engine.is_drained,
+            "slab": str(account.slab.path),
+        }
+        if force or state != self._said:
+            if state["drained"] and not self._said.get("drained"):
+                # Subtle: who hears that all is over reads the slab next; its figures must be the last ones.
+                self._snapshot()
+            self._said = state
+            gauges = {"active": engine.active, "in_flight": engine.client.in_flight, "pooled": engine.pooled,
+                      "connections": engine.client.open_connections, "parked": engine.parked}  # fmt: skip
+            self._say({"ack": {**state, **gauges}})
+
+    def _finish(self) -> None:
+        for name in tuple(self._timers):
+            self._cancel(name)
+        if self._engine is not None:
+            self._loop.remove_reader(self._engine.client.fileno())
+            self._engine.drain()
+            self._engine.cut()
+            self._snapshot()
+            self._engine.client.close()
+        if self._raw is not None:
+            self._raw.flush()
+
+
+def _pacer_of(task: Task) -> Pacer:
+    end_ms = (task.end_ns - task.origin_ns) // MS
+    return Pacer(
+        users=task.users, ranges=task.places, shape=shape(task.load.profile), end_ms=end_ms, suspended=task.suspended
+    )
+
+
+def _recompiles(before: Load, load: Load) -> bool:
+    """Say whether the users' steps change: anything but the profile."""
+    return (before.target, before.archetypes, before.seed, before.ca) != (
+        load.target, load.archetypes, load.seed, load.ca,
+    )  # fmt: skip
+
+
+def _check_verbs(task: Task) -> None:
+    def walk(flow: tuple[Step, ...]) -> None:
+        for step in flow:
+            if step.repeat:
+                walk(step.repeat.flow)
+            elif step.request and step.request.verb not in task.limits.verbs:
+                raise ValueError(f"{step.name}: the policy does not allow {step.request.verb.upper()}")
+
+    for archetype in task.load.archetypes:
+        walk(archetype.flow)
+
+
+async def serve(fd: int, index: int, slab: Path, environ: Mapping[str, str]) -> None:
+    """Serve the supervisor at the other end of *fd* until it says exit or is gone."""
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd), limit=LINE_LIMIT)
+    raw = (
+        RawLog(Path(environ["TRAFFICSIM_RAW"]) / f"{os.getpid()}-{index}.raw")
+        if environ.get("TRAFFICSIM_RAW")
+        else None
+    )
+
+    def say(message: Mapping[str, Any]) -> None:
+        if not writer.is_closing():
+            writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    worker = Worker(slab=slab, say=say, environ=environ, raw=raw)
+    running = asyncio.create_task(worker.run())
+    with contextlib.suppress(ConnectionError):
+        while line := await reader.readline():
+            worker.hear(json.loads(line))
+            if "exit" in json.loads(line):
+                break
+    worker.stop()
+    await running
+    if raw is not None:
+        raw.close()
+    writer.close()
+
+
+def main() -> None:
+    """Run a worker process."""
+    parser = argparse.ArgumentParser(prog="python -m trafficsim_runner.worker", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="descriptor of the channel to the supervisor")
+    parser.add_argument("--index", type=int, required=True, help="number of this worker, from 0")
+    parser.add_argument("--slab", type=Path, required=True, help="file to keep the counters in")
+    options = parser.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    uvloop.run(serve(options.fd, options.index, options.slab, os.environ))  # noqa: TID251 - main() hands it down
+
+
+if __name__ == "__main__":
+    main()
