@@ -20,8 +20,8 @@ __all__ = [
     "Figures",
     "LastCommand",
     "Revision",
-    "Run",
     "RuleStatus",
+    "Run",
     "Runners",
     "SizingTerms",
     "Status",
@@ -63,10 +63,12 @@ class Run(_Part):
     finished_at: str | None = None
     stop: str | None = None
     """Why the run is being ended before its time."""
+    planned_users: int = 0
+    planned_since: str | None = None
+    planned_user_ms: int = 0
+    """User-milliseconds that T and profile asked for until *plannedSince*; edits fold into it."""
     lost_user_ms: int = 0
-    """User-milliseconds that no runner held a place for."""
-    seen_at: str | None = None
-    """Up to when lost user time was counted."""
+    """Planned user time that no runner gave, known when the run has ended."""
     lost_runners: int = 0
 
 
@@ -114,6 +116,7 @@ class Revision(_Part):
 class Figures(_Part):
     """What the last ten seconds were like, rounded."""
 
+    at: str | None = None
     rps: str = "0"
     p50: str = ""
     p95: str = ""

@@ -115,6 +115,9 @@ class Evidence:
     checks_failed: int = 0
     dropped: int = 0
     judged_requests: int = 0
+    wanted_user_ms: int = 0
+    active_user_ms: int = 0
+    lost_runners: int = 0
     rps: float = 0.0
     error_rate: float | None = None
     p50: int | None = None
@@ -125,6 +128,8 @@ class Evidence:
     windows: int = 0
     bad_windows: int = 0
     missing: tuple[str, ...] = ()
+    unseen_windows: int = 0
+    seen_windows: int = 0
     worker_restarts: int = 0
     worker_lost_users: int = 0
     complete: bool = True
@@ -173,6 +178,8 @@ class Observed:
     ca_problem: str = ""
     stop: str = ""
     """Why the run is to be ended now, when somebody at the terminal asks for it."""
+    watched: bool = False
+    """Somebody looks on: figures every second instead of every five."""
 
     @property
     def runners(self) -> tuple[Runner, ...]:

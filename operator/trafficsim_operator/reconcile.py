@@ -17,9 +17,10 @@ from typing import assert_never
 from pydantic import ValidationError
 
 from trafficsim_api.document import load_spec
-from trafficsim_api.errors import SpecError, Unavailable
+from trafficsim_api.errors import Problem, SpecError, Unavailable
 from trafficsim_api.names import COMMAND_ANNOTATION
 from trafficsim_api.policy import Policy
+from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.status import Status
 from trafficsim_operator.actions import Action, Assign, EnsureRevision, RemoveRevision, Retire
 from trafficsim_operator.decide import decide
@@ -47,6 +48,7 @@ class World:
     ledgers: Ledgers
     policy: Callable[[], Policy]
     now_ms: Callable[[], int]
+    watched: bool = False
     stop: str = ""
     """Set to a reason by the local run when the user asks to end."""
 
@@ -74,10 +76,12 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
 def read(document: Document) -> Desired:
     """Return what *document* asks for; whatever is wrong with it becomes problems, never an exception."""
     body = document.body
+    spec: TrafficSimulationSpec | None = None
+    problems: tuple[Problem, ...] = ()
     try:
-        spec, problems = load_spec(body).spec, ()
+        spec = load_spec(body).spec
     except SpecError as error:
-        spec, problems = None, error.problems
+        problems = error.problems
     try:
         status = Status.model_validate_json(json.dumps(body.get("status") or {}))
     except (ValidationError, ValueError):
@@ -96,7 +100,9 @@ def _command(annotations: dict[str, str]) -> Command | None:
     try:
         raw = json.loads(text)
         attempt = raw.get("attempt")
-        return Command(id=str(raw["id"])[:64], action=str(raw["action"])[:64], attempt=None if attempt is None else int(attempt))
+        return Command(
+            id=str(raw["id"])[:64], action=str(raw["action"])[:64], attempt=None if attempt is None else int(attempt)
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return Command(id=text[:64], action="", problem='a JSON object {"id", "action"} is needed')
 
@@ -109,13 +115,13 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
     facts, ca, ca_problem = TargetFacts(host="", port=0), None, ""
     if desired.spec is not None:
         facts, ca, ca_problem = await world.fleet.look_up(owner, desired.spec, policy)
-    ledger = await world.ledgers.of(document, desired, world.record)
+    ledger = await world.ledgers.of(document, desired, world.record, world.now_ms())
     seen = {name: await _ask(revision, ledger.remembered, world) for name, revision in revisions.items()}
     runners = tuple(runner for revision in seen.values() for runner in revision.runners)
-    await ledger.read(runners, world.runners, world.now_ms())
+    await ledger.read(runners, world.runners, world.now_ms(), desired.spec)
     return Observed(
         revisions=seen, target=facts, policy=policy, image=world.fleet.image, cores=world.fleet.cores,
-        evidence=ledger.evidence(desired.spec, world.now_ms()), ca=ca, ca_problem=ca_problem, stop=world.stop,
+        evidence=ledger.evidence(desired.spec, world.now_ms()), ca=ca, ca_problem=ca_problem, stop=world.stop, watched=world.watched,
     )  # fmt: skip
 
 
@@ -143,15 +149,15 @@ async def _apply(action: Action, owner: Owner, document: Document, world: World)
             case Assign():
                 await world.runners.assign(action.address, action.assignment)
             case Retire():
-                await world.ledgers.keep(document, action.runners, world.record, world.runners)
+                await world.ledgers.keep(document, action.runners, world.record)
                 await world.fleet.apply(owner, action)
             case EnsureRevision() | RemoveRevision():
                 await world.fleet.apply(owner, action)
             case _:
                 assert_never(action)
     except (Unavailable, RunnerRefused) as error:
-        log.warning("action failed", extra={"action": type(action).__name__, "error": str(error), "simulation": owner.name})
+        log.warning(
+            "action failed", extra={"action": type(action).__name__, "error": str(error), "simulation": owner.name}
+        )
         return False
     return True
-
-

@@ -1,0 +1,101 @@
+"""
+Acceptance: may this document be acted on, and with which image, size and limits.
+
+A document is accepted when it can be read, policy allows it, and its size can be had. While a run is on, its image is
+the one pinned in status.stable, whatever the installation's is by now, and so is the rest of the template: a changed
+`spec.runner` takes effect with the next run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trafficsim_api.errors import Problem, SpecError
+from trafficsim_api.names import revision_of
+from trafficsim_api.protocol import Limits, Load
+from trafficsim_api.resource import Runner, TrafficSimulationSpec
+from trafficsim_api.status import Revision
+from trafficsim_operator.observed import Desired, Observed
+from trafficsim_operator.plan.policy import judge
+from trafficsim_operator.plan.sizing import Sizing, size
+
+__all__ = ["Accepted", "Refused", "accept", "template_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What may be done: *waiting* says what it has to wait for in the world (""; else e.g. an unresolved name)."""
+
+    spec: TrafficSimulationSpec
+    sizing: Sizing
+    revision: Revision
+    load: Load
+    limits: Limits
+    waiting: str = ""
+    later: str = ""
+    """What of the spec takes effect with the next run only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Why nothing may be done: *problems* in the user's words, and the policy *snippet* that would allow it."""
+
+    problems: tuple[Problem, ...]
+    snippet: str = ""
+    invalid: bool = False
+
+    @property
+    def message(self) -> str:
+        """Return the problems in one line, then the snippet."""
+        text = "; ".join(str(problem) for problem in self.problems)
+        return f"{text}\nA policy with this would allow it:\n{self.snippet}" if self.snippet else text
+
+
+def template_of(runner: Runner, image: str) -> dict[str, Any]:
+    """Return the normalised `spec.runner` with the *image* resolved: what a revision is the hash of."""
+    return runner.model_copy(update={"image": image}).model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Accepted | Refused:
+    """Return what may be done about *desired*; *pinned* is the revision of the run that is on, if one is."""
+    spec = desired.spec
+    if spec is None:
+        return Refused(problems=desired.problems, invalid=True)
+    if observed.ca_problem:
+        return Refused(problems=(Problem(field="target.tls.caFrom", reason=observed.ca_problem),), invalid=True)
+    asked = spec.runner.image or observed.image
+    template: Mapping[str, Any] = template_of(spec.runner, asked)
+    later = ""
+    revision = Revision(revision=revision_of(template), image=asked, runner=dict(template))
+    if pinned is not None:
+        if _changed(spec.runner, pinned):
+            later = "runner: the change takes effect with the next run"
+        revision = pinned
+        spec = spec.model_copy(update={"runner": _runner_of(pinned)})
+    try:
+        sizing = size(
+            spec,
+            connections=observed.policy.max_connections,
+            policy_max_runners=observed.policy.max_runners,
+            cores=observed.cores,
+        )
+    except SpecError as error:
+        return Refused(problems=error.problems)
+    ruling = judge(spec, revision.image, observed.target, observed.policy, sizing.runners)
+    if ruling.refusals:
+        return Refused(problems=ruling.refusals, snippet=ruling.snippet)
+    return Accepted(
+        spec=spec, sizing=sizing, revision=revision, limits=ruling.limits, waiting=observed.target.problem, later=later,
+        load=Load(target=spec.target, profile=spec.profile, archetypes=spec.archetypes, seed=spec.seed, ca=observed.ca),
+    )  # fmt: skip
+
+
+def _changed(runner: Runner, pinned: Revision) -> bool:
+    return template_of(runner, runner.image or pinned.image) != template_of(_runner_of(pinned), pinned.image)
+
+
+def _runner_of(revision: Revision) -> Runner:
+    return Runner.model_validate_json(json.dumps(revision.runner))

@@ -1,0 +1,96 @@
+"""
+Assignments: from places and load to what each runner is to be told, and only where it does not hold it already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from trafficsim_api.names import hash8
+from trafficsim_api.places import Places
+from trafficsim_api.protocol import Acknowledgement, Assignment
+from trafficsim_operator.actions import Assign
+from trafficsim_operator.observed import Runner, RunnerState
+from trafficsim_operator.plan.acceptance import Accepted
+from trafficsim_operator.plan.places import Holder
+
+__all__ = ["Terms", "assign", "held_by", "holders", "retiring"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What all runners of the run are told alike; instants in wall-clock ms."""
+
+    simulation: str
+    run: int
+    accepted: Accepted
+    start_at_ms: int
+    warm_up_ms: int
+    end_ms: int
+    suspended: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Return a hash over what a runner does not echo one by one."""
+        return hash8(
+            self.accepted.load.model_dump(mode="json"), self.accepted.limits.model_dump(mode="json"),
+            self.start_at_ms, self.warm_up_ms, self.end_ms,
+        )  # fmt: skip
+
+
+def held_by(runner: Runner, run: int) -> Acknowledgement | None:
+    """Return what *runner* holds of *run*; None when it holds nothing of it, or was never heard."""
+    ack = runner.acknowledgement
+    return ack if ack is not None and ack.run == run and ack.epoch > 0 else None
+
+
+def retiring(runners: Sequence[Runner], run: int, wanted: int) -> frozenset[str]:
+    """
+    Return the names of the runners that are to go so that *wanted* stay.
+
+    First those that are retiring already, then those not ready, then the emptiest, then the newest.
+    """
+    staying = [runner for runner in runners if runner.state is not RunnerState.LEAVING]
+    excess = len(staying) - wanted
+    if excess <= 0:
+        return frozenset()
+
+    def key(runner: Runner) -> tuple[bool, bool, int, int, str]:
+        ack = held_by(runner, run)
+        held = len(ack.held) if ack else 0
+        return not (ack and ack.retire), runner.state is RunnerState.READY, held, -runner.started_ms, runner.name
+
+    return frozenset(runner.name for runner in sorted(staying, key=key)[:excess])
+
+
+def holders(runners: Iterable[Runner], run: int, going: frozenset[str]) -> tuple[Holder, ...]:
+    """Return *runners* as the dealer sees them; one that is being deleted keeps nothing."""
+    return tuple(
+        Holder(
+            name=runner.name, held=ack.held if (ack := held_by(runner, run)) else Places(),
+            settled=ack.settled if ack else runner.state is not RunnerState.STARTING, answers=runner.answered,
+            takes=runner.answered and runner.state is RunnerState.READY and runner.name not in going, retiring=runner.name in going,
+        )
+        for runner in runners
+        if runner.state is not RunnerState.LEAVING
+    )  # fmt: skip
+
+
+def assign(runner: Runner, places: Places, terms: Terms, *, epoch: int, retire: bool, digest: str) -> Assign | None:
+    """Return the assignment that *runner* needs to hold *places* under *terms*; None when it holds them already."""
+    if runner.address is None or not runner.answered:
+        return None
+    sizing = terms.accepted.sizing
+    ack = held_by(runner, terms.run)
+    processes = max(sizing.processes, ack.processes if ack else 0, 1)
+    if ack is not None and (ack.held, ack.users, ack.processes, ack.digest, ack.suspended, ack.retire) == (
+        places, sizing.users, processes, digest, terms.suspended, retire,
+    ):  # fmt: skip
+        return None
+    assignment = Assignment(
+        simulation=terms.simulation, run=terms.run, runner=runner.uid, revision=runner.revision, epoch=epoch, users=sizing.users,
+        places=places.ranges, processes=processes, digest=digest, start_at_ms=terms.start_at_ms, warm_up_ms=terms.warm_up_ms,
+        end_ms=terms.end_ms, suspended=terms.suspended, retire=retire, load=terms.accepted.load, limits=terms.accepted.limits,
+    )  # fmt: skip
+    return Assign(name=runner.name, address=runner.address, assignment=assignment)

@@ -1,0 +1,93 @@
+"""
+Numbers from merged vectors: what a rule's metric is worth, and one layout's counters in another's order.
+
+    error_rate = failed ÷ done · success = 1 - checks_failed ÷ checks · check_failures = checks_failed ÷ checks
+    avg = sum ÷ answered · percentiles from the merged histogram, the bucket's upper edge · rps = done ÷ seconds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from trafficsim_api.layout import ACTION_COUNTERS, EXTREMES, FIRST_ACTION, STRIDE, Layout
+from trafficsim_api.rules import Rule
+from trafficsim_api.statistics import Vector, histogram, quantiles, zeros
+
+__all__ = ["actions_named", "aligned", "aligned_extremes", "counter", "joined", "samples_of", "value_of"]
+
+
+def joined(left: Layout, right: Layout) -> Layout:
+    """Return the layout of both: *left*'s actions first, then *right*'s new ones; it only grows."""
+    new = tuple(action for action in right.actions if action not in left.actions)
+    return Layout(actions=left.actions + new) if new else left
+
+
+def aligned(vector: Vector, layout: Layout, to: Layout) -> Vector:
+    """Return *vector* of *layout* in the order of *to*, which has all its actions."""
+    if layout.actions == to.actions:
+        return vector
+    result = zeros(to)
+    result[:FIRST_ACTION] = vector[:FIRST_ACTION]
+    places = {action: number for number, action in enumerate(to.actions)}
+    for number, action in enumerate(layout.actions):
+        at, source = FIRST_ACTION + places[action] * STRIDE, FIRST_ACTION + number * STRIDE
+        result[at : at + STRIDE] = vector[source : source + STRIDE]
+    return result
+
+
+def aligned_extremes(extremes: Sequence[int], layout: Layout, to: Layout) -> tuple[int, ...]:
+    """Return *extremes* of *layout* in the order of *to*."""
+    width = len(EXTREMES)
+    known = {action: extremes[number * width : (number + 1) * width] for number, action in enumerate(layout.actions)}
+    return tuple(value for action in to.actions for value in known.get(action, (0,) * width))
+
+
+def actions_named(layout: Layout, name: str | None) -> tuple[int, ...]:
+    """Return the numbers of the actions called *name* (None: of all)."""
+    return tuple(number for number, (action, _) in enumerate(layout.actions) if name is None or action == name)
+
+
+def counter(layout: Layout, vector: Vector, name: str, actions: Iterable[int]) -> int:
+    """Return a counter summed over *actions*."""
+    assert name in ACTION_COUNTERS
+    return sum(int(vector[layout.action(action, name)]) for action in actions)
+
+
+def samples_of(rule: Rule, layout: Layout, vector: Vector) -> int:
+    """Return n, the finished requests that *rule* is judged on."""
+    return counter(layout, vector, "done", actions_named(layout, rule.action))
+
+
+def value_of(
+    rule: Rule, layout: Layout, vector: Vector, *, seconds: float, extremes: Sequence[int] = ()
+) -> float | None:
+    """Return what *rule*'s metric is worth in its unit (ns, ratio, per second, number); None without samples."""
+    actions = actions_named(layout, rule.action)
+    done = counter(layout, vector, "done", actions)
+    which = "service" if rule.service else "response"
+    match rule.metric:
+        case "requests":
+            return float(done)
+        case "rps":
+            return done / seconds if seconds > 0 else None
+        case "error_rate":
+            return counter(layout, vector, "failed", actions) / done if done else None
+        case "success" | "check_failures":
+            checks = counter(layout, vector, "checks", actions)
+            missed = counter(layout, vector, "checks_failed", actions) / checks if checks else None
+            return missed if missed is None or rule.metric == "check_failures" else 1 - missed
+        case "avg":
+            answered = sum(int(histogram(layout, vector, which, action).sum()) for action in actions)
+            return counter(layout, vector, f"{which}_ns", actions) / answered if answered else None
+        case "min" | "max":
+            at = EXTREMES.index(f"{which}_{rule.metric}_ns")
+            values = [v for action in actions if (v := int(extremes[action * len(EXTREMES) + at]))] if extremes else []
+            return float(min(values) if rule.metric == "min" else max(values)) if values else None
+        case _:
+            merged = sum(
+                (histogram(layout, vector, which, action) for action in actions[1:]),
+                histogram(layout, vector, which, actions[0]),
+            )
+            assert rule.quantile is not None
+            found = quantiles(merged, (rule.quantile,))[0]
+            return None if found is None else float(found)

@@ -1,0 +1,169 @@
+"""
+Policy: what a simulation may do, and the snippet that would allow what was refused.
+
+A target is allowed when its host stands in `targets`, when it is a Service with a selector of the own namespace and
+`service: own` stands there, or when *every* address it resolves to lies in an allowed `cidr`. Link-local and metadata
+addresses (169.254.0.0/16, fe80::/10, fd00:ec2::254) count only under a `cidr` that lies wholly within them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from trafficsim_api.errors import Problem
+from trafficsim_api.policy import Policy, PolicyTarget
+from trafficsim_api.protocol import Allowed, Limits
+from trafficsim_api.resource import Step, TrafficSimulationSpec
+from trafficsim_api.units import format_duration
+from trafficsim_operator.observed import TargetFacts
+
+__all__ = ["Ruling", "judge", "repository_of"]
+
+_GUARDED: Final = tuple(ipaddress.ip_network(n) for n in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What policy says of a simulation: its *refusals*, the *snippet* that would allow it, the *limits* for its runners."""
+
+    refusals: tuple[Problem, ...]
+    snippet: str
+    limits: Limits
+
+
+def judge(spec: TrafficSimulationSpec, image: str, facts: TargetFacts, policy: Policy, max_runners: int) -> Ruling:
+    """Return the ruling on *spec* with resolved *image*, *facts* of its target and *max_runners* it may need at once."""
+    refused: list[tuple[Problem, str]] = [
+        *_users(spec, policy, max_runners),
+        *_image(image, policy),
+        *_verbs(spec, policy),
+    ]
+    if not facts.problem:
+        refused += _target(facts, policy)
+    return Ruling(
+        refusals=tuple(problem for problem, _ in refused),
+        snippet="\n".join(dict.fromkeys(line for _, line in refused)),
+        limits=Limits(
+            targets=tuple(Allowed(network=address, ports=(facts.port,)) for address in facts.addresses),
+            verbs=tuple(policy.verbs or ()),
+            connections=policy.max_connections,
+        ),
+    )
+
+
+def repository_of(image: str) -> str:
+    """Return the repository of *image*: without digest and tag; a port in a registry's host is no tag."""
+    name = image.partition("@")[0]
+    head, colon, tag = name.rpartition(":")
+    return head if colon and "/" not in tag else name
+
+
+def _users(spec: TrafficSimulationSpec, policy: Policy, runners: int) -> Iterator[tuple[Problem, str]]:
+    if policy.max_users is not None and spec.users > policy.max_users:
+        yield (
+            Problem(field="users", reason=f"{spec.users} are more than the policy's {policy.max_users}"),
+            f"maxUsers: {spec.users}",
+        )
+    if policy.max_runners is not None and runners > policy.max_runners:
+        yield (
+            Problem(field="users", reason=f"{runners} runners are more than the policy's {policy.max_runners}"),
+            f"maxRunners: {runners}",
+        )
+    if policy.max_duration is not None and (spec.duration is None or spec.duration > policy.max_duration):
+        most = format_duration(policy.max_duration)
+        if spec.duration is None:
+            yield (
+                Problem(field="duration", reason=f"the policy needs one, of at most {most}"),
+                f"# or in the simulation: duration: {most}",
+            )
+        else:
+            wanted = format_duration(spec.duration)
+            yield (
+                Problem(field="duration", reason=f"{wanted} are more than the policy's {most}"),
+                f"maxDuration: {wanted}",
+            )
+
+
+def _image(image: str, policy: Policy) -> Iterator[tuple[Problem, str]]:
+    repository = repository_of(image)
+    if policy.images is not None and repository not in policy.images:
+        yield (
+            Problem(field="runner.image", reason=f"the repository {repository} is not one of the policy's images"),
+            f"images: [{', '.join(json.dumps(name) for name in (*policy.images, repository))}]",
+        )
+
+
+def _verbs(spec: TrafficSimulationSpec, policy: Policy) -> Iterator[tuple[Problem, str]]:
+    if policy.verbs is None:
+        return
+    allowed = set(policy.verbs)
+    denied: dict[str, str] = {}
+    for number, archetype in enumerate(spec.archetypes):
+        for where, step in walk(archetype.flow, f"archetypes[{number}].flow"):
+            if step.request and step.request.verb not in allowed:
+                denied.setdefault(step.request.verb, f"{where}.request")
+    for verb, where in denied.items():
+        verbs = sorted(allowed | denied.keys())
+        yield Problem(field=where, reason=f"the policy does not allow {verb}"), f"verbs: [{', '.join(verbs)}]"
+
+
+def walk(flow: tuple[Step, ...], where: str) -> Iterator[tuple[str, Step]]:
+    """Yield every step of *flow*, nested ones too, with the field it stands in."""
+    for number, step in enumerate(flow):
+        yield f"{where}[{number}]", step
+        if step.repeat:
+            yield from walk(step.repeat.flow, f"{where}[{number}].repeat.flow")
+
+
+def _target(facts: TargetFacts, policy: Policy) -> Iterator[tuple[Problem, str]]:
+    addresses = [ipaddress.ip_address(address) for address in facts.addresses]
+    guarded = [address for address in addresses if any(address in network for network in _GUARDED)]
+    if not guarded and any(_names(entry, facts) for entry in policy.targets):
+        return
+    networks = [
+        ipaddress.ip_network(entry.cidr)
+        for entry in policy.targets
+        if entry.cidr is not None and (not entry.ports or facts.port in entry.ports)
+    ]
+    for address in addresses:
+        inside = [network for network in networks if address.version == network.version and address in network]
+        if address in guarded:
+            # A wide network never opens these by accident.
+            inside = [network for network in inside if any(_within(network, guard) for guard in _GUARDED)]
+        if not inside:
+            what = facts.host if facts.host == str(address) else f"{facts.host} ({address})"
+            entry = (
+                {"cidr": f"{address}/{address.max_prefixlen}"}
+                if facts.host == str(address) or address in guarded
+                else {"host": facts.host}
+            )
+            key, value = next(iter(entry.items()))
+            yield (
+                Problem(field="target.url", reason=f"the policy does not allow {what} port {facts.port}"),
+                f'targets: [{{{key}: "{value}", ports: [{facts.port}]}}]',
+            )
+            return
+
+
+def _names(entry: PolicyTarget, facts: TargetFacts) -> bool:
+    if entry.ports and facts.port not in entry.ports:
+        return False
+    return (entry.service == "own" and facts.own_service) or (
+        entry.host is not None and entry.host == facts.host.lower()
+    )
+
+
+def _within(
+    inner: ipaddress.IPv4Network | ipaddress.IPv6Network, outer: ipaddress.IPv4Network | ipaddress.IPv6Network
+) -> bool:
+    match inner, outer:
+        case (ipaddress.IPv4Network(), ipaddress.IPv4Network()):
+            return inner.subnet_of(outer)
+        case (ipaddress.IPv6Network(), ipaddress.IPv6Network()):
+            return inner.subnet_of(outer)
+        case _:
+            return False

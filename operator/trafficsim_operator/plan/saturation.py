@@ -1,0 +1,102 @@
+"""
+Saturation: was the generator itself the bottleneck. Judged in disjoint 10 s windows after the warm-up, per runner.
+
+| figure | bad above |
+|---|---|
+| lag p99 (a user was due → its request was sent) | 50 ms |
+| CPU: pod ÷ quota, or the busiest worker ÷ its core | 90 % |
+| throttled periods of the CPU quota | 5 % |
+| generator drops ÷ (sent + dropped) | 0.1 % |
+
+A window is bad when any runner's is. Two bad windows and more than 5 % of all are saturation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from trafficsim_api.histogram import BUCKETS
+from trafficsim_api.layout import FIRST_ACTION, STRIDE, Drop, Layout
+from trafficsim_api.statistics import Vector, Window, quantiles
+
+__all__ = ["WINDOW_MS", "Health", "saturated", "window_of"]
+
+WINDOW_MS: Final = 10_000
+_LAG_NS: Final = 50_000_000
+_CPU_PERMILLE: Final = 900
+_THROTTLED: Final = 0.05
+_DROPS: Final = 0.001
+_GENERATOR_DROPS: Final = (Drop.NO_SLOT, Drop.GENERATOR_SATURATED, Drop.POOL_WAIT)
+# A window counts when nearly all of its seconds were seen: one second of slack for snapshots off the grid.
+_WHOLE_MS: Final = WINDOW_MS - 1_500
+
+
+def window_of(start_ms: int, warm_up_ms: int) -> int:
+    """Return the number of the 10 s window that an instant after the warm-up lies in."""
+    return (start_ms - warm_up_ms) // WINDOW_MS
+
+
+@dataclass(slots=True, kw_only=True)
+class Health:
+    """One runner's figures over one window, gathered from its one-second windows."""
+
+    runner: str
+    covered_ms: int = 0
+    busiest: int = 0
+    pod: int = 0
+    periods: int = 0
+    throttled: int = 0
+    dropped: int = 0
+    sent: int = 0
+    lag: Vector = field(default_factory=lambda: np.zeros(BUCKETS, dtype="<u8"))
+
+    def add(self, window: Window, layout: Layout) -> None:
+        """Add a one-second (or folded) window."""
+        length = window.end_ms - window.start_ms
+        self.covered_ms += length
+        self.busiest += window.busiest_permille * length
+        self.pod += window.pod_permille * length
+        indices, counts = window.indices, window.counts
+        first, last = layout.lag(), layout.lag() + BUCKETS
+        inside = (indices >= first) & (indices < last)
+        np.add.at(self.lag, indices[inside] - first, counts[inside])
+        known = dict(zip(indices[indices < first].tolist(), counts[indices < first].tolist(), strict=True))
+        self.periods += known.get(layout.worker("cfs_periods"), 0)
+        self.throttled += known.get(layout.worker("cfs_throttled"), 0)
+        self.dropped += sum(known.get(layout.worker(f"drop_{reason}"), 0) for reason in _GENERATOR_DROPS)
+        offset = layout.action(0, "sent") - FIRST_ACTION if layout.actions else 0
+        sent = (indices >= FIRST_ACTION) & ((indices - FIRST_ACTION) % STRIDE == offset)
+        self.sent += int(counts[sent].sum())
+
+    @property
+    def whole(self) -> bool:
+        """Say whether enough of the window was seen to judge it."""
+        return self.covered_ms >= _WHOLE_MS
+
+    def finding(self) -> str:
+        """Return what is bad about the window, "" when nothing is."""
+        lag = quantiles(self.lag, (0.99,))[0]
+        if lag is not None and lag > _LAG_NS:
+            return f"{self.runner}: lag p99 {lag / 1e6:.0f} ms (50 ms)"
+        if self.covered_ms:
+            for name, value in (("the busiest worker", self.busiest), ("CPU", self.pod)):
+                if value > _CPU_PERMILLE * self.covered_ms:
+                    return f"{self.runner}: {name} at {value / self.covered_ms / 10:.0f} % (90 %)"
+        if self.periods and self.throttled > _THROTTLED * self.periods:
+            return f"{self.runner}: throttled in {100 * self.throttled / self.periods:.0f} % of periods (5 %)"
+        if self.dropped > _DROPS * (self.sent + self.dropped):
+            return f"{self.runner}: {self.dropped} starts dropped of {self.sent + self.dropped} (0.1 %)"
+        return ""
+
+
+def saturated(findings: Mapping[int, str]) -> str | None:
+    """Return the sentence that says saturation over the *findings* of all whole windows ("" is good), None if there is none."""
+    bad = [(number, text) for number, text in sorted(findings.items()) if text]
+    if len(bad) < 2 or len(bad) * 20 <= len(findings):
+        return None
+    number, text = bad[-1]
+    return f"{len(bad)} of {len(findings)} windows were bad, the last at {number * WINDOW_MS // 1000} s after the warm-up: {text}"

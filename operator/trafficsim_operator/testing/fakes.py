@@ -1,0 +1,285 @@
+"""
+Fakes of everything outside the decision: a record, a fleet and runners in memory, under a clock that is only moved.
+
+They keep the rules of the real ones (compare-and-set, absolute actions, older epochs refused, settled after a look) and
+are held to them by the contract suites of the tests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from trafficsim_api.errors import Unavailable
+from trafficsim_api.layout import Layout
+from trafficsim_api.places import position
+from trafficsim_api.policy import LOCAL_DEFAULT, Policy
+from trafficsim_api.profile import shape
+from trafficsim_api.protocol import Acknowledgement, Assignment
+from trafficsim_api.resource import TrafficSimulationSpec, actions_of
+from trafficsim_api.statistics import Answer, zeros
+from trafficsim_api.status import Status
+from trafficsim_operator.actions import EnsureRevision, Happening, RemoveRevision, Retire
+from trafficsim_operator.fleet import Owner
+from trafficsim_operator.fleet.runners import RunnerRefused, Runners, Signer
+from trafficsim_operator.ledger import Ledgers
+from trafficsim_operator.observed import RevisionSeen, Runner, RunnerState, TargetFacts
+from trafficsim_operator.reconcile import World, reconcile
+from trafficsim_operator.store import Conflict, Document
+
+__all__ = ["FakeFleet", "FakeRecord", "FakeRunner", "FakeRunners", "FakeWorld"]
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeRunner:
+    """A runner that does as it is told after *settles* looks, and counts one request per user and second."""
+
+    name: str
+    uid: str
+    revision: str
+    born_ms: int
+    ready_after_ms: int = 1_000
+    settles: int = 1
+    assignment: Assignment | None = None
+    looks: int = 0
+    silent: bool = False
+    done: int = 0
+    wanted_user_ms: int = 0
+    counted_ms: int = 0
+
+    def active(self, now_ms: int) -> int:
+        """Return the users that are on: places whose turn it is, by the real arithmetic."""
+        a = self.assignment
+        if a is None or a.suspended or a.retire or now_ms >= a.end_ms:
+            return 0
+        wanted = shape(a.load.profile).users_at(a.users, now_ms - a.start_at_ms)
+        return sum(position(place, a.users) < wanted for place in a.held)
+
+    def count(self, now_ms: int) -> None:
+        """Count the user time and requests since the last call."""
+        spent = now_ms - self.counted_ms if self.counted_ms else 0
+        self.counted_ms = now_ms
+        users = self.active(now_ms)
+        self.wanted_user_ms += users * spent
+        self.done += users * spent // 1000
+
+    def acknowledgement(self, now_ms: int) -> Acknowledgement:
+        """Return what it does now."""
+        self.looks += 1
+        a = self.assignment
+        if a is None:
+            return Acknowledgement(boot=f"boot-{self.uid}", runner=self.uid)
+        active = self.active(now_ms)
+        return Acknowledgement(
+            boot=f"boot-{self.uid}", simulation=a.simulation, runner=self.uid, revision=self.revision, run=a.run, epoch=a.epoch,
+            users=a.users, places=a.places, processes=a.processes, digest=a.digest, active=active,
+            settled=self.looks > self.settles, retire=a.retire, suspended=a.suspended, drained=not active, target="reachable",
+        )  # fmt: skip
+
+    def answer(self, now_ms: int) -> Answer:
+        """Return its account, without windows."""
+        assert self.assignment is not None
+        layout = Layout(actions=actions_of(self.assignment.load.archetypes))
+        total, warm = zeros(layout), zeros(layout)
+        total[layout.action(0, "done")] = total[layout.action(0, "class_2xx")] = total[layout.action(0, "checks")] = (
+            self.done
+        )
+        total[layout.response(0) + 1780] = total[layout.service(0) + 1780] = self.done
+        total[layout.worker("wanted_user_ms")] = total[layout.worker("active_user_ms")] = self.wanted_user_ms
+        return Answer(
+            runner=self.uid, boot=f"boot-{self.uid}", run=self.assignment.run, layout=layout, sequence=0, first=1, total=total,
+            warmup=warm, extremes=(0,) * layout.extremes, windows=(),
+        )  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeFleet:
+    """Revisions of fake runners; like a Deployment it keeps as many alive as were asked for."""
+
+    clock: FakeWorld
+    image: str = "trafficsim/runner:1"
+    cores: int | None = None
+    replicas: dict[str, int] = field(default_factory=dict)
+    runners: dict[str, FakeRunner] = field(default_factory=dict)
+    made: int = 0
+    problem: str = ""
+    settles: int = 1
+
+    async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
+        """Return every revision, after what is missing was started."""
+        for revision, count in self.replicas.items():
+            while sum(r.revision == revision for r in self.runners.values()) < count:
+                self.made += 1
+                name = f"{owner.name}-{revision}-{self.made}"
+                self.runners[name] = FakeRunner(
+                    name=name,
+                    uid=f"uid-{self.made}",
+                    revision=revision,
+                    born_ms=self.clock.now_ms,
+                    settles=self.settles,
+                )
+        return {
+            revision: RevisionSeen(
+                revision=revision, replicas=count, problem=self.problem,
+                runners=tuple(self._seen(r) for r in self.runners.values() if r.revision == revision),
+            )
+            for revision, count in self.replicas.items()
+        }  # fmt: skip
+
+    def _seen(self, runner: FakeRunner) -> Runner:
+        now = self.clock.now_ms
+        state = RunnerState.READY if now - runner.born_ms >= runner.ready_after_ms else RunnerState.STARTING
+        if runner.assignment is not None and runner.assignment.retire and not runner.active(now):
+            state = RunnerState.UNREADY
+        return Runner(
+            name=runner.name,
+            uid=runner.uid,
+            revision=runner.revision,
+            state=state,
+            address=runner.name,
+            started_ms=runner.born_ms,
+        )
+
+    async def apply(self, owner: Owner, action: EnsureRevision | Retire | RemoveRevision) -> None:
+        """Carry out one action."""
+        match action:
+            case EnsureRevision():
+                self.replicas[action.revision] = action.replicas
+            case Retire():
+                self.replicas[action.revision] = action.replicas
+                for name in action.runners:
+                    self.runners.pop(name, None)
+            case RemoveRevision():
+                self.replicas.pop(action.revision, None)
+                for name in [n for n, r in self.runners.items() if r.revision == action.revision]:
+                    del self.runners[name]
+
+    async def look_up(
+        self, owner: Owner, spec: TrafficSimulationSpec, policy: Policy
+    ) -> tuple[TargetFacts, str | None, str]:
+        """Return a target on loopback."""
+        return TargetFacts(host="127.0.0.1", port=8080, addresses=("127.0.0.1",)), None, ""
+
+
+class FakeRunners(Runners):
+    """The clients of fake runners, by name instead of address."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        super().__init__(signer=Signer(kid="fake", key=Ed25519PrivateKey.generate()))
+        self._world = world
+
+    def _runner(self, address: str) -> FakeRunner:
+        runner = self._world.fleet.runners.get(address)
+        if runner is None or runner.silent:
+            raise Unavailable(f"{address} does not answer")
+        return runner
+
+    async def acknowledgement(self, address: str) -> Acknowledgement:
+        """Return what the runner does."""
+        return self._runner(address).acknowledgement(self._world.now_ms)
+
+    async def assign(self, address: str, assignment: Assignment) -> Acknowledgement:
+        """Tell the runner; it refuses an older epoch."""
+        runner = self._runner(address)
+        if runner.assignment is not None and assignment.epoch < runner.assignment.epoch:
+            raise RunnerRefused("409: older epoch")
+        runner.count(self._world.now_ms)
+        runner.assignment, runner.looks = assignment, 0
+        return runner.acknowledgement(self._world.now_ms)
+
+    async def statistics(self, address: str, boot: str, since: int) -> Answer:
+        """Return the runner's account."""
+        runner = self._runner(address)
+        runner.count(self._world.now_ms)
+        return runner.answer(self._world.now_ms)
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeRecord:
+    """Documents in memory with compare-and-set; *writes* and *happenings* are kept for the asserts."""
+
+    documents: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    versions: dict[tuple[str, str], int] = field(default_factory=dict)
+    generations: dict[tuple[str, str], int] = field(default_factory=dict)
+    kept: dict[str, bytes] = field(default_factory=dict)
+    writes: list[Status] = field(default_factory=list)
+    happenings: list[Happening] = field(default_factory=list)
+
+    def put(self, body: dict[str, Any]) -> None:
+        """Apply a document as a user does: status stays, the generation rises when the spec changed."""
+        key = body["metadata"].get("namespace", "default"), body["metadata"]["name"]
+        before = self.documents.get(key, {})
+        if before.get("spec") != body["spec"]:
+            self.generations[key] = self.generations.get(key, 0) + 1
+        self.documents[key] = {**body, "status": before.get("status")}
+        self.versions[key] = self.versions.get(key, 0) + 1
+
+    async def read(self, namespace: str, name: str) -> Document | None:
+        """Return the document."""
+        key = namespace, name
+        if key not in self.documents:
+            return None
+        return Document(
+            namespace=namespace, name=name, uid=f"uid-{name}", generation=self.generations[key], version=str(self.versions[key]),
+            body=self.documents[key],
+        )  # fmt: skip
+
+    async def write(self, document: Document, status: Status) -> None:
+        """Write the status if nobody wrote in between."""
+        key = document.namespace, document.name
+        if str(self.versions[key]) != document.version:
+            raise Conflict
+        self.versions[key] += 1
+        self.documents[key] = {
+            **self.documents[key],
+            "status": json.loads(status.model_dump_json(by_alias=True, exclude_none=True)),
+        }
+        self.writes.append(status)
+
+    async def tell(self, document: Document, happenings: tuple[Happening, ...]) -> None:
+        """Keep the events."""
+        self.happenings.extend(happenings)
+
+    async def totals(self, document: Document) -> Mapping[str, bytes]:
+        """Return what was kept."""
+        return self.kept
+
+    async def keep_totals(self, document: Document, runner: str, answer: bytes) -> None:
+        """Keep an ended runner's account."""
+        self.kept[runner] = answer
+
+
+@dataclass(slots=True)
+class FakeWorld:
+    """A whole world in memory; `look` moves the clock on by what the last look asked for and looks again."""
+
+    now_ms: int = 1_700_000_000_000
+    policy: Policy = LOCAL_DEFAULT
+    record: FakeRecord = field(default_factory=FakeRecord)
+    fleet: FakeFleet = field(init=False)
+    world: World = field(init=False)
+    waits: int | None = 0
+
+    def __post_init__(self) -> None:
+        self.fleet = FakeFleet(clock=self)
+        self.world = World(
+            record=self.record, fleet=self.fleet, runners=FakeRunners(self), ledgers=Ledgers(), policy=lambda: self.policy,
+            now_ms=lambda: self.now_ms,
+        )  # fmt: skip
+
+    @property
+    def status(self) -> Status:
+        """Return the newest status."""
+        return self.record.writes[-1] if self.record.writes else Status()
+
+    async def look(self, namespace: str, name: str) -> Status:
+        """Move the clock on and look once."""
+        self.now_ms += self.waits if self.waits is not None else 60_000
+        for runner in self.fleet.runners.values():
+            runner.count(self.now_ms)
+        self.waits = await reconcile(namespace, name, self.world)
+        return self.status
