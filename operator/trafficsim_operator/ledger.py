@@ -216,17 +216,31 @@ class Ledger:
         p50, p95, p99 = quantiles(histogram(layout, recent), (0.5, 0.95, 0.99))
         done = total(layout, recent, "done")
         return Evidence(
-            requests=total(layout, whole, "done"), failed=total(layout, whole, "failed"), checks=total(layout, whole, "checks"),
-            checks_failed=total(layout, whole, "checks_failed"), dropped=_dropped(layout, whole),
-            judged_requests=total(layout, judged, "done"), wanted_user_ms=int(whole[layout.worker("wanted_user_ms")]),
-            active_user_ms=int(whole[layout.worker("active_user_ms")]), lost_runners=self._lost,
-            rps=done / self._recent_seconds(), error_rate=total(layout, recent, "failed") / done if done else None, p50=p50, p95=p95, p99=p99,
+            requests=total(layout, whole, "done"),
+            failed=total(layout, whole, "failed"),
+            checks=total(layout, whole, "checks"),
+            checks_failed=total(layout, whole, "checks_failed"),
+            dropped=_dropped(layout, whole),
+            judged_requests=total(layout, judged, "done"),
+            wanted_user_ms=int(whole[layout.worker("wanted_user_ms")]),
+            active_user_ms=int(whole[layout.worker("active_user_ms")]),
+            lost_runners=self._lost,
+            rps=done / self._recent_seconds(),
+            error_rate=total(layout, recent, "failed") / done if done else None,
+            p50=p50,
+            p95=p95,
+            p99=p99,
             rules=tuple(self._rule(rule, abort, layout, judged, seconds, extremes) for rule, abort in _rules(spec)),
-            saturated=saturation.saturated(self._findings), windows=len(self._findings), bad_windows=sum(map(bool, self._findings.values())),
-            missing=tuple(self._missing), unseen_windows=self._unseen, seen_windows=self._windows,
-            worker_restarts=int(whole[layout.worker("worker_restarts")]), worker_lost_users=int(whole[layout.worker("worker_lost_users")]),
+            saturated=saturation.saturated(self._findings),
+            windows=len(self._findings),
+            bad_windows=sum(map(bool, self._findings.values())),
+            missing=tuple(self._missing),
+            unseen_windows=self._unseen,
+            seen_windows=self._windows,
+            worker_restarts=int(whole[layout.worker("worker_restarts")]),
+            worker_lost_users=int(whole[layout.worker("worker_lost_users")]),
             complete=self._complete,
-        )  # fmt: skip
+        )
 
     def report(self) -> Report:
         """Return the whole run by action, error and drop."""

@@ -40,10 +40,10 @@ class RunnerState(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
     """
-    One runner. A lost one (container ended for good, pod gone) is not listed; an unreachable one is, with answered False.
+    One runner. A lost one (container ended for good, pod gone) is not listed; an unreachable one is, not answered.
 
-    *name* is the pod's or process's name, *uid* what assignments are addressed to, *address* host:port once known, *cause* the pod-level
-    reason while it doesn't start (`ImagePullBackOff: …`), *acknowledgement* the newest known answer (also of an
+    *name* is the pod's or process's name, *uid* what assignments are addressed to, *address* host:port once known,
+    *cause* the pod-level reason while it doesn't start (`ImagePullBackOff: …`), *acknowledgement* the newest known answer (also of an
     unreachable runner, from an earlier look), *started_ms* when it was made (wall clock).
     """
 
@@ -61,7 +61,7 @@ class Runner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionSeen:
-    """What exists of one revision: *replicas* as asked for (Deployment spec), its runners, and why none come (*problem*)."""
+    """What exists of one revision: *replicas* as asked for, its runners, and why none come (*problem*)."""
 
     revision: str
     replicas: int
@@ -91,7 +91,7 @@ class TargetFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleEvidence:
-    """A threshold's value on the merged numbers: *value* in the rule's unit (None: no samples) over *samples* requests."""
+    """A threshold on the merged numbers: *value* in the rule's unit (None: no samples) over *samples* requests."""
 
     rule: str
     value: float | None

@@ -88,9 +88,15 @@ def read(document: Document) -> Desired:
         # A status that is not ours to read is as good as lost: epochs go on from what the runners acknowledge.
         status = Status()
     return Desired(
-        namespace=document.namespace, name=document.name, uid=document.uid, generation=document.generation,
-        spec=spec, problems=problems, status=status, command=_command(body.get("metadata", {}).get("annotations") or {}),
-    )  # fmt: skip
+        namespace=document.namespace,
+        name=document.name,
+        uid=document.uid,
+        generation=document.generation,
+        spec=spec,
+        problems=problems,
+        status=status,
+        command=_command(body.get("metadata", {}).get("annotations") or {}),
+    )
 
 
 def _command(annotations: dict[str, str]) -> Command | None:
@@ -120,9 +126,17 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
     runners = tuple(runner for revision in seen.values() for runner in revision.runners)
     await ledger.read(runners, world.runners, world.now_ms(), desired.spec)
     return Observed(
-        revisions=seen, target=facts, policy=policy, image=world.fleet.image, cores=world.fleet.cores,
-        evidence=ledger.evidence(desired.spec, world.now_ms()), ca=ca, ca_problem=ca_problem, stop=world.stop, watched=world.watched,
-    )  # fmt: skip
+        revisions=seen,
+        target=facts,
+        policy=policy,
+        image=world.fleet.image,
+        cores=world.fleet.cores,
+        evidence=ledger.evidence(desired.spec, world.now_ms()),
+        ca=ca,
+        ca_problem=ca_problem,
+        stop=world.stop,
+        watched=world.watched,
+    )
 
 
 async def _ask(revision: RevisionSeen, remembered: dict[str, Runner], world: World) -> RevisionSeen:

@@ -88,9 +88,14 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
     if ruling.refusals:
         return Refused(problems=ruling.refusals, snippet=ruling.snippet)
     return Accepted(
-        spec=spec, sizing=sizing, revision=revision, limits=ruling.limits, waiting=observed.target.problem, later=later,
+        spec=spec,
+        sizing=sizing,
+        revision=revision,
+        limits=ruling.limits,
+        waiting=observed.target.problem,
+        later=later,
         load=Load(target=spec.target, profile=spec.profile, archetypes=spec.archetypes, seed=spec.seed, ca=observed.ca),
-    )  # fmt: skip
+    )
 
 
 def _changed(runner: Runner, pinned: Revision) -> bool:

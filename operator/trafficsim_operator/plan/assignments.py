@@ -15,7 +15,7 @@ from trafficsim_operator.observed import Runner, RunnerState
 from trafficsim_operator.plan.acceptance import Accepted
 from trafficsim_operator.plan.places import Holder
 
-__all__ = ["Terms", "assign", "held_by", "holders", "retiring"]
+__all__ = ["Terms", "assign", "cause_of", "held_by", "holders", "retiring"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +34,12 @@ class Terms:
     def digest(self) -> str:
         """Return a hash over what a runner does not echo one by one."""
         return hash8(
-            self.accepted.load.model_dump(mode="json"), self.accepted.limits.model_dump(mode="json"),
-            self.start_at_ms, self.warm_up_ms, self.end_ms,
-        )  # fmt: skip
+            self.accepted.load.model_dump(mode="json"),
+            self.accepted.limits.model_dump(mode="json"),
+            self.start_at_ms,
+            self.warm_up_ms,
+            self.end_ms,
+        )
 
 
 def held_by(runner: Runner, run: int) -> Acknowledgement | None:
@@ -68,13 +71,16 @@ def holders(runners: Iterable[Runner], run: int, going: frozenset[str]) -> tuple
     """Return *runners* as the dealer sees them; one that is being deleted keeps nothing."""
     return tuple(
         Holder(
-            name=runner.name, held=ack.held if (ack := held_by(runner, run)) else Places(),
-            settled=ack.settled if ack else runner.state is not RunnerState.STARTING, answers=runner.answered,
-            takes=runner.answered and runner.state is RunnerState.READY and runner.name not in going, retiring=runner.name in going,
+            name=runner.name,
+            held=ack.held if (ack := held_by(runner, run)) else Places(),
+            settled=ack.settled if ack else runner.state is not RunnerState.STARTING,
+            answers=runner.answered,
+            takes=runner.answered and runner.state is RunnerState.READY and runner.name not in going,
+            retiring=runner.name in going,
         )
         for runner in runners
         if runner.state is not RunnerState.LEAVING
-    )  # fmt: skip
+    )
 
 
 def assign(runner: Runner, places: Places, terms: Terms, *, epoch: int, retire: bool, digest: str) -> Assign | None:
@@ -85,12 +91,35 @@ def assign(runner: Runner, places: Places, terms: Terms, *, epoch: int, retire: 
     ack = held_by(runner, terms.run)
     processes = max(sizing.processes, ack.processes if ack else 0, 1)
     if ack is not None and (ack.held, ack.users, ack.processes, ack.digest, ack.suspended, ack.retire) == (
-        places, sizing.users, processes, digest, terms.suspended, retire,
-    ):  # fmt: skip
+        places,
+        sizing.users,
+        processes,
+        digest,
+        terms.suspended,
+        retire,
+    ):
         return None
     assignment = Assignment(
-        simulation=terms.simulation, run=terms.run, runner=runner.uid, revision=runner.revision, epoch=epoch, users=sizing.users,
-        places=places.ranges, processes=processes, digest=digest, start_at_ms=terms.start_at_ms, warm_up_ms=terms.warm_up_ms,
-        end_ms=terms.end_ms, suspended=terms.suspended, retire=retire, load=terms.accepted.load, limits=terms.accepted.limits,
-    )  # fmt: skip
+        simulation=terms.simulation,
+        run=terms.run,
+        runner=runner.uid,
+        revision=runner.revision,
+        epoch=epoch,
+        users=sizing.users,
+        places=places.ranges,
+        processes=processes,
+        digest=digest,
+        start_at_ms=terms.start_at_ms,
+        warm_up_ms=terms.warm_up_ms,
+        end_ms=terms.end_ms,
+        suspended=terms.suspended,
+        retire=retire,
+        load=terms.accepted.load,
+        limits=terms.accepted.limits,
+    )
     return Assign(name=runner.name, address=runner.address, assignment=assignment)
+
+
+def cause_of(runners: Iterable[Runner], problem: str) -> str:
+    """Return why runners don't start: what the first pod says, else what is wrong with the object."""
+    return next((runner.cause for runner in runners if runner.cause), problem)

@@ -12,7 +12,7 @@ from trafficsim_api.names import Condition, Reason
 from trafficsim_api.phases import Phase, Verdict, standard_conditions
 from trafficsim_api.status import ConditionStatus
 
-__all__ = ["Finding", "conditions", "of_phase", "of_verdict"]
+__all__ = ["Finding", "conditions", "of_phase", "of_verdict", "verdict_reason"]
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -39,10 +39,14 @@ def conditions(
         since = old.last_transition_time if old is not None and old.status == status else now
         result.append(
             ConditionStatus(
-                type=finding.type, status=status, reason=finding.reason, message=finding.message[:1024],
-                last_transition_time=since, observed_generation=generation,
+                type=finding.type,
+                status=status,
+                reason=finding.reason,
+                message=finding.message[:1024],
+                last_transition_time=since,
+                observed_generation=generation,
             )
-        )  # fmt: skip
+        )
     return tuple(result)
 
 
@@ -68,3 +72,8 @@ def of_verdict(verdict: Verdict | None, reason: str, message: str, breached: str
         Finding(type=Condition.FINISHED, status=True, reason=verdict, message=message),
         Finding(type=Condition.PASSED, status=passed, reason=reason, message=message),
     )
+
+
+def verdict_reason(before: Iterable[ConditionStatus]) -> str:
+    """Return the reason that the verdict was given with before."""
+    return next((condition.reason for condition in before if condition.type == Condition.PASSED), Reason.IN_PROGRESS)

@@ -38,7 +38,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deal:
-    """The places each answering runner is to hold next; *unplaced* places nobody has room for; *moving* a move is under way."""
+    """The places each answering runner is to hold next; *unplaced* found no room; *moving*: a move is under way."""
 
     places: Mapping[str, Places]
     unplaced: Places
@@ -109,7 +109,7 @@ def _start_move(
     began = False
     for giver in givers:
         spare = len(held[giver]) if holders[giver].retiring else len(held[giver]) - share
-        # Subtle: a taker ends at or below the share, so that it stays the less full of the two until the giver has dropped.
+        # Subtle: a taker ends at or below the share, so it stays the less full of the two until the giver dropped.
         room = sum(max(0, min(share, capacity) - len(held[taker])) for taker in takers if taker != giver)
         offered = held[giver].highest(min(spare, chunk, room))
         if not offered or not holders[giver].answers:

@@ -28,7 +28,7 @@ _GUARDED: Final = tuple(ipaddress.ip_network(n) for n in ("169.254.0.0/16", "fe8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What policy says of a simulation: its *refusals*, the *snippet* that would allow it, the *limits* for its runners."""
+    """What policy says: *refusals*, the *snippet* that would allow it all, the *limits* for the runners."""
 
     refusals: tuple[Problem, ...]
     snippet: str
@@ -36,7 +36,7 @@ class Ruling:
 
 
 def judge(spec: TrafficSimulationSpec, image: str, facts: TargetFacts, policy: Policy, max_runners: int) -> Ruling:
-    """Return the ruling on *spec* with resolved *image*, *facts* of its target and *max_runners* it may need at once."""
+    """Return the ruling on *spec* with resolved *image*, *facts* of its target and the *max_runners* it needs."""
     refused: list[tuple[Problem, str]] = [
         *_users(spec, policy, max_runners),
         *_image(image, policy),

@@ -79,10 +79,17 @@ def _row(layout: Layout, judged: Vector, extremes: Sequence[int], number: int) -
     p50, p95, p99 = quantiles(histogram(layout, judged, "response", number), (0.5, 0.95, 0.99))
     first = number * len(EXTREMES)
     return ActionRow(
-        action=name, group=group, p50=p50, p95=p95, p99=p99,
-        requests=action_counter(layout, judged, number, "done"), failed=action_counter(layout, judged, number, "failed"),
-        checks=action_counter(layout, judged, number, "checks"), checks_failed=action_counter(layout, judged, number, "checks_failed"),
+        action=name,
+        group=group,
+        p50=p50,
+        p95=p95,
+        p99=p99,
+        requests=action_counter(layout, judged, number, "done"),
+        failed=action_counter(layout, judged, number, "failed"),
+        checks=action_counter(layout, judged, number, "checks"),
+        checks_failed=action_counter(layout, judged, number, "checks_failed"),
         bytes_in=action_counter(layout, judged, number, "bytes_in"),
         service_p95=quantiles(histogram(layout, judged, "service", number), (0.95,))[0],
-        least=extremes[first + EXTREMES.index("response_min_ns")], most=extremes[first + EXTREMES.index("response_max_ns")],
-    )  # fmt: skip
+        least=extremes[first + EXTREMES.index("response_min_ns")],
+        most=extremes[first + EXTREMES.index("response_max_ns")],
+    )

@@ -94,9 +94,10 @@ class Health:
 
 
 def saturated(findings: Mapping[int, str]) -> str | None:
-    """Return the sentence that says saturation over the *findings* of all whole windows ("" is good), None if there is none."""
+    """Return the sentence that says saturation, None without it; *findings* of whole windows, "" is good."""
     bad = [(number, text) for number, text in sorted(findings.items()) if text]
     if len(bad) < 2 or len(bad) * 20 <= len(findings):
         return None
     number, text = bad[-1]
-    return f"{len(bad)} of {len(findings)} windows were bad, the last at {number * WINDOW_MS // 1000} s after the warm-up: {text}"
+    at = number * WINDOW_MS // 1000
+    return f"{len(bad)} of {len(findings)} windows were bad, the last at {at} s after the warm-up: {text}"

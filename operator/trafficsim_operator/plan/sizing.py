@@ -74,24 +74,25 @@ def size(
     per_user = _USER_BYTES + (_TLS_BYTES if spec.target.url.startswith("https") else 0)
     per_process = min(scaling.users_per_process, (resources.memory - _PROCESS_BYTES * (most + 1)) // most // per_user)
     if per_process < 1:
-        least = -(-(_PROCESS_BYTES * (most + 1) + most * per_user) // MIB)
+        have, least = resources.memory // MIB, -(-(_PROCESS_BYTES * (most + 1) + most * per_user) // MIB)
         raise SpecError(
             Problem(
                 field="runner.resources.limits.memory",
-                reason=f"{resources.memory // MIB}Mi leave no room for a user beside {most} processes; at least {least}Mi are needed",
+                reason=f"{have}Mi leave no room for a user beside {most} processes; at least {least}Mi are needed",
             )
         )
     capacity = min(most * per_process, connections)
     tier = tier_of(spec.users)
     needed = max(tier.least_runners, -(-spec.users // capacity)) if tier else 0
     maximum = min((m for m in (scaling.max_runners, policy_max_runners) if m is not None), default=None)
-    if maximum is not None and -(-spec.users // capacity) > maximum:
+    by_capacity = -(-spec.users // capacity)
+    if maximum is not None and by_capacity > maximum:
         by = "connections" if capacity == connections else "users"
         who = "scaling.maxRunners" if scaling.max_runners == maximum else "the policy's maxRunners"
         raise SpecError(
             Problem(
                 field="users",
-                reason=f"{spec.users} need {-(-spec.users // capacity)} runners of ≤ {capacity} {by}; {who} is {maximum}",
+                reason=f"{spec.users} need {by_capacity} runners of ≤ {capacity} {by}; {who} is {maximum}",
             )
         )
     runners = max(needed, scaling.min_runners) if tier else 0
@@ -99,10 +100,20 @@ def size(
         runners = min(runners, maximum)
     n = -(-spec.users // runners) if runners else 0
     return Sizing(
-        users=spec.users, tier=tier, cpu_millicores=resources.cpu, memory=resources.memory, most_processes=most,
-        per_process=per_process, connections=connections, capacity=capacity, needed=needed, max_runners=maximum,
-        runners=runners, users_per_runner=n, processes=_processes(n, most, per_process, tier, resources.cpu, cores, runners),
-    )  # fmt: skip
+        users=spec.users,
+        tier=tier,
+        cpu_millicores=resources.cpu,
+        memory=resources.memory,
+        most_processes=most,
+        per_process=per_process,
+        connections=connections,
+        capacity=capacity,
+        needed=needed,
+        max_runners=maximum,
+        runners=runners,
+        users_per_runner=n,
+        processes=_processes(n, most, per_process, tier, resources.cpu, cores, runners),
+    )
 
 
 def _processes(

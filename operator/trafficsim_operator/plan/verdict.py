@@ -89,11 +89,13 @@ def standing(evidence: Evidence) -> tuple[RuleStatus, ...]:
     """Return every rule as it stands, for the status."""
     return tuple(
         RuleStatus(
-            rule=rule.rule, value=format_value(parse_rule(rule.rule), rule.value), samples=_coarse(rule.samples),
+            rule=rule.rule,
+            value=format_value(parse_rule(rule.rule), rule.value),
+            samples=_coarse(rule.samples),
             holds="Unknown" if rule.samples < MIN_SAMPLES else "True" if _holds(rule) else "False",
         )
         for rule in evidence.rules
-    )  # fmt: skip
+    )
 
 
 def format_value(rule: Rule, value: float | None) -> str:

@@ -75,10 +75,23 @@ class FakeRunner:
             return Acknowledgement(boot=f"boot-{self.uid}", runner=self.uid)
         active = self.active(now_ms)
         return Acknowledgement(
-            boot=f"boot-{self.uid}", simulation=a.simulation, runner=self.uid, revision=self.revision, run=a.run, epoch=a.epoch,
-            users=a.users, places=a.places, processes=a.processes, digest=a.digest, active=active,
-            settled=self.looks > self.settles, retire=a.retire, suspended=a.suspended, drained=not active, target="reachable",
-        )  # fmt: skip
+            boot=f"boot-{self.uid}",
+            simulation=a.simulation,
+            runner=self.uid,
+            revision=self.revision,
+            run=a.run,
+            epoch=a.epoch,
+            users=a.users,
+            places=a.places,
+            processes=a.processes,
+            digest=a.digest,
+            active=active,
+            settled=self.looks > self.settles,
+            retire=a.retire,
+            suspended=a.suspended,
+            drained=not active,
+            target="reachable",
+        )
 
     def answer(self, now_ms: int) -> Answer:
         """Return its account, without windows."""
@@ -91,9 +104,17 @@ class FakeRunner:
         total[layout.response(0) + 1780] = total[layout.service(0) + 1780] = self.done
         total[layout.worker("wanted_user_ms")] = total[layout.worker("active_user_ms")] = self.wanted_user_ms
         return Answer(
-            runner=self.uid, boot=f"boot-{self.uid}", run=self.assignment.run, layout=layout, sequence=0, first=1, total=total,
-            warmup=warm, extremes=(0,) * layout.extremes, windows=(),
-        )  # fmt: skip
+            runner=self.uid,
+            boot=f"boot-{self.uid}",
+            run=self.assignment.run,
+            layout=layout,
+            sequence=0,
+            first=1,
+            total=total,
+            warmup=warm,
+            extremes=(0,) * layout.extremes,
+            windows=(),
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,11 +145,13 @@ class FakeFleet:
                 )
         return {
             revision: RevisionSeen(
-                revision=revision, replicas=count, problem=self.problem,
+                revision=revision,
+                replicas=count,
+                problem=self.problem,
                 runners=tuple(self._seen(r) for r in self.runners.values() if r.revision == revision),
             )
             for revision, count in self.replicas.items()
-        }  # fmt: skip
+        }
 
     def _seen(self, runner: FakeRunner) -> Runner:
         now = self.clock.now_ms
@@ -224,9 +247,13 @@ class FakeRecord:
         if key not in self.documents:
             return None
         return Document(
-            namespace=namespace, name=name, uid=f"uid-{name}", generation=self.generations[key], version=str(self.versions[key]),
+            namespace=namespace,
+            name=name,
+            uid=f"uid-{name}",
+            generation=self.generations[key],
+            version=str(self.versions[key]),
             body=self.documents[key],
-        )  # fmt: skip
+        )
 
     async def write(self, document: Document, status: Status) -> None:
         """Write the status if nobody wrote in between."""
@@ -267,9 +294,13 @@ class FakeWorld:
     def __post_init__(self) -> None:
         self.fleet = FakeFleet(clock=self)
         self.world = World(
-            record=self.record, fleet=self.fleet, runners=FakeRunners(self), ledgers=Ledgers(), policy=lambda: self.policy,
+            record=self.record,
+            fleet=self.fleet,
+            runners=FakeRunners(self),
+            ledgers=Ledgers(),
+            policy=lambda: self.policy,
             now_ms=lambda: self.now_ms,
-        )  # fmt: skip
+        )
 
     @property
     def status(self) -> Status:

@@ -1,0 +1,188 @@
+"""The status document of a look: phase, intent, figures and conditions, complete at every write."""
+
+from __future__ import annotations
+
+from trafficsim_api.names import Condition, Reason
+from trafficsim_api.phases import Phase
+from trafficsim_api.status import Accounts, Figures, Revision, RuleStatus, Runners, SizingTerms, Status, Users
+from trafficsim_api.units import format_instant, parse_instant
+from trafficsim_operator.observed import RunnerState
+from trafficsim_operator.plan import verdict
+from trafficsim_operator.plan.assignments import cause_of, held_by
+from trafficsim_operator.plan.conditions import Finding, conditions, of_phase, of_verdict, verdict_reason
+from trafficsim_operator.plan.lifecycle import Life
+from trafficsim_operator.plan.look import ENDED, STEADY_MS, WATCHED_MS, Look
+from trafficsim_operator.plan.places import Deal
+from trafficsim_operator.plan.planned import planned_user_ms
+
+__all__ = ["status_of"]
+
+
+def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
+    """Return the complete status after *look*, with the newest assignment's *epoch*."""
+    before, accepted, life, now = look.before, look.accepted, look.life, format_instant(look.now_ms)
+    ended = life.phase is Phase.COMPLETED and before.phase is not Phase.COMPLETED
+    fresh = life.phase is Phase.PENDING or look.run.id != (before.run.id if before.run else 0)
+    run, judged, why, reason = look.run, before.verdict, before.verdict_reason, verdict_reason(before.conditions)
+    if fresh:
+        judged, why, reason = None, "", Reason.IN_PROGRESS
+    if ended:
+        planned = planned_user_ms(run, accepted.spec, look.now_ms)
+        lost = max(0, planned - look.observed.evidence.wanted_user_ms)
+        run = run.model_copy(update={"planned_user_ms": planned, "lost_user_ms": lost})
+        judgement = verdict.judge(
+            look.observed.evidence, planned_user_ms=planned, lost_user_ms=lost, stopped=run.stop or ""
+        )
+        judged, why, reason = judgement.verdict, judgement.message, judgement.reason
+    if life.phase in (Phase.RUNNING, Phase.DRAINING):
+        run = run.model_copy(update={"lost_runners": look.observed.evidence.lost_runners})
+    wanted, users = _users(look, dealt)
+    figures, accounts, rules, users = _figures(look, users, final=ended, fresh=fresh)
+    sizing = accepted.sizing
+    ready = sum(runner.state is RunnerState.READY for runner in look.runners)
+    found = [
+        *of_phase(life.phase, life.reason, why if life.phase is Phase.COMPLETED else life.message),
+        Finding(type=Condition.ACCEPTED, status=True, reason=Reason.ACCEPTED, message=accepted.later),
+        *_preflight(before, life),
+        *_health(look, ready),
+        *_saturation(look),
+        *of_verdict(judged, reason, why, "; ".join(r.rule for r in rules if r.holds == "False")),
+    ]
+    return Status(
+        observed_generation=look.desired.generation,
+        phase=life.phase,
+        message=why if life.phase is Phase.COMPLETED else life.message,
+        run=run,
+        epoch=epoch,
+        tier=sizing.tier.name if sizing.tier else "",
+        strategy=sizing.tier.strategy if sizing.tier else "",
+        users=users,
+        runners=Runners(wanted=wanted, ready=ready),
+        sizing=SizingTerms(
+            capacity=sizing.capacity, per_process=sizing.per_process, processes=sizing.processes, reason=sizing.reason
+        ),
+        version=_version(accepted.revision),
+        stable=accepted.revision.model_copy(update={"places": users.placed}),
+        figures=figures,
+        accounts=accounts,
+        rules=rules,
+        verdict=judged,
+        verdict_reason=why,
+        last_command=look.command or before.last_command,
+        conditions=conditions(before.conditions, found, generation=look.desired.generation, now=now),
+    )
+
+
+def _users(look: Look, dealt: Deal) -> tuple[int, Users]:
+    """Return the runners wanted and the users as they are now."""
+    total = look.accepted.sizing.users
+    acks = [ack for runner in look.runners if (ack := held_by(runner, look.run.id)) is not None]
+    on = look.life.phase is Phase.RUNNING
+    wanted = look.profile.users_at(total, look.elapsed_ms) if on else 0
+    placed = total - len(dealt.unplaced) if on or look.life.phase is Phase.SUSPENDED else 0
+    runners = 0 if look.life.phase in (*ENDED, Phase.DRAINING) else look.accepted.sizing.runners
+    return runners, Users(target=total, wanted=wanted, active=sum(ack.active for ack in acks), placed=placed)
+
+
+def _figures(
+    look: Look, users: Users, *, final: bool, fresh: bool
+) -> tuple[Figures, Accounts, tuple[RuleStatus, ...], Users]:
+    """Return the figures: new ones when it is time, written only when a printed digit changed."""
+    before = look.before
+    at = parse_instant(before.figures.at) if before.figures.at else 0
+    pace = WATCHED_MS if look.observed.watched else STEADY_MS
+    turned = look.life.phase is not before.phase or users.target != before.users.target
+    if not (final or fresh or turned or look.now_ms - at >= pace) or (look.life.phase in ENDED and not final):
+        kept = users.model_copy(update={"wanted": before.users.wanted, "active": before.users.active})
+        return before.figures, before.accounts, before.rules, users if look.life.phase in ENDED else kept
+    seen = look.observed.evidence
+    accounts = Accounts(
+        requests=_round(seen.requests, final),
+        failed=_round(seen.failed, final),
+        checks=_round(seen.checks, final),
+        checks_failed=_round(seen.checks_failed, final),
+        dropped=_round(seen.dropped, final),
+        missing=seen.missing[:8],
+    )
+    figures = Figures(
+        at=before.figures.at,
+        rps=f"{seen.rps:.0f}" if seen.rps >= 10 else f"{seen.rps:.1f}",
+        p50=_ms(seen.p50),
+        p95=_ms(seen.p95),
+        p99=_ms(seen.p99),
+        error_rate="" if seen.error_rate is None else f"{100 * seen.error_rate:.2f}",
+    )
+    rules = verdict.standing(seen)
+    if (figures, accounts, rules, users) != (before.figures, before.accounts, before.rules, before.users):
+        figures = figures.model_copy(update={"at": format_instant(look.now_ms)})
+    return figures, accounts, rules, users
+
+
+def _round(count: int, final: bool) -> int:
+    """Return *count* exactly at the end, to three digits on the way there."""
+    return count if final or count < 1000 else int(float(f"{count:.2e}"))
+
+
+def _ms(ns: int | None) -> str:
+    return "" if ns is None else f"{ns / 1e6:.3g}ms" if ns < 1e9 else f"{ns / 1e9:.3g}s"
+
+
+def _version(revision: Revision) -> str:
+    name = revision.image.rpartition("/")[2].partition("@")[0]
+    return name.partition(":")[2] or revision.revision
+
+
+def _preflight(before: Status, life: Life) -> tuple[Finding, ...]:
+    if life.phase is Phase.PENDING:
+        return (Finding(type=Condition.PREFLIGHT, status=None, reason=Reason.PENDING, message=life.message),)
+    if life.phase is Phase.PREFLIGHT:
+        return (Finding(type=Condition.PREFLIGHT, status=None, reason=Reason.IN_PROGRESS, message=life.message),)
+    if life.phase is Phase.FAILED and before.phase in (Phase.PREFLIGHT, Phase.PENDING):
+        return (Finding(type=Condition.PREFLIGHT, status=False, reason=life.reason, message=life.message),)
+    old = next((c for c in before.conditions if c.type == Condition.PREFLIGHT and c.status == "False"), None)
+    if old is not None and life.phase is Phase.FAILED:
+        return (Finding(type=Condition.PREFLIGHT, status=False, reason=old.reason, message=old.message),)
+    return (Finding(type=Condition.PREFLIGHT, status=True, reason=Reason.TARGET_REACHABLE),)
+
+
+def _health(look: Look, ready: int) -> tuple[Finding, ...]:
+    kind = Condition.RUNNERS_HEALTHY
+    if look.life.phase is not Phase.RUNNING:
+        return (Finding(type=kind, status=None, reason=look.life.phase),)
+    silent = [
+        runner.name
+        for runner in look.runners
+        if runner.address is not None and not runner.answered and runner.state is RunnerState.READY
+    ]
+    if silent:
+        return (
+            Finding(
+                type=kind, status=False, reason=Reason.UNREACHABLE, message=f"no answer from {', '.join(silent[:5])}"
+            ),
+        )
+    wanted = look.accepted.sizing.runners
+    if ready < wanted:
+        seen = look.observed.revisions.get(look.accepted.revision.revision)
+        cause = cause_of(look.runners, seen.problem if seen else "")
+        text = f"{ready} of {wanted} runners are ready" + (f"; {cause}" if cause else "")
+        return (Finding(type=kind, status=False, reason=Reason.RUNNERS_STARTING, message=text),)
+    return (Finding(type=kind, status=True, reason=Reason.RUNNERS_READY),)
+
+
+def _saturation(look: Look) -> tuple[Finding, ...]:
+    saturated = look.observed.evidence.saturated
+    reason = Reason.GENERATOR_SATURATED if saturated else Reason.WITHIN_LIMITS
+    if look.life.phase in ENDED and look.before.phase in ENDED:
+        old = next((c for c in look.before.conditions if c.type == Condition.GENERATOR_SATURATED), None)
+        if old is not None:
+            return (
+                Finding(
+                    type=Condition.GENERATOR_SATURATED,
+                    status=old.status == "True",
+                    reason=old.reason,
+                    message=old.message,
+                ),
+            )
+    return (
+        Finding(type=Condition.GENERATOR_SATURATED, status=bool(saturated), reason=reason, message=saturated or ""),
+    )

@@ -1,0 +1,82 @@
+"""One look as the rules see it: inputs, and what was found on the way; and how soon to look again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from trafficsim_api.phases import Phase
+from trafficsim_api.profile import Shape, shape
+from trafficsim_api.status import LastCommand, Run, Status
+from trafficsim_api.units import milliseconds
+from trafficsim_operator.actions import Action
+from trafficsim_operator.observed import Desired, Observed, Runner
+from trafficsim_operator.plan.acceptance import Accepted
+from trafficsim_operator.plan.assignments import held_by
+from trafficsim_operator.plan.lifecycle import Life, start_at
+from trafficsim_operator.plan.places import Deal
+
+__all__ = ["ENDED", "IN_MOTION_MS", "ON", "STEADY_MS", "WATCHED_MS", "Look", "next_look"]
+
+IN_MOTION_MS: Final = 250
+STEADY_MS: Final = 5_000
+WATCHED_MS: Final = 1_000
+ON: Final = (Phase.PREFLIGHT, Phase.STARTING, Phase.RUNNING, Phase.SUSPENDED, Phase.DRAINING)
+ENDED: Final = (Phase.COMPLETED, Phase.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """The inputs of one decision, and what was found on the way."""
+
+    desired: Desired
+    observed: Observed
+    now_ms: int
+    accepted: Accepted
+    life: Life
+    command: LastCommand | None
+
+    @property
+    def before(self) -> Status:
+        """Return the status before this look."""
+        return self.desired.status
+
+    @property
+    def run(self) -> Run:
+        """Return the present run."""
+        assert self.life.run is not None
+        return self.life.run
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """Return the runners of the run's revision."""
+        seen = self.observed.revisions.get(self.accepted.revision.revision)
+        return seen.runners if seen else ()
+
+    @property
+    def profile(self) -> Shape:
+        """Return the profile as straight pieces."""
+        return shape(self.accepted.spec.profile)
+
+    @property
+    def elapsed_ms(self) -> int:
+        """Return the ms since the run's origin, -1 while it has none."""
+        return self.now_ms - start_at(self.run) if self.run.origin else -1
+
+
+def next_look(look: Look, dealt: Deal, actions: tuple[Action, ...]) -> int | None:
+    """Return when to look again: at once while things are in motion, leisurely while nothing is."""
+    phase = look.life.phase
+    if phase in ENDED:
+        return IN_MOTION_MS * 4 if actions else None
+    settled = all(ack.settled for runner in look.runners if (ack := held_by(runner, look.run.id)) is not None)
+    waiting = phase in (Phase.PENDING, Phase.PREFLIGHT, Phase.STARTING, Phase.DRAINING)
+    if actions or waiting or dealt.moving or dealt.unplaced or not settled:
+        return IN_MOTION_MS
+    if phase is Phase.SUSPENDED:
+        return WATCHED_MS if look.observed.watched else STEADY_MS
+    pace = WATCHED_MS if look.observed.watched else STEADY_MS
+    if look.accepted.spec.duration is not None:
+        left = start_at(look.run) + milliseconds(look.accepted.spec.duration) - look.now_ms
+        pace = max(IN_MOTION_MS, min(pace, left))
+    return pace

@@ -1,0 +1,74 @@
+"""What is to be done about revisions: made, scaled, their retired runners let go, the superseded removed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trafficsim_api.phases import Phase
+from trafficsim_api.units import parse_instant
+from trafficsim_operator.actions import Action, EnsureRevision, RemoveRevision, Retire
+from trafficsim_operator.observed import RunnerState
+from trafficsim_operator.plan.assignments import held_by, retiring
+from trafficsim_operator.plan.look import ENDED, Look
+
+__all__ = ["objects"]
+
+# Suspended this long, the runners are let go.
+_SCALE_DOWN_MS: Final = 60_000
+
+
+def objects(look: Look) -> tuple[Action, ...]:
+    """Return what is to be done about revisions: ensured, scaled, let go."""
+    revision, sizing, phase = look.accepted.revision, look.accepted.sizing, look.life.phase
+    seen = look.observed.revisions.get(revision.revision)
+    others = tuple(
+        RemoveRevision(revision=name, reason="superseded")
+        for name in look.observed.revisions
+        if name != revision.revision
+    )
+    if phase in ENDED or _let_go(look):
+        if seen is None or (not seen.replicas and not seen.runners):
+            return others
+        names = tuple(runner.name for runner in seen.runners)
+        return (
+            *others,
+            *(
+                (Retire(revision=revision.revision, runners=names, replicas=0, reason=f"{phase}"),)
+                if seen.replicas
+                else ()
+            ),
+        )
+    if phase in (Phase.PENDING, Phase.DRAINING) or (phase is Phase.SUSPENDED and not look.run.origin):
+        return others
+    if not sizing.runners and seen is None:
+        return others
+    gone = _retired(look)
+    if gone and seen is not None:
+        left = max(sizing.runners, seen.replicas - len(gone))
+        return (*others, Retire(revision=revision.revision, runners=gone, replicas=left, reason=sizing.reason))
+    replicas = seen.replicas if seen else 0
+    if seen is None or seen.drifted or replicas < sizing.runners:
+        wanted = max(sizing.runners, 0 if seen is None or seen.drifted else replicas)
+        return (
+            *others,
+            EnsureRevision(revision=revision.revision, template=revision.runner, replicas=wanted, reason=sizing.reason),
+        )
+    return others
+
+
+def _let_go(look: Look) -> bool:
+    """Say whether a suspended simulation's runners have been idle long enough to go."""
+    if look.life.phase is not Phase.SUSPENDED:
+        return False
+    return look.now_ms - parse_instant(look.run.phase_since) >= _SCALE_DOWN_MS
+
+
+def _retired(look: Look) -> tuple[str, ...]:
+    """Return the runners that were told to retire, have drained, and are no longer ready."""
+    going = retiring(look.runners, look.run.id, look.accepted.sizing.runners)
+    return tuple(
+        runner.name
+        for runner in look.runners
+        if runner.name in going and runner.state is RunnerState.UNREADY
+        if (ack := held_by(runner, look.run.id)) is not None and ack.retire and ack.drained
+    )
