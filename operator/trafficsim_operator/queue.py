@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from trafficsim_api.errors import Unavailable
+
 __all__ = ["Backoff", "KeyedQueue"]
 
 K = TypeVar("K", bound=Hashable)
@@ -139,7 +141,7 @@ class KeyedQueue(Generic[K]):
         if error is not None:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             wish = self.backoff.delay(failures, self.draw())
-            log.error("a look failed", extra={"key": str(key), "again_s": round(wish, 1)}, exc_info=error)
+            _say(key, wish, error)
         else:
             self._failures.pop(key, None)
         if key in self._again:
@@ -163,3 +165,12 @@ class KeyedQueue(Generic[K]):
                     await self._timer_wake.wait()
             except TimeoutError:
                 pass
+
+
+def _say(key: Hashable, again_s: float, error: BaseException) -> None:
+    """Log a failure: the world's in one line, ours with its traceback."""
+    told = {"key": str(key), "again_s": round(again_s, 1), "error": str(error) or type(error).__name__}
+    if isinstance(error, Unavailable | TimeoutError):
+        log.warning("a look failed", extra=told)
+    else:
+        log.error("a look failed", extra=told, exc_info=error)

@@ -71,18 +71,20 @@ def state_of(pod: Object) -> RunnerState:
 
 
 def cause_of(pod: Object) -> str:
-    """Return why the runner is not running, as `Reason: message`; "" when it runs or is merely being started."""
+    """Return why the runner is not at work, as `Reason: message`; "" when it is, or is merely being started."""
     container = _container(pod)
     state = container.get("state") or {}
+    last = (container.get("lastState") or {}).get("terminated")
     if waiting := state.get("waiting"):
         reason, message = waiting.get("reason") or "", waiting.get("message") or ""
-        last = (container.get("lastState") or {}).get("terminated")
         if last and reason in ("CrashLoopBackOff", ""):
             return _sentence(reason or "Restarting", f"{message} (last end: {_end(last)})".strip())
         if reason not in _STARTING:
             return _sentence(reason, message)
     if terminated := state.get("terminated"):
         return f"Ended: {_end(terminated)}"
+    if last and state.get("running") and _condition(pod, "Ready").get("status") != "True":
+        return f"Restarted: {_end(last)}"
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return _sentence(scheduled.get("reason") or "Unschedulable", scheduled.get("message") or "")
