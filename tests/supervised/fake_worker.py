@@ -15,11 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trafficsim_api.flow import actions_of
 from trafficsim_api.layout import Layout
 from trafficsim_api.profile import shape
 from trafficsim_api.protocol import Load
-from trafficsim_api.flow import actions_of
-
 from trafficsim_runner.stats.slab import SlabWriter
 
 STEP_S = 0.05
@@ -56,7 +55,7 @@ class FakeWorker:
 
     def _take(self, message: dict[str, Any]) -> None:
         if "drain" in message:
-            self._draining = True
+            self._draining = not os.environ.get("FAKE_WORKER_STUBBORN")
         elif "assign" in message:
             self._given = message["assign"]
             load = Load.model_validate_json(json.dumps(self._given["load"]))
@@ -85,8 +84,10 @@ class FakeWorker:
         if now >= given["origin_ns"] + given["warm_up_ms"] * 1_000_000 and not slab.is_warm:
             slab.mark_warm()
         slab.now(active=active, wanted=held, epoch=given["epoch"])
-        told = {"epoch": given["epoch"], "active": active, "settled": True, "drained": active == 0,
-                "slab": str(slab.path), "in_flight": 0, "connections": active, "pooled": 0, "parked": active}  # fmt: skip
+        told = {
+            "epoch": given["epoch"], "active": active, "settled": True, "drained": active == 0,
+            "slab": str(slab.path), "in_flight": 0, "connections": active, "pooled": 0, "parked": active,
+        }  # fmt: skip
         if told != self._told or time.monotonic() - self._told_at >= 1:
             self._told, self._told_at = told, time.monotonic()
             slab.snapshot(mono_ns=now, wall_ms=time.time_ns() // 1_000_000, active=active, wanted=held,

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from trafficsim_api.flow import Archetype
 from trafficsim_api.protocol import Acknowledgement, Allowed, Assignment, Limits, Load, sign
 from trafficsim_api.resource import Target
@@ -42,7 +43,11 @@ def until(read: Callable[[], T], holds: Callable[[T], bool] = bool, within_s: fl
 
 def a_load(url: str = "http://127.1.0.8:1", actions: tuple[str, ...] = ("ping",)) -> Load:
     """Return a load whose users do *actions* (GET /) one after the other, with 50 ms between."""
-    flow = [step for name in actions for step in ({"request": {"get": "/"}, "action": name}, {"think": {"constant": "50ms"}})]
+    flow = [
+        step
+        for name in actions
+        for step in ({"request": {"get": "/"}, "action": name}, {"think": {"constant": "50ms"}})
+    ]
     archetype = Archetype.model_validate_json(json.dumps({"name": "visitor", "flow": flow}))
     return Load(target=Target(url=url), archetypes=(archetype,))
 
@@ -58,6 +63,7 @@ class Running:
         self.process: subprocess.Popen[bytes] | None = None
         self.base = ""
         self.epoch = 0
+        self.start_at_ms = time.time_ns() // 1_000_000 - 60_000
         (directory / "keys").mkdir(parents=True)
         public = self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         (directory / "keys" / "k1.pem").write_bytes(public)
@@ -123,12 +129,12 @@ class Running:
                 return error.code, error.read()
 
     def assignment(self, places: int = 10, **changes: Any) -> Assignment:
-        """Return an assignment of the next epoch: *places* users from now on for an hour, two workers."""
+        """Return an assignment of the next epoch: *places* users, begun a minute ago, for an hour; two workers."""
         self.epoch += 1
         now = time.time_ns() // 1_000_000
         fields: dict[str, Any] = {
             "simulation": "sim-1", "run": 1, "runner": "runner-1", "revision": "rev-1", "epoch": self.epoch,
-            "users": places, "places": ((0, places),) if places else (), "processes": 2, "start_at_ms": now - 60_000,
+            "users": places, "places": ((0, places),) if places else (), "processes": 2, "start_at_ms": self.start_at_ms,
             "warm_up_ms": 0, "end_ms": now + 3_600_000, "load": a_load(),
             "limits": Limits(targets=(Allowed(network="127.0.0.0/8"),)),
         } | changes  # fmt: skip

@@ -1,0 +1,195 @@
+"""A runner's control API over real processes: what it takes, what it refuses, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from supervised.running import Running, a_load, until
+from trafficsim_api.protocol import Allowed, Limits, sign
+from trafficsim_api.statistics import total
+
+
+@pytest.fixture
+def runner(tmp_path):
+    with Running(tmp_path / "runner") as running:
+        yield running
+
+
+def counted(runner, name="done"):
+    found = runner.statistics()
+    return total(found.layout, found.total, name)
+
+
+def test_a_fresh_runner_is_ready_and_holds_nothing(runner):
+    """Epoch 0, no statistics, both probes fine."""
+    held = runner.acknowledgement()
+    assert (0, 0, True, False) == (held.epoch, held.run, held.drained, held.settled)
+    assert [200, 200] == [runner.call(path)[0] for path in ("/readyz", "/healthz")]
+    assert (0, 0, ()) == (runner.statistics().run, runner.statistics().sequence, runner.statistics().windows)
+    assert 200 == runner.call("/metrics")[0]
+
+
+def test_users_are_spread_and_counted(runner):
+    """Places over two workers; windows add up to the total; an unchanged reader gets nothing twice."""
+    held = runner.assign(places=10, digest="d1")
+    assert (1, 10, "d1", ((0, 10),)) == (held.epoch, held.active, held.digest, held.places)
+    assert 2 == len(runner.workers())
+    until(lambda: counted(runner), lambda done: done > 100)
+    found = runner.statistics()
+    summed = sum(int(window.counts[window.indices == found.layout.action(0, "done")].sum()) for window in found.windows)
+    assert summed == total(found.layout, found.total, "done")
+    assert [*range(1, found.sequence + 1)] == [window.sequence for window in found.windows]
+    assert 10 == found.windows[-1].active
+    later = runner.statistics(found.boot, found.sequence)
+    assert found.sequence + 1 == later.first
+    assert later.sequence - found.sequence == len(later.windows)
+
+
+def test_only_newer_assignments_count(runner):
+    """A repeat is harmless, an older epoch and an older run are answered with what is held."""
+    first, second = runner.assignment(4), runner.assignment(6)
+    assert 200 == runner.put(second)[0]
+    assert 200 == runner.put(second)[0]
+    status, held = runner.put(first)
+    assert (409, 2, 6) == (status, held["epoch"], held["users"])
+    assert 409 == runner.put(runner.assignment(4, run=0))[0]
+
+
+def test_a_foreign_word_is_refused(runner):
+    """Unsigned, signed by a stranger, for another runner or simulation, of another protocol: nothing changes."""
+    stranger = Ed25519PrivateKey.generate()
+    assert 403 == runner.put(runner.assignment(), key=stranger)[0]
+    assert 403 == runner.put(runner.assignment(runner="runner-2"))[0]
+    assert 403 == runner.put(runner.assignment(simulation="sim-2"))[0]
+    assert 422 == runner.put(runner.assignment(protocol=7))[0]
+    assert 422 == runner.call("/v1/assignment", b'{"run": 1}')[0]
+    assert 422 == runner.call("/v1/assignment", b"\xff\x00")[0]
+    assert 400 == runner.call("/v1/statistics?since=-1")[0]
+    assert 0 == runner.acknowledgement().epoch
+
+
+def test_a_key_that_comes_later_is_found(runner):
+    """The directory of keys is read again when an unknown one is named."""
+    key = Ed25519PrivateKey.generate()
+    body = sign(runner.assignment(), "k2", key).model_dump_json().encode()
+    assert 403 == runner.call("/v1/assignment", body)[0]
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (runner.directory / "keys" / "k2.pem").write_bytes(public)
+    until(lambda: runner.call("/v1/assignment", body)[0], lambda status: status == 200)
+
+
+def test_places_lost_and_gained_stay_with_their_workers(runner):
+    """A users edit restarts nobody."""
+    runner.assign(places=40)
+    before = runner.workers()
+    assert 60 == runner.assign(places=60).active
+    assert 5 == runner.assign(places=5).active
+    assert before == runner.workers()
+
+
+def test_more_processes_leave_the_first_one_alone(runner):
+    """When the process count rises the worker that is there goes on; it never falls."""
+    runner.assign(places=10, processes=1)
+    (first,) = runner.workers()
+    runner.assign(places=20, processes=2)
+    assert first == runner.workers()[0]
+    assert 2 == len(runner.workers())
+    assert 2 == runner.assign(places=20, processes=1).processes
+
+
+def test_suspended_keeps_its_places_and_nobody_works(runner):
+    """Suspend drains, resume goes on; the runner stays ready."""
+    runner.assign(places=10)
+    held = runner.assign(places=10, suspended=True)
+    assert (0, True, ((0, 10),), True) == (held.active, held.drained, held.places, held.suspended)
+    assert 200 == runner.call("/readyz")[0]
+    assert 10 == runner.assign(places=10).active
+
+
+def test_retired_is_drained_and_not_ready_until_called_back(runner):
+    """Retire: users leave, then readiness fails; another assignment un-retires it."""
+    runner.assign(places=10)
+    runner.assign(places=0, retire=True)
+    assert runner.acknowledgement().drained
+    assert 503 == runner.call("/readyz")[0]
+    assert 200 == runner.call("/healthz")[0]
+    assert 10 == runner.assign(places=10).active
+    assert 200 == runner.call("/readyz")[0]
+
+
+def test_new_actions_keep_the_counts(runner):
+    """A load edit brings a wider layout; what was counted stays."""
+    runner.assign(places=10)
+    until(lambda: counted(runner), lambda done: done > 20)
+    before = runner.statistics()
+    runner.assign(places=10, load=a_load(actions=("first", "ping")))
+    after = until(runner.statistics, lambda found: len(found.layout.actions) == 2)
+    assert (("ping", "user"), ("first", "user")) == after.layout.actions
+    assert total(after.layout, after.total, "done") >= total(before.layout, before.total, "done")
+    assert before.boot == after.boot
+
+
+def test_a_new_run_starts_from_nothing(runner):
+    """Counts, workers and windows are those of the new run; the sequence goes on."""
+    runner.assign(places=10)
+    until(lambda: counted(runner), lambda done: done > 100)
+    before, workers = runner.statistics(), runner.workers()
+    runner.assign(places=1, run=2)
+    after = runner.statistics(before.boot, before.sequence)
+    assert 2 == after.run
+    assert total(after.layout, after.total, "done") < 50
+    assert after.sequence >= before.sequence
+    assert not set(workers) & set(runner.workers())
+
+
+def test_the_end_drains_alone(runner):
+    """At its end the runner drains without being told, and goes on answering with the last request counted."""
+    now = time.time_ns() // 1_000_000
+    runner.put(runner.assignment(10, end_ms=now + 1500))
+    until(runner.acknowledgement, lambda held: held.active == 10)
+    until(runner.acknowledgement, lambda held: held.drained and held.settled)
+    done = counted(runner)
+    assert done > 0
+    time.sleep(1.2)  # long enough for a look that would bring more
+    assert done == counted(runner)
+
+
+def test_term_drains_and_exits_0(runner):
+    """SIGTERM: users leave, workers end, exit code 0; assignments are refused meanwhile."""
+    runner.assign(places=10)
+    workers = runner.workers()
+    runner.signal(signal.SIGTERM)
+    assert 0 == runner.ended()
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
+
+
+def test_workers_die_with_their_supervisor(runner):
+    """Nobody generates load unsupervised."""
+    runner.assign(places=10)
+    workers = runner.workers()
+    runner.signal(signal.SIGKILL)
+    runner.ended()
+    until(lambda: [pid for pid in workers if os.path.exists(f"/proc/{pid}")], lambda alive: not alive)
+
+
+def test_the_target_that_does_not_answer_is_named(runner):
+    """What came of asking the target's health is in the acknowledgement."""
+    runner.assign(places=1)
+    assert "127.1.0.8" in until(lambda: runner.acknowledgement().target)
+    held = runner.assign(places=1, limits=Limits(targets=(Allowed(network="10.0.0.0/8"),)))
+    assert held.epoch == 2
+    assert "not among the addresses allowed" in until(lambda: runner.acknowledgement().target)
+
+
+def test_logs_are_events(runner):
+    """Every line on standard output is one JSON object with an action."""
+    runner.assign(places=1)
+    lines = (runner.directory / "log").read_text().splitlines()
+    assert {"listening", "assigned"} <= {json.loads(line)["event.action"] for line in lines}
