@@ -120,7 +120,7 @@ class Client(Exchange):
             if raw is not None:
                 raw.add(step.action, user.place, connection.since_ns, now, record.status)  # type: ignore[union-attr]
             if not connection.reused:
-                connection.reused = True
+                connection.reused, connection.retried = True, False
                 user.backoff_ms = 0
             # Go on. The next request is sent here when it is the same for every user.
             following = step.next  # type: ignore[union-attr]
