@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.layout import DROP_REASONS, Layout
 from trafficsim_api.resource import TrafficSimulationSpec
@@ -199,7 +201,9 @@ class Ledger:
         for account in self._accounts.values():
             answer = account.answer
             whole = whole + numbers.aligned(answer.total, answer.layout, layout)
-            warm = warm + numbers.aligned(answer.warmup, answer.layout, layout)
+            # Subtle: a worker copies its counters at the warm-up's end, and the last snapshot may be older than that.
+            early = np.minimum(answer.warmup, answer.total)
+            warm = warm + numbers.aligned(early, answer.layout, layout)
             extremes = merge_extremes(extremes, numbers.aligned_extremes(answer.extremes, answer.layout, layout))
         return layout, whole, warm, extremes
 
