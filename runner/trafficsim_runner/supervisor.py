@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -43,7 +43,7 @@ log: Final = logging.getLogger(__name__)
 Command = Callable[[int, int, Path], list[str]]
 
 SECOND_NS: Final = 1_000_000_000
-# Workers copy their counters at whole seconds of the run; the look follows when they surely have.
+# Workers copy their counters at whole seconds of CLOCK_MONOTONIC; the look follows when they surely have.
 LOOK_AFTER_NS: Final = 150_000_000
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
@@ -79,6 +79,12 @@ class Held:
     def warm_up_end_ns(self) -> int:
         """Return when the warm-up ends."""
         return self.origin_ns + self.assignment.warm_up_ms * 1_000_000
+
+
+def _instant(now_ns: int, seen: Sequence[Seen]) -> int:
+    """Return the instant a look is of: that of the newest snapshot, unless all are old."""
+    newest = max((worker.snapshot.mono_ns for worker in seen), default=0)
+    return newest if 0 <= now_ns - newest < SECOND_NS else now_ns
 
 
 class Supervisor:
@@ -446,17 +452,15 @@ class Supervisor:
             return
         now, epoch = time.monotonic_ns(), self.held.assignment.epoch
         seen: list[Seen] = [found for slot in self.slots if (found := slot.seen(epoch))]
-        reading = self._probe.read(self.pids, self.ledger.workers_cpu_ns(seen))
+        reading = self._probe.read(now, self.pids, self.ledger.workers_cpu_ns(seen))
         self.ledger.look(seen, Look(
-            origin_ns=self.held.origin_ns, mono_ns=now, wall_ms=time.time_ns() // 1_000_000,
+            origin_ns=self.held.origin_ns, now_ns=now, mono_ns=_instant(now, seen), wall_ms=time.time_ns() // 1_000_000,
             epoch=epoch, warm_up_ms=self.held.assignment.warm_up_ms,
         ), reading)  # fmt: skip
 
     async def _tick(self) -> None:
         while True:
-            now = time.monotonic_ns()
-            origin = self.held.origin_ns if self.held else 0
-            wait_ns = SECOND_NS - (now - origin - LOOK_AFTER_NS) % SECOND_NS
+            wait_ns = SECOND_NS - (time.monotonic_ns() - LOOK_AFTER_NS) % SECOND_NS
             await asyncio.sleep(wait_ns / SECOND_NS)
             self._probe.find(self.pids)
             self.look()

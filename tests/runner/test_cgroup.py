@@ -122,10 +122,10 @@ def test_a_probe_reads_differences_of_its_own_cgroup():
     machine = Machine(Cpu(usage_ns=100, periods=10, throttled=1, limit=1500), Memory(used=5, limit=50, oom_kills=4))
     probe = Probe(None, None, find=lambda pids: machine, own_cpu_ns=lambda: machine.own_ns)
     probe.find([1])
-    probe.read([1], 0)
+    probe.read(0, [1], 0)
     machine.cpu = Cpu(usage_ns=700, periods=15, throttled=3, limit=1500)
     machine.memory = Memory(used=6, limit=50, oom_kills=5)
-    reading = probe.read([1], 10**9)
+    reading = probe.read(10**9, [1], 10**9)
     assert (600, 1500, 5, 2, 1, 6, 50) == (
         reading.cpu_ns, reading.cores, reading.periods, reading.throttled, reading.oom_kills, reading.memory,
         reading.memory_limit,
@@ -136,9 +136,9 @@ def test_a_probe_without_one_adds_its_processes():
     """The supervisor's CPU and the workers'; what they had used before the first reading is not counted."""
     machine = Machine()
     probe = Probe(2000, 64, find=lambda pids: machine, own_cpu_ns=lambda: machine.own_ns)
-    probe.read([], 5000)
+    probe.read(0, [], 5000)
     machine.own_ns = 30
-    reading = probe.read([], 5400)
+    reading = probe.read(10**9, [], 5400)
     assert (430, 2000, 64, 0, 0) == (
         reading.cpu_ns, reading.cores, reading.memory_limit, reading.periods, reading.oom_kills
     )  # fmt: skip

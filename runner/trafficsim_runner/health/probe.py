@@ -6,17 +6,21 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from trafficsim_runner.health.cgroup import Cgroup
 from trafficsim_runner.health.processes import resident
 
 __all__ = ["Probe", "Reading"]
 
+SHORTEST_NS: Final = 50_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What was used since the last reading (ns, periods, kills), and the memory (bytes) now; *cores* in millicores."""
 
+    span_ns: int
     cpu_ns: int
     cores: int
     periods: int
@@ -24,6 +28,11 @@ class Reading:
     oom_kills: int
     memory: int
     memory_limit: int
+
+    @property
+    def permille(self) -> int:
+        """Return CPU ÷ (time · cores) in permille; 0 when the time is too short for the clock ticks of a cgroup."""
+        return self.cpu_ns * 1_000_000 // (self.span_ns * self.cores) if self.span_ns >= SHORTEST_NS else 0
 
 
 class Probe:
@@ -46,6 +55,7 @@ class Probe:
         self._find = find
         self._own_cpu_ns = own_cpu_ns
         self._cgroup = Cgroup()
+        self._last_ns: int | None = None
         self._last_cpu: int | None = None
         self._last_own = own_cpu_ns()
         self._last_workers: int | None = None
@@ -65,8 +75,8 @@ class Probe:
         memory = self._cgroup.read_memory()
         return memory.oom_kills if memory else 0
 
-    def read(self, pids: Iterable[int], workers_cpu_ns: int) -> Reading:
-        """Return what was used since the last reading; *workers_cpu_ns* is what the workers have used in all so far."""
+    def read(self, now_ns: int, pids: Iterable[int], workers_cpu_ns: int) -> Reading:
+        """Return what was used since the last reading; *workers_cpu_ns* is what the workers used in all so far."""
         own, cpu, memory = self._own_cpu_ns(), self._cgroup.read_cpu(), self._cgroup.read_memory()
         periods = throttled = kills = 0
         before = workers_cpu_ns if self._last_workers is None else self._last_workers
@@ -84,8 +94,10 @@ class Probe:
                 kills = max(0, memory.oom_kills - self._last_kills)
             self._last_kills = memory.oom_kills
         self._last_own, self._last_workers = own, workers_cpu_ns
+        span_ns, self._last_ns = (now_ns - self._last_ns if self._last_ns is not None else 0), now_ns
         cgroup_limit = cpu.limit if cpu else None
         return Reading(
+            span_ns=span_ns,
             cpu_ns=used,
             cores=self._cpu or cgroup_limit or 1000 * len(os.sched_getaffinity(0)),
             periods=periods,

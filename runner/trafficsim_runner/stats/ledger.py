@@ -8,7 +8,7 @@ The ledger of one run: what ended workers counted, what living ones count, and t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -27,6 +27,8 @@ __all__ = ["Ledger", "Look", "Seen", "snapshot_of"]
 
 # The first window of a boot has no look before it.
 FIRST_SPAN_NS: Final = 1_000_000_000
+# A worker's utilisation is at most a core; more is the noise of a very short window.
+LARGEST: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +52,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """When and under which assignment a look is taken; *origin_ns* is the run's start, *mono_ns* now."""
+    """Under which assignment and when a look is taken; *origin_ns* is the run's start, *mono_ns* the counts' instant."""
 
     origin_ns: int
+    now_ns: int
     mono_ns: int
     wall_ms: int
     epoch: int
@@ -105,6 +108,8 @@ class Ledger:
 
     def look(self, seen: Sequence[Seen], look: Look, reading: Reading) -> Window:
         """Bring the account up to now and return the window since the last look."""
+        if self._last_mono is not None and look.mono_ns <= self._last_mono:
+            look = replace(look, mono_ns=max(look.now_ns, self._last_mono + 1))  # no window is empty of time
         self._count(look, reading)
         before = self.total
         total = together(before.layout, [self._base.part(), *(worker.part() for worker in seen)])
@@ -145,7 +150,7 @@ class Ledger:
         self, seen: Sequence[Seen], look: Look, reading: Reading, indices: npt.NDArray[np.uint32], counts: Vector
     ) -> Window:
         before = self._last_mono if self._last_mono is not None else look.mono_ns - FIRST_SPAN_NS
-        span_ns, start = look.mono_ns - before, look.since_start_ms(before)
+        start = look.since_start_ms(before)
         return Window(
             sequence=self.ring.sequence + 1,
             start_ms=start,
@@ -155,7 +160,7 @@ class Ledger:
             active=sum(worker.snapshot.active for worker in seen),
             wanted=sum(worker.snapshot.wanted for worker in seen),
             busiest_permille=max((self._business(worker) for worker in seen), default=0),
-            pod_permille=reading.cpu_ns * 1_000_000 // (span_ns * reading.cores) if span_ns else 0,
+            pod_permille=reading.permille,
             warm=start >= look.warm_up_ms,
             indices=indices,
             counts=counts,
@@ -167,7 +172,7 @@ class Ledger:
         cpu, wall = int(vector[WORKER_INDEX["cpu_ns"]]), int(vector[WORKER_INDEX["wall_ns"]])
         last_cpu, last_wall = self._busy.get(pid, (cpu, wall))  # its start-up is no work
         self._busy[pid] = (cpu, wall)
-        return max(0, 1000 * (cpu - last_cpu) // (wall - last_wall)) if wall > last_wall else 0
+        return min(LARGEST, 1000 * max(0, cpu - last_cpu) // (wall - last_wall)) if wall > last_wall else 0
 
 
 def snapshot_of(slab: Slab, before: Snapshot | None, *, quiet: bool) -> Snapshot | None:
