@@ -246,8 +246,8 @@ async def test_certificates_by_path_are_relative_to_the_file(local_fleet: LocalF
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"configMap": "ca"}, "target.tls.caFrom.configMap: there is no ConfigMap outside a cluster"),
-        ({"path": "missing.pem"}, "target.tls.caFrom.path: "),
+        ({"configMap": "ca"}, "configMap: there is none outside a cluster"),
+        ({"path": "missing.pem"}, "path: "),
         ({"path": "empty.pem"}, "holds no certificates in PEM form"),
     ],
     ids=["a ConfigMap", "no file", "no certificates"],

@@ -49,7 +49,7 @@ def certificates_of(given: CAFrom | None, base: Path) -> tuple[str | None, str]:
     if given.inline is not None:
         return given.inline, ""
     if given.path is None:
-        return None, "target.tls.caFrom.configMap: there is no ConfigMap outside a cluster; give path or inline"
+        return None, "configMap: there is none outside a cluster; give path or inline"
     path = base / Path(given.path).expanduser()
     try:
         with path.open(encoding="ascii") as file:
@@ -57,7 +57,7 @@ def certificates_of(given: CAFrom | None, base: Path) -> tuple[str | None, str]:
     except UnicodeDecodeError:
         pem = ""
     except OSError as error:
-        return None, f"target.tls.caFrom.path: {path} cannot be read: {error.strerror}"
+        return None, f"path: {path} cannot be read: {error.strerror}"
     if "-----BEGIN CERTIFICATE-----" not in pem or len(pem) > _MAX_PEM:
-        return None, f"target.tls.caFrom.path: {path} holds no certificates in PEM form"
+        return None, f"path: {path} holds no certificates in PEM form"
     return pem, ""

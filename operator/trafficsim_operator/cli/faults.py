@@ -1,0 +1,117 @@
+"""What every command shares: reading the user's files, and saying what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+import click
+
+from trafficsim_api.document import MAX_BYTES, load, parse
+from trafficsim_api.errors import Problem, SpecError
+from trafficsim_api.policy import LOCAL_DEFAULT, Policy, PolicyTarget
+from trafficsim_api.problems import read
+from trafficsim_api.resource import TrafficSimulation
+
+__all__ = [
+    "FAULT",
+    "allowing",
+    "as_json",
+    "file_argument",
+    "policy_from",
+    "read_bytes",
+    "simulation_from",
+    "tells_faults",
+]
+
+FAULT: Final = 3
+"""The exit code when the file or the environment is at fault."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def file_argument(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return the FILE argument: `-` is standard input."""
+    return click.argument("file", metavar=options.pop("metavar", "FILE"), **options)
+
+
+def tells_faults(command: Callable[P, int]) -> Callable[P, None]:
+    """Have *command*'s return value be the exit code, and a SpecError be told on stderr and be exit code 3."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = command(*args, **kwargs)
+        except SpecError as error:
+            if kwargs.get("as_json_"):
+                problems = [{"field": problem.field, "reason": problem.reason} for problem in error.problems]
+                print(as_json({"verdict": None, "reason": str(error), "exit": FAULT, "problems": problems}))
+            else:
+                source = kwargs.get("file")
+                tell(error.problems, source if isinstance(source, str) else "")
+            code = FAULT
+        click.get_current_context().exit(code)
+
+    return wrapped
+
+
+def tell(problems: tuple[Problem, ...], source: str) -> None:
+    """Print every problem on stderr, after the name of the file it is in."""
+    for problem in problems:
+        text = str(problem)
+        told = text if not source or text.startswith((source, "--")) else f"{source}: {text}"
+        click.echo(told, err=True)
+
+
+def as_json(document: Mapping[str, Any]) -> str:
+    """Return *document* as the JSON that a command prints."""
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def read_bytes(file: str) -> bytes:
+    """Return what stands in *file*, or on standard input for `-`; raise SpecError when it cannot be read."""
+    try:
+        if file == "-":
+            return sys.stdin.buffer.read(MAX_BYTES + 1)
+        with Path(file).open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpecError(Problem(field=file, reason=f"cannot be read: {reason}")) from error
+
+
+def simulation_from(file: str) -> tuple[Mapping[str, Any], TrafficSimulation]:
+    """Return the document in *file*, as it stands there and as the simulation it means."""
+    data, source = read_bytes(file), "standard input" if file == "-" else file
+    return parse(data, source), load(data, source)
+
+
+def policy_from(file: str | None, allowed: tuple[str, ...]) -> Policy:
+    """Return the policy in *file* (None: loopback and private addresses), with the targets *allowed* beside it."""
+    policy = LOCAL_DEFAULT
+    if file is not None:
+        value = parse(read_bytes(file), file)
+        if not isinstance(value, dict):
+            raise SpecError(Problem(field=file, reason="a policy is needed: targets, verbs, images, maxUsers …"))
+        try:
+            policy = read(Policy, value)
+        except SpecError as error:
+            raise SpecError(*(Problem(field=f"{file}: {p.field}", reason=p.reason) for p in error.problems)) from None
+    return policy.model_copy(update={"targets": (*policy.targets, *(allowing(text) for text in allowed))})
+
+
+def allowing(text: str) -> PolicyTarget:
+    """Return the policy entry for `--allow-target` host:port; an address is its own network."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]").lower()
+    if not (colon and host and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise SpecError(Problem(field="--allow-target", reason=f"host:port is needed, not {text!r}"))
+    try:
+        return PolicyTarget(cidr=host, ports=(int(port),))
+    except ValueError:
+        return PolicyTarget(host=host, ports=(int(port),))

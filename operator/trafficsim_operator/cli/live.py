@@ -1,0 +1,179 @@
+"""What a run looks like while it goes on: a live view at a terminal, a line every few seconds anywhere else."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from trafficsim_api.phases import Phase
+from trafficsim_api.profile import Shape, shape
+from trafficsim_api.status import RuleStatus
+from trafficsim_api.units import milliseconds
+from trafficsim_operator.cli.figures import clock, count, duration_ns, percent, spark
+from trafficsim_operator.local import Frame
+
+__all__ = ["LineView", "LiveView", "Quiet"]
+
+_WIDTH: Final = 40
+_EVERY_MS: Final = 5000
+_COLOURS: Final = {
+    Phase.RUNNING: "green", Phase.COMPLETED: "green", Phase.FAILED: "red", Phase.SUSPENDED: "yellow",
+}  # fmt: skip
+_MARKS: Final = {"True": ("✓", "green"), "False": ("✗", "red"), "Unknown": ("·", "dim")}
+
+
+class Quiet:
+    """Show nothing: the one document at the end is all that was asked for."""
+
+    def show(self, frame: Frame) -> None:
+        """Show nothing."""
+
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+@dataclass(slots=True)
+class LineView:
+    """A line when the phase changes and every five seconds; for logs and pipes."""
+
+    console: Console
+    _last_ms: int = 0
+    _phase: Phase | None = None
+
+    def show(self, frame: Frame) -> None:
+        """Print a line when one is due."""
+        if frame.status.phase in (Phase.COMPLETED, Phase.FAILED):
+            return  # what there is to say then is the summary's
+        if frame.status.phase is self._phase and frame.now_ms - self._last_ms < _EVERY_MS:
+            return
+        self._last_ms, self._phase = frame.now_ms, frame.status.phase
+        self.console.print(line(frame), highlight=False, soft_wrap=True)
+
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """Print what happened."""
+        self.console.print(f"{'! ' if warning else '- '}{text}", highlight=False, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Leave what was printed."""
+
+
+def line(frame: Frame) -> str:
+    """Return the run as it stands in one line."""
+    status, evidence = frame.status, frame.evidence
+    parts = [clock(max(0, frame.elapsed_ms or 0)), f"{status.phase.value:<9}"]
+    if status.phase in (Phase.RUNNING, Phase.DRAINING):
+        parts += [
+            f"users {status.users.active}/{status.users.wanted}",
+            f"{evidence.rps:.1f} requests/s",
+            f"p50 {duration_ns(evidence.p50)}  p95 {duration_ns(evidence.p95)}  p99 {duration_ns(evidence.p99)}",
+            f"errors {percent(evidence.error_rate)}",
+            f"{count(evidence.requests)} requests",
+        ]
+        broken = [rule.rule for rule in status.rules if rule.holds == "False"]
+        parts += [f"broken now: {', '.join(broken)}"] if broken else []
+    elif status.message:
+        parts.append(status.message.partition("\n")[0])
+    return "  ".join(parts)
+
+
+@dataclass(slots=True)
+class LiveView:
+    """The live view; it is gone when the run is over, and what was noted stays above it."""
+
+    console: Console
+    _rates: deque[float] = field(default_factory=lambda: deque(maxlen=_WIDTH))
+    _live: Live | None = None
+
+    def show(self, frame: Frame) -> None:
+        """Bring the view up to date."""
+        if frame.status.phase is Phase.RUNNING:
+            self._rates.append(frame.evidence.rps)
+        if self._live is None:
+            self._live = Live(console=self.console, transient=True, auto_refresh=False)
+            self._live.start()
+        self._live.update(picture(frame, list(self._rates)), refresh=True)
+
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """Print what happened above the view."""
+        self.console.print(Text(f"{'!' if warning else '·'} {text}", style="yellow" if warning else "dim"))
+
+    def close(self) -> None:
+        """Take the view away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def picture(frame: Frame, rates: Sequence[float]) -> RenderableType:
+    """Return everything there is to see of *frame*; *rates* are the last requests per second."""
+    parts: list[RenderableType] = [_headline(frame), _progress(frame), _figures(frame, rates)]
+    if frame.status.rules:
+        parts.append(_rules(frame.status.rules))
+    if frame.evidence.saturated:
+        parts.append(Text(f"The generator is saturated: {frame.evidence.saturated}", style="yellow"))
+    return Padding(Group(*parts), (1, 0, 0, 0))
+
+
+def _headline(frame: Frame) -> RenderableType:
+    status = frame.status
+    text = Text.assemble((frame.name, "bold"), "  ", (status.phase.value, _COLOURS.get(status.phase, "cyan")))
+    if status.runners.wanted:
+        runners = f"{status.runners.ready} of {status.runners.wanted} runners ready"
+        text.append(f"  {status.tier} ({status.strategy}), {runners}, {status.sizing.processes} processes each", "dim")
+    if status.message and status.phase is not Phase.RUNNING:
+        text.append(f"\n{status.message.partition(chr(10))[0]}", "dim")
+    return text
+
+
+def _progress(frame: Frame) -> RenderableType:
+    elapsed = max(0, frame.elapsed_ms or 0)
+    total = milliseconds(frame.spec.duration) if frame.spec.duration else None
+    grid = Table.grid(padding=(0, 2))
+    if total is None:
+        return Text(f"{clock(elapsed)}  until stopped (Ctrl-C)", style="dim")
+    bar = ProgressBar(total=total, completed=min(elapsed, total), width=_WIDTH)
+    grid.add_row(
+        bar, f"{clock(elapsed)} of {clock(total)}", Text(_curve(shape(frame.spec.profile), total), style="dim")
+    )
+    return grid
+
+
+def _curve(profile: Shape, total_ms: int) -> str:
+    """Return the profile over the run's duration as a small picture."""
+    return spark([profile.users_at(1000, total_ms * step // 23) for step in range(24)])
+
+
+def _figures(frame: Frame, rates: Sequence[float]) -> RenderableType:
+    status, seen = frame.status, frame.evidence
+    grid = Table.grid(padding=(0, 3))
+    grid.add_row(Text("users", "dim"), f"{status.users.active} active of {status.users.wanted} wanted")
+    grid.add_row(Text("requests", "dim"), f"{count(seen.requests)}   {seen.rps:.1f}/s   [cyan]{spark(rates)}[/cyan]")
+    latency = "   ".join(
+        f"{name} {duration_ns(value)}" for name, value in (("p50", seen.p50), ("p95", seen.p95), ("p99", seen.p99))
+    )
+    grid.add_row(Text("response time", "dim"), latency)
+    style = "red" if (seen.error_rate or 0) >= 0.01 else ""
+    grid.add_row(Text("errors", "dim"), Text(f"{percent(seen.error_rate)}   {count(seen.failed)} in all", style))
+    if seen.dropped:
+        grid.add_row(Text("not sent", "dim"), Text(count(seen.dropped), "yellow"))
+    return grid
+
+
+def _rules(rules: Sequence[RuleStatus]) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    for rule in rules:
+        mark, style = _MARKS[rule.holds]
+        grid.add_row(Text(mark, style), rule.rule, Text(rule.value or "–", style), Text(f"n = {rule.samples}", "dim"))
+    return grid

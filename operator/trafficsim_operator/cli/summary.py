@@ -1,0 +1,172 @@
+"""What came of a run: for people at the terminal, and as one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trafficsim_api.phases import Verdict
+from trafficsim_api.units import format_duration, milliseconds
+from trafficsim_operator.cli.figures import clock, count, duration_ns, percent
+from trafficsim_operator.local import Outcome
+from trafficsim_operator.plan.report import ActionRow, Report
+
+__all__ = ["document_of", "print_summary"]
+
+_STYLES: Final = {Verdict.PASSED: "bold green", Verdict.FAILED: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
+_MARKS: Final = {"True": ("✓", "green"), "False": ("✗", "red"), "Unknown": ("?", "yellow")}
+
+
+def document_of(outcome: Outcome) -> Mapping[str, Any]:
+    """Return the outcome as the document that `--json` prints; latencies in ns."""
+    report, status = outcome.report, outcome.frame.status
+    return {
+        "name": outcome.frame.name,
+        "verdict": outcome.verdict.value if outcome.verdict else None,
+        "reason": outcome.reason,
+        "exit": outcome.exit,
+        "requests": report.requests,
+        "failed": report.failed,
+        "judged": report.judged,
+        "rules": [rule.model_dump(mode="json", by_alias=True) for rule in status.rules],
+        "actions": [asdict(row) for row in report.actions],
+        "errors": dict(report.errors),
+        "drops": dict(report.drops),
+        "classes": dict(report.classes),
+        "counters": dict(report.counters),
+        "missing": list(report.missing),
+        "losses": list(outcome.losses),
+        "runners": {"most": outcome.runners, "processes": status.sizing.processes},
+        "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+
+
+def print_summary(outcome: Outcome, console: Console) -> None:
+    """Print the verdict, the rules, a row for each action, and whatever was lost, dropped or went wrong."""
+    _verdict(outcome, console)
+    if outcome.frame.status.rules and outcome.report.requests:
+        _rules(outcome, console)
+    if outcome.report.requests:
+        _actions(outcome, console)
+    _remarks(outcome, console)
+
+
+def _verdict(outcome: Outcome, console: Console) -> None:
+    word = outcome.verdict.value if outcome.verdict else "Not run"
+    style = _STYLES[outcome.verdict] if outcome.verdict else "bold red"
+    head, _, rest = outcome.reason.partition("\n")
+    console.print()
+    console.print(Text.assemble((word, style), "  ", (outcome.frame.name, "bold"), "  ", head), soft_wrap=True)
+    if rest:
+        console.print(Text(rest), soft_wrap=True)
+
+
+def _rules(outcome: Outcome, console: Console) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("", "rule", "value", "n"):
+        table.add_column(name, justify="right" if name in ("value", "n") else "left")
+    for rule in outcome.frame.status.rules:
+        mark, style = _MARKS[rule.holds]
+        table.add_row(Text(mark, style), Text(rule.rule), Text(rule.value or "–", style), count(rule.samples))
+    console.print()
+    console.print(table)
+
+
+def _actions(outcome: Outcome, console: Console) -> None:
+    seconds = _judged_seconds(outcome)
+    rows = [row for row in outcome.report.actions if row.requests]
+    services = any(row.service_p95 != row.p95 for row in rows)
+    names = [
+        "action",
+        "n",
+        "per s",
+        "p50",
+        "p95",
+        "p99",
+        *(["p95 service"] if services else []),
+        "max",
+        "errors",
+        "checks",
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        table.add_column(name, justify="left" if name == "action" else "right", no_wrap=True)
+    for row in rows:
+        service = [duration_ns(row.service_p95)] if services else []
+        table.add_row(
+            row.action, count(row.requests), f"{row.requests / seconds:.1f}", duration_ns(row.p50), duration_ns(row.p95),
+            duration_ns(row.p99), *service, duration_ns(row.most or None), _errors(row), _checks(row),
+        )  # fmt: skip
+    console.print()
+    console.print(table)
+
+
+def _errors(row: ActionRow) -> Text:
+    return Text(percent(row.failed / row.requests), "red" if row.failed else "dim")
+
+
+def _checks(row: ActionRow) -> Text:
+    if not row.checks_failed:
+        return Text("all" if row.checks else "–", "dim")
+    return Text(f"{count(row.checks_failed)} of {count(row.checks)} missed", "red")
+
+
+def _judged_seconds(outcome: Outcome) -> float:
+    elapsed = outcome.frame.elapsed_ms or 0
+    return max(1.0, (elapsed - milliseconds(outcome.frame.spec.warm_up)) / 1000)
+
+
+def _remarks(outcome: Outcome, console: Console) -> None:
+    """Print what else there is to know, a line each."""
+    report, status = outcome.report, outcome.frame.status
+    lines: list[tuple[str, str]] = []
+    if report.errors:
+        lines.append(("errors", _listed(report.errors)))
+    if report.drops:
+        lines.append(("not sent", _listed(report.drops)))
+    if status.run is not None and status.run.lost_user_ms >= 50:
+        planned = status.run.planned_user_ms
+        share = f", {percent(status.run.lost_user_ms / planned)} of those planned" if planned else ""
+        lines.append(("lost", f"{status.run.lost_user_ms / 1000:.1f} user-seconds{share}"))
+    lines += [("missing", text) for text in report.missing]
+    lines += [("died", text) for text in outcome.losses]
+    lines += _restarts(report)
+    if report.requests:
+        lines.append(("run", _run(outcome)))
+    if not lines:
+        return
+    console.print()
+    width = max(len(name) for name, _ in lines) + 2
+    for name, text in lines:
+        console.print(Text.assemble((name.ljust(width), "dim"), text), soft_wrap=True)
+
+
+def _restarts(report: Report) -> list[tuple[str, str]]:
+    restarts = report.counters.get("worker_restarts", 0)
+    if not restarts:
+        return []
+    users, ooms = report.counters.get("worker_lost_users", 0), report.counters.get("oom_kills", 0)
+    memory = f", {ooms} of them for want of memory" if ooms else ""
+    return [("restarted", f"{count(restarts)} worker processes{memory}; {count(users)} users lost their request")]
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return " · ".join(f"{name} {count(number)}" for name, number in ordered)
+
+
+def _run(outcome: Outcome) -> str:
+    frame, report = outcome.frame, outcome.report
+    status = frame.status
+    parts = [
+        f"{count(report.requests)} requests by {count(frame.spec.users)} users in {clock(max(0, frame.elapsed_ms or 0))}",
+        f"{status.tier} ({status.strategy})",
+        f"{outcome.runners} runner{'' if outcome.runners == 1 else 's'} of {status.sizing.processes} processes",
+        f"the first {format_duration(frame.spec.warm_up)} left out of all but the totals",
+    ]
+    return " · ".join(parts)

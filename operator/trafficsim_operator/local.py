@@ -1,0 +1,345 @@
+"""
+A local run: the very reconcile loop, for one document, with a fleet of processes and a record in SQLite.
+
+Ctrl-C (SIGINT; SIGTERM and SIGHUP alike) ends the run: users finish their action, the numbers are read to the end and
+judged. A second one kills the runners at once; such a run is Inconclusive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import signal
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from trafficsim_api.document import load_spec
+from trafficsim_api.errors import Problem, SpecError, Unavailable
+from trafficsim_api.names import Event
+from trafficsim_api.phases import Phase, Verdict
+from trafficsim_api.policy import Policy
+from trafficsim_api.resource import TrafficSimulationSpec
+from trafficsim_api.status import Status
+from trafficsim_api.units import parse_instant
+from trafficsim_operator.actions import Happening
+from trafficsim_operator.edits import edits
+from trafficsim_operator.fleet import Owner
+from trafficsim_operator.fleet.local import LocalFleet
+from trafficsim_operator.fleet.runners import Runners, Signer
+from trafficsim_operator.fleet.workspace import workspace
+from trafficsim_operator.ledger import Ledgers
+from trafficsim_operator.observed import Desired, Evidence, Observed
+from trafficsim_operator.plan.acceptance import Refused, accept
+from trafficsim_operator.plan.report import Report
+from trafficsim_operator.reconcile import World, read, reconcile
+from trafficsim_operator.store import Document
+from trafficsim_operator.store.sqlite import SqliteRecord
+
+__all__ = ["EXIT", "FAULT", "Frame", "Options", "Outcome", "View", "run"]
+
+NAMESPACE: Final = "local"
+EXIT: Final[Mapping[Verdict, int]] = {Verdict.PASSED: 0, Verdict.FAILED: 1, Verdict.INCONCLUSIVE: 2}
+FAULT: Final = 3
+"""The exit code when the file or the environment is at fault."""
+
+_LOOK_MS: Final = 1000
+_PATIENCE_MS: Final = 30_000  # how long the record may not answer before the run is given up
+_ENDED: Final = frozenset({Phase.COMPLETED, Phase.FAILED})
+_STARTING: Final = frozenset({Phase.PENDING, Phase.PREFLIGHT, Phase.STARTING})
+_TOLD: Final = frozenset({Event.SCALED, Event.COMMAND, Event.DRIFT_REPAIRED})  # the phases are seen anyway
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_KID: Final = "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """
+    What is to be run: the *body* of the document from *source*, under *policy* with the targets *allowed* beside it.
+
+    *file* is watched for edits when given, paths in the document are relative to *base*, *history* None keeps none,
+    and *start_ms* is how long runners and target may take to be ready.
+    """
+
+    body: Mapping[str, Any]
+    source: str
+    policy: Policy
+    allowed: tuple[str, ...] = ()
+    images: Mapping[str, Path] = field(default_factory=dict)
+    history: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    base: Path = Path()
+    file: Path | None = None
+    start_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One look at the run, for showing."""
+
+    name: str
+    spec: TrafficSimulationSpec
+    status: Status
+    evidence: Evidence
+    now_ms: int
+
+    @property
+    def elapsed_ms(self) -> int | None:
+        """Return the time since the profile's origin, None before there is one."""
+        run = self.status.run
+        if run is None or run.origin is None:
+            return None
+        until = parse_instant(run.finished_at) if run.finished_at else self.now_ms
+        return until - parse_instant(run.origin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended: the last frame, the whole account, and the process's *exit* code with its *reason*."""
+
+    frame: Frame
+    report: Report
+    exit: int
+    verdict: Verdict | None
+    reason: str
+    losses: tuple[str, ...] = ()
+    runners: int = 0
+    """The most runners that were asked for at a time."""
+
+
+class View(Protocol):
+    """Who is shown the run."""
+
+    def show(self, frame: Frame) -> None:
+        """Show a look."""
+
+    def note(self, text: str, *, warning: bool = False) -> None:
+        """Say what happened."""
+
+    def close(self) -> None:
+        """Take away what must not stay."""
+
+
+def now_ms() -> int:
+    """Return the wall clock in ms since the Unix epoch; this is where a local run reads it."""
+    return time.time_ns() // 1_000_000  # noqa: TID251  # the shell: decisions are handed the instant
+
+
+async def run(options: Options, view: View) -> Outcome:
+    """
+    Drive the simulation until it ended and return its outcome.
+
+    Raises SpecError when file or environment are at fault before anything started.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        directory = stack.enter_context(workspace())
+        record = await stack.enter_async_context(SqliteRecord(options.history, now_ms))
+        signer = _signer(directory / "keys")
+        fleet = LocalFleet(
+            directory=directory / "runners", keys=directory / "keys", environ=options.environ, now_ms=now_ms,
+            images=options.images, base=options.base,
+        )  # fmt: skip
+        stack.push_async_callback(fleet.aclose)
+        runners = Runners(signer=signer)
+        stack.push_async_callback(runners.aclose)
+        world = World(
+            record=record, fleet=fleet, runners=runners, ledgers=Ledgers(watched=True), policy=lambda: options.policy,
+            now_ms=now_ms, watched=True,
+        )  # fmt: skip
+        record.listen(functools.partial(_tell, view))
+        stack.callback(view.close)
+        local = _Local(options=options, view=view, world=world, record=record, fleet=fleet)
+        return await local.run()
+
+
+def _signer(keys: Path) -> Signer:
+    """Make the key of this run and leave its public half where the runners look."""
+    key = Ed25519PrivateKey.generate()
+    keys.mkdir()
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (keys / f"{_KID}.pem").write_bytes(pem)
+    return Signer(kid=_KID, key=key)
+
+
+def _tell(view: View, happening: Happening) -> None:
+    if happening.warning or (happening.reason in _TOLD and Phase.COMPLETED not in happening.message):
+        view.note(happening.message or happening.reason, warning=happening.warning)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Local:
+    """One local run while it goes on."""
+
+    options: Options
+    view: View
+    world: World
+    record: SqliteRecord
+    fleet: LocalFleet
+    uid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    frame: Frame | None = None
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _signals: int = 0
+    _runners: int = 0
+    _stopped: str = ""
+    """Why the run has no verdict of its own: somebody stopped it before it could have one."""
+    _failed: str = ""
+    """Why it never began."""
+
+    @property
+    def name(self) -> str:
+        """Return the simulation's name."""
+        return str(self.options.body["metadata"]["name"])
+
+    async def run(self) -> Outcome:
+        """Put the document on record, follow it to its end, and write the end into the history."""
+        await self._put(self.options.body)
+        with self._interrupts(asyncio.current_task()):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    watcher = group.create_task(self._watch())
+                    await self._follow()
+                    watcher.cancel()
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if self._signals < 2 or task is None or self.frame is None:
+                    raise
+                task.uncancel()
+                self._stopped = "stopped at once: the numbers since the last look are missing"
+                await self.fleet.aclose(at_once=True)
+            except ExceptionGroup as errors:
+                # One of two things went wrong; the group around it says nothing more.
+                raise errors.exceptions[0] from None
+        outcome = await self._outcome()
+        await self.record.finish(
+            self.uid, verdict=outcome.verdict.value if outcome.verdict else "", reason=outcome.reason,
+            report={"exit": outcome.exit, **asdict(outcome.report)},
+        )  # fmt: skip
+        return outcome
+
+    async def _put(self, body: Mapping[str, Any]) -> int:
+        return await self.record.put(
+            body, namespace=NAMESPACE, name=self.name, uid=self.uid, source=self.options.source,
+            allowed=self.options.allowed,
+        )  # fmt: skip
+
+    async def _follow(self) -> None:
+        """Look, decide, act and show, until the simulation has ended or could not start."""
+        begun_ms = answered_ms = now_ms()
+        while True:
+            self._wake.clear()
+            try:
+                delay_ms = await reconcile(NAMESPACE, self.name, self.world)
+                answered_ms = now_ms()
+            except Unavailable as error:
+                if now_ms() - answered_ms > _PATIENCE_MS:
+                    raise SpecError(Problem(field="", reason=str(error))) from error
+                delay_ms = _LOOK_MS
+            self.frame = await self._look()
+            self._runners = max(self._runners, self.frame.status.runners.wanted)
+            self.view.show(self.frame)
+            if self._is_over(self.frame.status, now_ms() - begun_ms):
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(delay_ms or _LOOK_MS, _LOOK_MS) / 1000):
+                    await self._wake.wait()
+
+    def _is_over(self, status: Status, elapsed_ms: int) -> bool:
+        if status.phase in _ENDED:
+            return True
+        if status.phase not in _STARTING or status.run is None or status.run.origin is not None:
+            return False
+        if self.world.stop:
+            self._stopped = f"{self.world.stop} before it began"
+        elif elapsed_ms > self.options.start_ms:
+            self._failed = f"not begun within {self.options.start_ms // 1000} s: {status.message}"
+        return bool(self._stopped or self._failed)
+
+    async def _read(self) -> tuple[Document, Desired]:
+        document = await self.record.read(NAMESPACE, self.name)
+        assert document is not None, "nobody deletes the document of a local run"
+        return document, read(document)
+
+    async def _look(self) -> Frame:
+        document, desired = await self._read()
+        assert desired.spec is not None, f"only documents that can be read are put on record: {desired.problems}"
+        now = now_ms()
+        ledger = await self.world.ledgers.of(document, desired, self.record, now)
+        evidence = ledger.evidence(desired.spec, now)
+        return Frame(name=self.name, spec=desired.spec, status=desired.status, evidence=evidence, now_ms=now)
+
+    async def _watch(self) -> None:
+        """Take over every edit of the file that can be taken over; say what is wrong with the others."""
+        if self.options.file is None:
+            return
+        async for edit in edits(self.options.file, self.options.body):
+            problems = edit.problems or await self._refusals(edit.body)
+            for problem in problems:
+                self.view.note(f"edit ignored: {problem}", warning=True)
+            if not problems:
+                generation = await self._put(edit.body)
+                self.view.note(f"edit taken over as generation {generation}: {edit.what}")
+                self._wake.set()
+
+    async def _refusals(self, body: Mapping[str, Any]) -> tuple[Problem, ...]:
+        """Return why the simulation must not become *body*: what is refused would end the run."""
+        if body["metadata"]["name"] != self.name:
+            return (Problem(field="metadata.name", reason=f"it stays {self.name} while the simulation runs"),)
+        document, desired = await self._read()
+        desired = replace(desired, spec=load_spec(body).spec)
+        assert desired.spec is not None
+        owner = Owner(namespace=NAMESPACE, name=self.name, uid=document.uid)
+        facts, ca, ca_problem = await self.fleet.look_up(owner, desired.spec, self.options.policy)
+        observed = Observed(
+            target=facts, policy=self.options.policy, image=self.fleet.image, cores=self.fleet.cores, ca=ca,
+            ca_problem=ca_problem,
+        )  # fmt: skip
+        answer = accept(desired, observed, desired.status.stable)
+        return answer.problems if isinstance(answer, Refused) else ()
+
+    async def _outcome(self) -> Outcome:
+        frame = self.frame
+        assert frame is not None
+        status = frame.status
+        document, desired = await self._read()
+        ledger = await self.world.ledgers.of(document, desired, self.record, now_ms())
+        verdict, reason = status.verdict, status.verdict_reason
+        if self._stopped:
+            verdict, reason = Verdict.INCONCLUSIVE, self._stopped
+        elif self._failed or status.phase is Phase.FAILED:
+            verdict, reason = None, self._failed or status.message
+        return Outcome(
+            frame=frame, report=ledger.report(), exit=FAULT if verdict is None else EXIT[verdict], verdict=verdict,
+            reason=reason, losses=tuple(self.fleet.losses), runners=self._runners,
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def _interrupts(self, task: asyncio.Task[Any] | None) -> Iterator[None]:
+        """Turn the first signal into an orderly end and the second into one at once."""
+
+        def interrupted(number: signal.Signals) -> None:
+            self._signals += 1
+            if self._signals == 1:
+                self.world.stop = f"stopped by {number.name}"
+                self.view.note("Ending: users finish their action, then the verdict. Once more to stop at once.")
+                self._wake.set()
+            else:
+                self.fleet.kill()
+                if task is not None:
+                    task.cancel()
+
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, interrupted, number)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
