@@ -1,0 +1,332 @@
+"""The story of a simulation, look by look, in a world of fakes under a clock that is only moved."""
+
+from typing import Any
+
+from trafficsim_api.phases import TRANSITIONS, Phase
+from trafficsim_api.policy import LOCAL_DEFAULT, Policy
+from trafficsim_api.status import Status
+from trafficsim_operator.decide import decide
+from trafficsim_operator.observed import Observed
+from trafficsim_operator.reconcile import observe, read
+from trafficsim_operator.store import Conflict, Document
+from trafficsim_operator.testing.fakes import FakeRecord, FakeWorld
+
+
+def a_document(**spec: Any) -> dict[str, Any]:
+    """Build a document: 400 users for two minutes."""
+    full = {
+        "target": {"url": "http://127.0.0.1:8080"},
+        "users": 400,
+        "duration": "2m",
+        "archetypes": [{"name": "a", "flow": [{"request": {"get": "/"}}, {"think": {"constant": "1s"}}]}],
+        "thresholds": [{"rule": "error_rate < 1%"}],
+    } | spec
+    return {
+        "apiVersion": "trafficsim.io/v1alpha1",
+        "kind": "TrafficSimulation",
+        "metadata": {"name": "shop", "namespace": "n"},
+        "spec": {key: value for key, value in full.items() if value is not None},
+    }
+
+
+async def until(world: FakeWorld, phase: str, looks: int = 100) -> Status:
+    """Look until *phase* is reached."""
+    for _ in range(looks):
+        status = await world.look("n", "shop")
+        if status.phase == phase:
+            return status
+    raise AssertionError(f"{world.status.phase} after {looks} looks: {world.status.message}")
+
+
+async def settle(world: FakeWorld, looks: int = 12) -> Status:
+    """Look until nothing is in motion."""
+    for _ in range(looks):
+        status = await world.look("n", "shop")
+    return status
+
+
+def condition(status: Status, kind: str) -> tuple[str, str]:
+    """Return status and reason of a condition."""
+    return next((c.status, c.reason) for c in status.conditions if c.type == kind)
+
+
+async def test_a_run_from_start_to_verdict() -> None:
+    """Pending → Preflight → Starting → Running → Draining → Completed, then nothing runs any more."""
+    world = FakeWorld()
+    world.record.put(a_document())
+    status = await until(world, "Completed")
+    assert "Passed" == status.verdict
+    assert 400 * 105 * 1000 == status.run.planned_user_ms
+    assert 0 == status.run.lost_user_ms
+    assert 42_000 <= status.accounts.requests <= 42_900
+    await settle(world)
+    assert {} == world.fleet.runners
+    assert [0] == list(world.fleet.replicas.values())
+    assert ("True", "Passed") == condition(status, "Finished")
+    phases = [write.phase for write in world.record.writes]
+    assert all(b in TRANSITIONS[a] or a is b or _passes_through(a, b) for a, b in zip(phases, phases[1:], strict=False))
+
+
+def _passes_through(a: Phase, b: Phase) -> bool:
+    """A look may take several steps."""
+    return any(b in TRANSITIONS[between] for between in TRANSITIONS[a])
+
+
+async def test_nothing_changes_when_nothing_changed() -> None:
+    """`decide` twice on the same world gives the same; a finished run costs no write."""
+    world = FakeWorld()
+    world.record.put(a_document())
+    await until(world, "Completed")
+    await settle(world)
+    writes = len(world.record.writes)
+    await settle(world)
+    assert writes == len(world.record.writes)
+
+
+async def test_edit_up_and_down() -> None:
+    """1200 → 2001 → 300: runners follow, survivors stay, places are held exactly once."""
+    world = FakeWorld()
+    world.record.put(a_document(users=1200, duration="20m"))
+    await until(world, "Running")
+    await settle(world)
+    first = set(world.fleet.runners)
+    assert 2 == len(first)
+    world.record.put(a_document(users=2001, duration="20m"))
+    world.waits = 0
+    status = await settle(world, 30)
+    assert 3 == len(world.fleet.runners)
+    assert first < set(world.fleet.runners)
+    assert (2001, 2001) == (status.users.target, status.users.placed)
+    assert 2001 == sum(len(r.assignment.held) for r in world.fleet.runners.values() if r.assignment)
+    world.record.put(a_document(users=300, duration="20m"))
+    world.waits = 0
+    status = await settle(world, 30)
+    assert 1 == len(world.fleet.runners)
+    assert set(world.fleet.runners) < first
+    assert 300 == sum(len(r.assignment.held) for r in world.fleet.runners.values() if r.assignment)
+    assert 2 == len(world.record.kept)
+
+
+async def test_a_lost_runner_is_replaced_and_stated() -> None:
+    """Its places go to the others at once; the loss is told, and more than 1 % makes the run inconclusive."""
+    world = FakeWorld()
+    world.record.put(a_document(users=1200, duration="3m"))
+    await until(world, "Running")
+    await settle(world)
+    gone = sorted(world.fleet.runners)[0]
+    del world.fleet.runners[gone]
+    await world.look("n", "shop")
+    status = await until(world, "Completed")
+    assert 1 == status.run.lost_runners
+    assert [1] == [text.count(gone) for text in status.accounts.missing]
+    assert any(h.reason == "RunnerLost" for h in world.record.happenings)
+    assert "Inconclusive" == status.verdict
+    assert "RunnersLost" == condition(status, "Passed")[1]
+
+
+async def test_silence_is_not_loss() -> None:
+    """An unreachable runner keeps its places; nobody else takes them."""
+    world = FakeWorld()
+    world.record.put(a_document(users=1200, duration="20m"))
+    await until(world, "Running")
+    await settle(world)
+    silent = next(iter(world.fleet.runners.values()))
+    before = {name: r.assignment.places for name, r in world.fleet.runners.items() if r.assignment}
+    silent.silent = True
+    status = await settle(world, 5)
+    assert before == {name: r.assignment.places for name, r in world.fleet.runners.items() if r.assignment}
+    assert ("False", "Unreachable") == condition(status, "RunnersHealthy")
+
+
+async def test_suspend_and_resume() -> None:
+    """Suspended: no user is on, places are kept, the clock stands; after a minute the runners go; resume brings all back."""
+    world = FakeWorld()
+    world.record.put(a_document(duration="5m"))
+    await until(world, "Running")
+    await settle(world, 15)
+    origin = world.status.run.origin
+    world.record.put(a_document(duration="5m", suspend=True))
+    world.waits = 0
+    status = await until(world, "Suspended")
+    await settle(world, 3)
+    assert 0 == sum(r.active(world.now_ms) for r in world.fleet.runners.values())
+    assert 400 == status.users.placed
+    await settle(world, 20)
+    assert {} == world.fleet.runners
+    world.record.put(a_document(duration="5m"))
+    world.waits = 0
+    status = await until(world, "Running")
+    assert status.run.origin > origin
+    await settle(world, 20)
+    assert 400 == sum(r.active(world.now_ms) for r in world.fleet.runners.values())
+    status = await until(world, "Completed", 200)
+    assert "Passed" == status.verdict
+
+
+async def test_created_suspended_starts_nothing() -> None:
+    """No Deployment until it is resumed."""
+    world = FakeWorld()
+    world.record.put(a_document(suspend=True))
+    status = await settle(world)
+    assert "Suspended" == status.phase
+    assert {} == world.fleet.replicas
+
+
+async def test_refused_by_policy_prints_what_would_allow_it() -> None:
+    """Phase Failed, reason Refused, no runner; a policy that allows it starts the run."""
+    world = FakeWorld(policy=Policy(targets=LOCAL_DEFAULT.targets, max_users=100))
+    world.record.put(a_document())
+    status = await settle(world, 2)
+    assert "Failed" == status.phase
+    assert ("False", "Refused") == condition(status, "Accepted")
+    assert ("True", "Refused") == condition(status, "Stalled")
+    assert "maxUsers: 400" in status.message
+    assert {} == world.fleet.replicas
+    world.policy = LOCAL_DEFAULT
+    assert "Running" == (await until(world, "Running")).phase
+
+
+async def test_a_wrong_edit_leaves_the_run_alone() -> None:
+    """Accepted turns False and names the field; the runners keep what they were told; the mended edit goes on."""
+    world = FakeWorld()
+    world.record.put(a_document(duration="20m"))
+    await until(world, "Running")
+    await settle(world)
+    world.record.put(a_document(duration="20m", archetypes=[]))
+    status = await settle(world, 3)
+    assert "Running" == status.phase
+    assert ("False", "Invalid") == condition(status, "Accepted")
+    assert any("archetypes" in c.message for c in status.conditions if c.type == "Accepted")
+    assert 400 == sum(len(r.assignment.held) for r in world.fleet.runners.values() if r.assignment)
+    world.record.put(a_document(duration="20m", users=450))
+    status = await settle(world)
+    assert ("True", "Accepted") == condition(status, "Accepted")
+    assert 450 == status.users.placed
+
+
+async def test_a_tightened_policy_ends_the_run() -> None:
+    """The same document is refused under a new policy: nothing runs on."""
+    world = FakeWorld()
+    world.record.put(a_document(duration="20m"))
+    await until(world, "Running")
+    await settle(world)
+    world.policy = Policy(targets=LOCAL_DEFAULT.targets, max_users=100)
+    status = await settle(world)
+    assert "Failed" == status.phase
+    assert {} == world.fleet.runners
+
+
+async def test_commands() -> None:
+    """stop ends the run early and is answered once; rerun begins the next; an unknown one is refused by name."""
+    world = FakeWorld()
+    world.record.put(a_document(duration="20m"))
+    await until(world, "Running")
+    await settle(world, 20)
+    _command(world, '{"id": "1", "action": "explode"}')
+    status = await settle(world, 2)
+    assert ("1", "Refused") == (status.last_command.id, status.last_command.result)
+    _command(world, '{"id": "2", "action": "stop"}')
+    status = await until(world, "Completed")
+    assert ("2", "Done") == (status.last_command.id, status.last_command.result)
+    assert "stopped by command" == status.run.stop
+    _command(world, '{"id": "3", "action": "rerun"}')
+    status = await until(world, "Running")
+    assert 2 == status.run.id
+    assert status.verdict is None
+
+
+def _command(world: FakeWorld, text: str) -> None:
+    document = world.record.documents["n", "shop"]
+    metadata = {**document["metadata"], "annotations": {"trafficsim.io/command": text}}
+    world.record.put({**document, "metadata": metadata})
+    world.waits = 0
+
+
+async def test_run_request_starts_the_next_run() -> None:
+    """Any new string starts the next run after a finished one, also across restarts of the operator."""
+    world = FakeWorld()
+    world.record.put(a_document(runRequest="one"))
+    await until(world, "Completed")
+    world.record.put(a_document(runRequest="two"))
+    world.waits = 0
+    assert 2 == (await until(world, "Running")).run.id
+    assert 2 == (await until(world, "Completed")).run.id
+
+
+class ConflictingRecord(FakeRecord):
+    """A record that somebody else always writes first."""
+
+    async def write(self, document: Document, status: Status) -> None:
+        """Refuse."""
+        raise Conflict
+
+
+async def test_a_conflict_does_nothing() -> None:
+    """Intent first: when the status can't be written, no action is carried out and it is looked at again soon."""
+    world = FakeWorld(record=ConflictingRecord())
+    world.record.put(a_document())
+    await world.look("n", "shop")
+    assert {} == world.fleet.replicas
+    assert [] == world.record.happenings
+    assert world.waits is not None
+    assert world.waits <= 1000
+
+
+async def test_runners_that_never_start_fail_with_the_cause() -> None:
+    """After the deadline the phase is Failed, the pod's cause is named, nothing is left running."""
+    world = FakeWorld()
+    world.record.put(a_document())
+    world.fleet.problem = "exceeded quota: pods"
+    await world.look("n", "shop")
+    for runner in world.fleet.runners.values():
+        runner.ready_after_ms = 10**9
+    status = Status()
+    for _ in range(2000):
+        status = await world.look("n", "shop")
+        for runner in world.fleet.runners.values():
+            runner.ready_after_ms = 10**9
+        if status.phase == "Failed":
+            break
+    assert ("True", "StartTimeout") == condition(status, "Stalled")
+    assert "exceeded quota: pods" in status.message
+    await settle(world, 3)
+    assert {} == world.fleet.runners
+
+
+async def test_an_operator_that_forgot_everything_goes_on() -> None:
+    """A restart loses the ledgers; the status and the runners hold all that is needed."""
+    world = FakeWorld()
+    world.record.put(a_document(users=1200))
+    await until(world, "Running")
+    await settle(world, 20)
+    epochs = {name: r.assignment.epoch for name, r in world.fleet.runners.items() if r.assignment}
+    world.world.ledgers = type(world.world.ledgers)()
+    await settle(world, 3)
+    assert epochs == {name: r.assignment.epoch for name, r in world.fleet.runners.items() if r.assignment}
+    assert "Passed" == (await until(world, "Completed")).verdict
+
+
+async def test_epochs_survive_a_lost_status() -> None:
+    """With the status gone, epochs go on from what the runners acknowledge."""
+    world = FakeWorld()
+    world.record.put(a_document(users=1200))
+    await until(world, "Running")
+    await settle(world)
+    highest = world.status.epoch
+    document = world.record.documents["n", "shop"]
+    world.record.documents["n", "shop"] = {**document, "status": {}}
+    await settle(world)
+    assert world.status.epoch > highest
+
+
+async def test_decide_is_a_function() -> None:
+    """The same world, twice: the same decision."""
+    world = FakeWorld()
+    world.record.put(a_document())
+    await settle(world, 5)
+    document = await world.record.read("n", "shop")
+    assert document is not None
+    desired = read(document)
+    observed = await observe(desired, document, world.world)
+    assert isinstance(observed, Observed)
+    assert decide(desired, observed, world.now_ms) == decide(desired, observed, world.now_ms)

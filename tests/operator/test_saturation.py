@@ -1,0 +1,65 @@
+"""Saturation: each figure's limit, and how many bad windows make one."""
+
+import numpy as np
+import pytest
+
+from trafficsim_api.histogram import bucket_of
+from trafficsim_api.layout import Layout
+from trafficsim_api.statistics import Window, sparse, zeros
+from trafficsim_operator.plan.saturation import Health, saturated, window_of
+
+LAYOUT = Layout(actions=(("a", "user"), ("b", "user")))
+
+
+def a_window(*, busiest: int = 500, pod: int = 500, lag_ms: int = 1, **counters: int) -> Window:
+    """Build a ten-second window with 1000 wake-ups that lagged *lag_ms*; 5000 sent on each action."""
+    vector = zeros(LAYOUT)
+    vector[LAYOUT.lag() + bucket_of(lag_ms * 1_000_000)] = 1000
+    for action in (0, 1):
+        vector[LAYOUT.action(action, "sent")] = 5000
+    for name, count in counters.items():
+        vector[LAYOUT.worker(name)] = count
+    indices, counts = sparse(vector)
+    return Window(
+        sequence=1, start_ms=10_000, end_ms=20_000, wall_ms=0, epoch=1, active=1, wanted=1, busiest_permille=busiest,
+        pod_permille=pod, warm=True, indices=indices, counts=np.asarray(counts),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("window", "says"),
+    [
+        pytest.param(a_window(), "", id="good"),
+        pytest.param(a_window(lag_ms=49), "", id="lag within"),
+        pytest.param(a_window(lag_ms=52), "lag p99", id="lag"),
+        pytest.param(a_window(busiest=900), "", id="worker within"),
+        pytest.param(a_window(busiest=901), "busiest worker", id="worker"),
+        pytest.param(a_window(pod=950), "CPU at 95 %", id="pod"),
+        pytest.param(a_window(cfs_periods=100, cfs_throttled=5), "", id="throttled within"),
+        pytest.param(a_window(cfs_periods=100, cfs_throttled=6), "throttled in 6 %", id="throttled"),
+        pytest.param(a_window(drop_no_slot=10), "", id="drops within"),
+        pytest.param(a_window(drop_no_slot=11), "11 starts dropped", id="drops"),
+    ],
+)
+def test_limits(window: Window, says: str) -> None:
+    """A window is bad just above each limit."""
+    health = Health(runner="r")
+    health.add(window, LAYOUT)
+    assert health.whole
+    found = health.finding()
+    assert says in found
+    assert bool(says) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("bad", "windows", "expected"),
+    [(1, 1, False), (1, 10, False), (2, 10, True), (2, 39, True), (2, 40, False), (3, 59, True)],
+)
+def test_two_bad_and_more_than_a_twentieth(bad: int, windows: int, expected: bool) -> None:
+    """Two bad windows and more than 5 % of all."""
+    assert expected == (saturated({n: "r: lag" if n < bad else "" for n in range(windows)}) is not None)
+
+
+def test_windows_are_disjoint_after_the_warm_up() -> None:
+    """The first window begins at the warm-up's end."""
+    assert [0, 0, 1] == [window_of(at, 10_000) for at in (10_000, 19_999, 20_000)]
