@@ -116,13 +116,15 @@ def _etcd(environ: Mapping[str, str]) -> Path:
         raise Unavailable("etcd is not on PATH (Debian: apt-get install etcd-server)")
     _progress("installing etcd-server")
     install = ["apt-get", "install", "-y", "etcd-server"]
+    message = ""
     for command in (install, ["apt-get", "update"], install):
         done = subprocess.run(
             command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, capture_output=True, text=True, check=False
         )
         if path := shutil.which("etcd"):
             return Path(path)
-    raise Unavailable(f"etcd-server could not be installed: {_last_line(done.stderr)}")
+        message = _last_line(done.stderr)
+    raise Unavailable(f"etcd-server could not be installed: {message}")
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from typing import Any, Final, Self
 from trafficsim_operator.testing import binaries
 from trafficsim_operator.testing.certificates import Authority
 from trafficsim_operator.testing.ports import free_ports
-from trafficsim_operator.testing.processes import Guard, bound_to_us
+from trafficsim_operator.testing.processes import Guard, start
 from trafficsim_operator.testing.unavailable import Unavailable
 
 _ADDRESS: Final = "127.0.0.1"
@@ -115,8 +115,7 @@ class ControlPlane:
     def service_account(self, namespace: str, name: str) -> Path:
         """Return the kubeconfig with a fresh token (1 h) of an existing service account."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-        status, answer = self._call("POST", path, request)
+        status, answer = self._call("POST", path, {"spec": {"expirationSeconds": 3600}})
         if status != 201:
             raise LookupError(f"no token for service account {namespace}/{name}: {status} {answer.get('message')}")
         return self._write_kubeconfig(f"account-{namespace}-{name}", {"token": answer["status"]["token"]})
@@ -217,13 +216,7 @@ class ControlPlane:
 
     def _launch(self, name: str, program: Path, *arguments: str) -> None:
         with (self.logs / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                bound_to_us([str(program), *arguments]),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the tests first, which then stop us in order
-            )
+            self._processes[name] = start([str(program), *arguments], log)
 
     def _end(self, name: str, number: signal.Signals) -> None:
         process = self._processes.pop(name, None)

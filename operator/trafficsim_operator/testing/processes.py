@@ -4,21 +4,34 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 _HERE: Final = Path(__file__).parent
 _ISOLATED: Final = (sys.executable, "-I", "-S")
+_starter: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")  # one thread that lives as long as we
 
 
 def bound_to_us(argv: Sequence[str], cgroup_procs: Iterable[Path] = ()) -> list[str]:
     """
-    Return the command line that runs *argv* inside the cgroups and kills it when the calling thread ends.
+    Return the command line that runs *argv* inside the cgroups and kills it when the thread that starts it ends.
 
-    Subtle: the kernel sends the death signal when the *thread* that forked ends, so start programs from a thread that
-    lives as long as they shall.
+    Subtle: the kernel sends the death signal when the *thread* that forked ends, not the process.
     """
     return [*_ISOLATED, str(_HERE / "launch.py"), str(os.getpid()), *map(str, cgroup_procs), "--", *argv]
+
+
+def start(argv: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start *argv* so that it ends with this process, whichever thread asks; its output goes to *log*."""
+    return _starter.submit(
+        subprocess.Popen,
+        bound_to_us(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C reaches the tests first, which then stop us in order
+    ).result()
 
 
 class Guard:
