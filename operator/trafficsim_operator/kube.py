@@ -39,6 +39,7 @@ __all__ = [
     "Object",
     "Resource",
     "Unacceptable",
+    "default_namespace",
     "load_configuration",
     "owned_by",
 ]
@@ -123,6 +124,15 @@ async def load_configuration(kubeconfig: str | None = None, context: str | None 
     configuration.client_session_kwargs = {"trust_env": False}  # a proxy is what the kubeconfig says, no other
     configuration.connection_pool_maxsize = 32
     return configuration
+
+
+def default_namespace(kubeconfig: str | None = None, context: str | None = None) -> str:
+    """Return the namespace that the kubeconfig's context names, in a pod the pod's own; else "default"."""
+    if kubeconfig is None and context is None and _ACCOUNT.exists():
+        return _ACCOUNT.with_name("namespace").read_text().strip()
+    contexts, active = kube_config.list_kube_config_contexts(config_file=kubeconfig)  # type: ignore[no-untyped-call]
+    chosen = next((entry for entry in contexts or () if entry["name"] == context), active)
+    return str(chosen["context"].get("namespace") or "default")
 
 
 class KubeApi:
