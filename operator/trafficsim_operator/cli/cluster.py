@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -93,8 +94,9 @@ def get(name: str | None, all_namespaces: bool, as_json_: bool, **where: str | N
         elif not found:
             click.echo("No simulations." if all_namespaces else f"No simulations in namespace {namespace}.")
         else:
-            console = Console()
-            console.print(table(found, namespaces=all_namespaces), width=None if console.is_terminal else 200)
+            # A pipe has no width: nothing is to be cut off there.
+            console = Console() if sys.stdout.isatty() else Console(width=200)
+            console.print(table(found, namespaces=all_namespaces))
         return 0
 
     return _run(Place(**where), show)

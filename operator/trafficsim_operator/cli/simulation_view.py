@@ -31,11 +31,16 @@ def table(found: Sequence[Object], *, namespaces: bool = False) -> Table:
         meta, status = item["metadata"], item.get("status") or {}
         figures, runners = status.get("figures") or {}, status.get("runners") or {}
         cells = (
-            meta["name"], _coloured(status.get("phase") or "Unseen"),
-            str((status.get("users") or {}).get("active", 0)), figures.get("rps") or "", figures.get("p95") or "",
-            figures.get("errorRate") or "", status.get("tier") or "",
-            f"{runners.get('ready', 0)}/{runners.get('wanted', 0)}", status.get("version") or "", _coloured(status.get("verdict") or ""), _age(meta.get("creationTimestamp")),
-        )  # fmt: skip
+            meta["name"],
+            _coloured(status.get("phase") or "Unseen"),
+            str((status.get("users") or {}).get("active", 0)),
+            *(figures.get(name) or "" for name in ("rps", "p95", "errorRate")),
+            status.get("tier") or "",
+            f"{runners.get('ready', 0)}/{runners.get('wanted', 0)}",
+            status.get("version") or "",
+            _coloured(status.get("verdict") or ""),
+            _age(meta.get("creationTimestamp")),
+        )
         rows.add_row(*((meta["namespace"],) if namespaces else ()), *cells)
     return rows
 
