@@ -1,1 +1,1 @@
-"""The operator: watches simulations, decides, and acts on fleets of runners. It may import the contract, never the runner."""
+"""The operator: watches simulations, decides, acts on fleets of runners. May import the contract, never the runner."""
