@@ -22,6 +22,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from trafficsim_api.flow import VERBS
 from trafficsim_api.names import GROUP, KIND, PLURAL, SHORT_NAME, VERSION
 from trafficsim_api.resource import TrafficSimulation, TrafficSimulationSpec
+from trafficsim_api.rules import RULE
 from trafficsim_api.status import Status
 from trafficsim_api.units import format_duration
 
@@ -130,12 +131,21 @@ RULES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
             "median: above 0s and not above p95 is needed",
         ),
     ),
+    "Threshold": (
+        (
+            f"self.rule.matches(r'{RULE}')",
+            "rule: a rule such as 'p95 < 250ms', 'error_rate < 1%' or 'p99(login) < 1s over 30s' is needed",
+        ),
+    ),
     "Resources": (
         (_same("cpu"), "requests.cpu: must be equal to limits.cpu"),
         (_same("memory"), "requests.memory: must be equal to limits.memory"),
     ),
     "EnvVar": (
-        ("!self.name.startsWith('TRAFFICSIM_') && !(self.name in ['POD_IP', 'POD_NAME'])", "is set by trafficsim"),
+        (
+            "!self.name.startsWith('TRAFFICSIM_') && !(self.name in ['POD_IP', 'POD_NAME'])",
+            "name: is set by trafficsim",
+        ),
     ),
     "Scaling": (
         (

@@ -17,17 +17,22 @@ ACTION_GROUPS: Final = ("auth", "user", "bulk")
 VERBS: Final = ("get", "head", "post", "put", "patch", "delete", "options")
 MAX_DEPTH: Final = 4
 
+URL_PATH: Final = r"^/"
+
+
+UrlPath = Annotated[str, StringConstraints(max_length=2048, pattern=URL_PATH)]
+
 
 class Request(Model):
     """One HTTP request: a verb with its path, and what is sent."""
 
-    get: Text | None = None
-    head: Text | None = None
-    post: Text | None = None
-    put: Text | None = None
-    patch: Text | None = None
-    delete: Text | None = None
-    options: Text | None = None
+    get: UrlPath | None = None
+    head: UrlPath | None = None
+    post: UrlPath | None = None
+    put: UrlPath | None = None
+    patch: UrlPath | None = None
+    delete: UrlPath | None = None
+    options: UrlPath | None = None
     params: StringMap | None = None
     """Query parameters, encoded."""
     headers: StringMap | None = None
@@ -41,8 +46,6 @@ class Request(Model):
     @model_validator(mode="after")
     def _shape(self) -> Self:
         exactly_one(self, VERBS, "one of " + ", ".join(VERBS))
-        if not self.path.startswith("/"):
-            raise fault(self.verb, "a path that starts with / is needed")
         if re.search(r"[\s\x00-\x1f\x7f]", re.sub(r"\{\{.*?\}\}", "", self.path)):
             raise fault(self.verb, "a path without spaces is needed")
         bodies = [

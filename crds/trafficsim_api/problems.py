@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from trafficsim_api.errors import Problem, SpecError
-from trafficsim_api.flow import STATUS, TIMES
+from trafficsim_api.flow import STATUS, TIMES, URL_PATH
 from trafficsim_api.model import NAME
 from trafficsim_api.resource import OBJECT_NAME
 from trafficsim_api.target import HEALTH_PATH, URL
@@ -26,6 +26,7 @@ Path = tuple[str | int, ...]
 
 _PATTERNS: Final[Mapping[str, str]] = {
     URL: "a URL such as http://shop:8080 is needed (http or https, no user, query or fragment)",
+    URL_PATH: "a path that starts with / is needed",
     HEALTH_PATH: "a path that starts with / is needed",
     NAME: "a name of letters, digits and _ . / : - is needed",
     OBJECT_NAME: "a name of lower case letters, digits and - is needed, with a letter or digit at both ends",

@@ -38,11 +38,12 @@ LATENCIES: Final = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.9
 _TIMES: Final = (*LATENCIES, "min", "avg", "max")
 _SHARES: Final = ("error_rate", "check_failures", "success")
 _COUNTS: Final = ("rps", "requests")
-_RULE: Final = re.compile(
+RULE: Final = (
     r"^\s*(?P<metric>[a-z][a-z0-9_]*(?:\.9)?)(?P<service>\.service)?\s*(?:\(\s*(?P<action>[^()]{1,128}?)\s*\))?"
     r"\s*(?P<operator><=|>=|<|>)\s*(?P<value>[0-9]{1,12}(?:\.[0-9]{1,6})?)\s*(?P<unit>ms|s|m|%|/s)?"
     r"(?:\s+over\s+(?P<over>[0-9hms]+))?\s*$"
 )
+_RULE: Final = re.compile(RULE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
