@@ -119,8 +119,11 @@ class ProcessKubelet:
             self._loops.append(asyncio.create_task(loop))
 
     async def stop(self) -> None:
-        """Kill every process, delete the pods that ran here and the node, and leave nothing behind."""
+        """Kill every process, delete the pods that ran here and the node, and leave nothing behind; once is enough."""
+        if not self._loops:
+            return
         tasks = [*self._loops, *self._tasks.values()]
+        self._loops = []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
