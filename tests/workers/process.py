@@ -47,6 +47,7 @@ class WorkerProcess(AbstractContextManager):
         self._buffer = b""
         self.messages: list[dict] = []
         self.epoch = 0
+        self._origins: dict[int, int] = {}
 
     def __exit__(self, *_):
         try:
@@ -64,7 +65,8 @@ class WorkerProcess(AbstractContextManager):
     def assign(self, load, *, users, places=None, origin_ns=None, seconds=3600.0, warm_up_ms=0, run=1, limits=None, **more):
         self.epoch += 1
         now = time.monotonic_ns()
-        origin_ns = now if origin_ns is None else origin_ns
+        if origin_ns is None:
+            origin_ns = self._origins.setdefault(run, now)
         task = {
             "run": run, "epoch": self.epoch, "users": users, "places": [[0, users]] if places is None else places,
             "origin_ns": origin_ns, "warm_up_ms": warm_up_ms, "end_ns": origin_ns + int(seconds * SECOND),
