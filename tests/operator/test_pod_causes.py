@@ -1,0 +1,138 @@
+"""What a pod says about its runner."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from trafficsim_operator.fleet.pods import cause_of, is_lost, replica_failure, runner_of, state_of
+from trafficsim_operator.observed import RunnerState
+
+T0 = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def at(seconds: int) -> str:
+    return (T0 + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+
+
+def a_pod(*, state=None, last=None, ready="False", ready_at=0, deleted=None, phase="Running", conditions=(), **status):
+    container = {"name": "runner", "restartCount": 2, "state": state or {}, "lastState": last or {}}
+    meta = {
+        "name": "shop-1-abc",
+        "uid": "u1",
+        "creationTimestamp": at(0),
+        "labels": {"trafficsim.io/revision": "r1"},
+    } | ({"deletionTimestamp": at(deleted)} if deleted is not None else {})
+    ready_condition = {"type": "Ready", "status": ready, "lastTransitionTime": at(ready_at)}
+    mesh = {"name": "istio-proxy", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
+    return {
+        "metadata": meta,
+        "status": {
+            "phase": phase,
+            "podIP": "10.0.0.7",
+            "conditions": [ready_condition, *conditions],
+            "containerStatuses": [mesh, container],
+            **status,
+        },
+    }
+
+
+RUNNING = {"running": {"startedAt": at(5)}}
+OOM = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "state"),
+    [
+        pytest.param(a_pod(phase="Pending"), RunnerState.STARTING, id="no container yet"),
+        pytest.param(a_pod(state=RUNNING, ready_at=0), RunnerState.STARTING, id="runs, not ready yet"),
+        pytest.param(a_pod(state=RUNNING, ready="True", ready_at=8), RunnerState.READY, id="ready"),
+        pytest.param(a_pod(state=RUNNING, ready_at=60), RunnerState.UNREADY, id="was ready, is no more"),
+        pytest.param(a_pod(state=OOM, ready_at=60), RunnerState.STARTING, id="its container ended, another will come"),
+        pytest.param(a_pod(state=RUNNING, ready="True", deleted=30), RunnerState.LEAVING, id="being deleted"),
+    ],
+)
+def test_state_of(pod, state):
+    """Unready is who was ready since its container started; everybody else that isn't ready is starting."""
+    assert state is state_of(pod)
+
+
+@pytest.mark.parametrize(
+    ("pod", "cause"),
+    [
+        pytest.param(a_pod(state=RUNNING, ready="True"), "", id="at work"),
+        pytest.param(a_pod(state={"waiting": {"reason": "ContainerCreating"}}), "", id="being created"),
+        pytest.param(
+            a_pod(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}),
+            "ImagePullBackOff: no such image",
+            id="no image",
+        ),
+        pytest.param(
+            a_pod(state={"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}, last=OOM),
+            "CrashLoopBackOff: back-off 10s (last end: OOMKilled, exit code 137)",
+            id="out of memory again and again",
+        ),
+        pytest.param(a_pod(state=OOM), "Ended: OOMKilled, exit code 137", id="just out of memory"),
+        pytest.param(
+            a_pod(
+                state=RUNNING,
+                last={"terminated": {"reason": "Error", "exitCode": 2, "message": "x\nTRAFFICSIM_KEYS is needed\n"}},
+            ),
+            "Restarted: Error, exit code 2: TRAFFICSIM_KEYS is needed",
+            id="restarted, with its last words",
+        ),
+        pytest.param(
+            a_pod(
+                phase="Pending",
+                conditions=[
+                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+                ],
+            ),
+            "Unschedulable: 0/3 nodes",
+            id="no node",
+        ),
+        pytest.param(a_pod(phase="Failed", reason="Evicted", message="disk"), "Evicted: disk", id="evicted"),
+    ],
+)
+def test_cause_of(pod, cause):
+    """The pod-level cause in one line, of the runner's container and not of a mesh's beside it."""
+    assert cause == cause_of(pod)
+
+
+@pytest.mark.parametrize(
+    ("pod", "lost"),
+    [
+        pytest.param(a_pod(), False, id="runs"),
+        pytest.param(a_pod(phase="Failed"), True, id="failed for good"),
+        pytest.param(a_pod(deleted=100), False, id="within its grace"),
+        pytest.param(a_pod(deleted=90), False, id="a little late"),
+        pytest.param(a_pod(deleted=80), True, id="its node takes it away no more"),
+    ],
+)
+def test_is_lost(pod, lost):
+    assert lost is is_lost(pod, T0 + timedelta(seconds=95))
+
+
+def test_runner_of():
+    runner = runner_of(a_pod(state=RUNNING, ready="True"))
+    assert ("shop-1-abc", "u1", "r1", "10.0.0.7:9646", 2) == (
+        runner.name, runner.uid, runner.revision, runner.address, runner.restarts,
+    )  # fmt: skip
+    assert int(T0.timestamp() * 1000) == runner.started_ms
+
+
+def test_an_address_of_the_new_kind_is_put_in_brackets():
+    pod = a_pod(state=RUNNING)
+    pod["status"]["podIP"] = "fd00::7"
+    assert "[fd00::7]:9646" == runner_of(pod).address
+
+
+def test_a_quota_is_told_from_the_deployment():
+    """Pods that can't be made don't exist: the Deployment says why."""
+    condition = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "reason": "FailedCreate",
+        "message": "exceeded quota: small",
+    }
+    assert "FailedCreate: exceeded quota: small" == replica_failure({"status": {"conditions": [condition]}})
+    assert "" == replica_failure({"status": {"conditions": [condition | {"status": "False"}]}})

@@ -1,0 +1,107 @@
+"""What wakes a simulation, and when a watch counts as dead."""
+
+import json
+
+import kopf
+import pytest
+
+from trafficsim_api.names import COMMAND_ANNOTATION
+from trafficsim_operator.handlers import Key, Watched, register
+
+KEY = Key("shop", "web")
+
+
+def a_body(uid="u1", generation=1, command=None, deleted=None, **status):
+    meta = {"namespace": "shop", "name": "web", "uid": uid, "generation": generation, "resourceVersion": "7"}
+    if command:
+        meta["annotations"] = {COMMAND_ANNOTATION: json.dumps({"id": command, "action": "stop"})}
+    if deleted:
+        meta["deletionTimestamp"] = deleted
+    return {"metadata": meta, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("body", "asks"),
+    [
+        pytest.param(a_body(phase="Running"), False, id="own status write"),
+        pytest.param(a_body(generation=2), True, id="edited"),
+        pytest.param(a_body(command="c1"), True, id="a command: annotations don't change the generation"),
+        pytest.param(a_body(deleted="2026-01-01T00:00:00Z"), True, id="being deleted"),
+        pytest.param(a_body(uid="u2"), True, id="made anew under the old name"),
+    ],
+)
+def test_what_asks_for_a_look(body, asks):
+    """First sight does, and every change of generation, deletion or command."""
+    watched = Watched()
+    assert watched.changed(KEY, a_body())
+    assert asks is watched.changed(KEY, body)
+
+
+def test_a_quiet_watch_is_not_dead():
+    watched = Watched()
+    watched.changed(KEY, a_body())
+    for now in (0.0, 60.0, 600.0):
+        watched.compare({KEY: a_body()}, now)
+    assert 0 == watched.behind_s(600)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        pytest.param({KEY: a_body(generation=2)}, id="an edit"),
+        pytest.param({}, id="a deletion"),
+        pytest.param({KEY: a_body(), Key("shop", "new"): a_body()}, id="a new one"),
+    ],
+)
+def test_a_watch_that_misses_something_is_behind(listed):
+    """The API server has what the watch has not delivered: counted from when that was first seen."""
+    watched = Watched()
+    watched.changed(KEY, a_body())
+    watched.compare(listed, 100.0)
+    watched.compare(listed, 160.0)
+    assert 65 == watched.behind_s(165.0)
+
+
+def test_a_late_event_makes_good():
+    watched = Watched()
+    watched.changed(KEY, a_body())
+    watched.compare({KEY: a_body(generation=2)}, 100.0)
+    watched.changed(KEY, a_body(generation=2))
+    assert 0 == watched.behind_s(165.0)
+
+
+class Queue:
+    def __init__(self):
+        self.added, self.later = [], []
+
+    def add(self, key):
+        self.added.append(key)
+
+    def add_after(self, key, seconds):
+        self.later.append((key, seconds))
+
+
+def handler(registry, name):
+    return next(h.fn for h in registry._watching.get_all_handlers() if h.fn.__name__ == name)
+
+
+async def test_the_handlers_only_put_keys_into_the_queue():
+    registry, queue, watched = kopf.OperatorRegistry(), Queue(), Watched()
+    register(registry, queue, watched)
+    on_simulation, on_child = handler(registry, "on_simulation"), handler(registry, "on_child")
+    await on_simulation(type=None, namespace="shop", name="web", body=a_body())
+    await on_simulation(type="MODIFIED", namespace="shop", name="web", body=a_body(phase="Running"))
+    await on_simulation(type="DELETED", namespace="shop", name="web", body=a_body())
+    assert [KEY, KEY] == queue.added
+    assert {} == watched.seen
+    await on_child(namespace="shop", labels={"trafficsim.io/simulation": "web"})
+    assert [(KEY, 0.1)] == queue.later
+
+
+def test_only_events_are_watched():
+    """No handler of a kind that writes annotations or finalizers is registered."""
+    registry = kopf.OperatorRegistry()
+    register(registry, Queue(), Watched())
+    assert not list(registry._changing.get_all_handlers())
+    assert not list(registry._spawning.get_all_handlers())
+    assert not list(registry._indexing.get_all_handlers())
