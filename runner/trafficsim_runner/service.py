@@ -14,10 +14,11 @@ from aiohttp import web
 from trafficsim_runner.child import worker_command
 from trafficsim_runner.control.keys import Keys
 from trafficsim_runner.control.server import application
+from trafficsim_runner.crew import Command
 from trafficsim_runner.health.processes import raise_descriptor_limit
 from trafficsim_runner.logs import event
 from trafficsim_runner.settings import Settings
-from trafficsim_runner.supervisor import Command, Supervisor
+from trafficsim_runner.supervisor import Supervisor
 
 __all__ = ["serve"]
 
@@ -35,7 +36,7 @@ async def serve(settings: Settings, signals: Sequence[signal.Signals], command: 
 
     def stop(received: signal.Signals) -> None:
         if supervisor.stopping:
-            supervisor.kill()
+            supervisor.crew.kill()
             os._exit(128 + received)
         supervisor.stop()
 

@@ -56,7 +56,6 @@ class Slot:
     child: Child | None = None
     ack: Ack | None = None
     life: int = 0
-    started_ns: int = 0
     heard_ns: int = 0
     late: bool = False
     leaving: bool = False
@@ -65,18 +64,19 @@ class Slot:
     _warm: Vector | None = None
     _last: Snapshot | None = None
 
-    def begin(self, child: Child, *, now_ns: int, late: bool) -> None:
-        """Take a new process."""
-        self.child, self.started_ns, self.heard_ns, self.late = child, now_ns, now_ns, late
+    def begin(self, child: Child, path: Path, *, now_ns: int, late: bool) -> None:
+        """Take a new process, which counts in the slab at *path*."""
+        self.child, self.path, self.heard_ns, self.late = child, path, now_ns, late
         self.ack = self.slab = self._warm = self._last = None
 
-    def open(self, path: Path) -> Slab | None:
-        """Open the slab at *path* (a newer generation includes the older one's counts), and return the older one."""
+    def open(self, path: Path) -> None:
+        """Read the slab at *path* from now on: a newer generation includes the older one's counts."""
         if self.slab is not None and self.slab.path == path:
-            return None
+            return
         older, self.slab = self.slab, Slab.open(path)
         self._warm = None
-        return older
+        if older is not None:
+            older.close()
 
     def end(self) -> None:
         """Let go of the process and its slab."""

@@ -61,7 +61,7 @@ class _Control:
         return web.Response(text="alive\n")
 
     async def ready(self, request: web.Request) -> web.Response:
-        if self._supervisor.ready:
+        if self._supervisor.is_ready:
             return web.Response(text="ready\n")
         return web.Response(text="retired or going down\n", status=503)
 

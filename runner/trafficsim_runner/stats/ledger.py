@@ -52,7 +52,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Under which assignment and when a look is taken; *origin_ns* is the run's start, *mono_ns* the counts' instant."""
+    """When a look is taken, in which assignment; *origin_ns* is the run's start, *mono_ns* the counts' instant."""
 
     origin_ns: int
     now_ns: int

@@ -1,0 +1,221 @@
+"""The crew: the worker processes of one runner, started, listened to, started again when they die, and sent away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from trafficsim_api.places import Places
+from trafficsim_runner.child import Child
+from trafficsim_runner.logs import event
+from trafficsim_runner.slot import Ack, Slot
+from trafficsim_runner.state import State
+
+__all__ = ["Command", "Crew", "Owner"]
+
+log: Final = logging.getLogger(__name__)
+
+Command = Callable[[int, int, Path], list[str]]
+
+SECOND_NS: Final = 1_000_000_000
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+# A process that lived this long starts the back-off anew.
+HEALTHY_NS: Final = 30 * SECOND_NS
+# A worker speaks every second; one that is silent this long hangs, and is killed.
+SILENCE_NS: Final = 30 * SECOND_NS
+EXIT_S: Final = 2.0
+
+
+class Owner(Protocol):
+    """Whom the crew works for."""
+
+    def message(self, slot: Slot) -> Mapping[str, Any]:
+        """Return what the worker in *slot* is to do."""
+
+    def is_warm(self, now_ns: int) -> bool:
+        """Say whether the warm-up is over."""
+
+    def drained(self) -> None:
+        """Hear that a worker has nobody at work any more."""
+
+    def died(self, slot: Slot, code: int) -> None:
+        """Hear that the process in *slot* ended with *code*; its slab is open."""
+
+
+class Crew:
+    """The workers of run number *run*, in *slots*; *group* holds their tasks, *clock* is CLOCK_MONOTONIC in ns."""
+
+    def __init__(
+        self, owner: Owner, group: asyncio.TaskGroup, *, state: State, boot: str, command: Command,
+        clock: Callable[[], int],
+    ) -> None:  # fmt: skip
+        self.slots: list[Slot] = []
+        self.run = 0
+        self._owner = owner
+        self._group = group
+        self._state = state
+        self._boot = boot
+        self._command = command
+        self._clock = clock
+        self._tasks: dict[Slot, asyncio.Task[None]] = {}
+        self._heard = asyncio.Event()
+        self._ending = False
+
+    @property
+    def pids(self) -> list[int]:
+        """Return the runner's processes, the supervisor first."""
+        return [os.getpid(), *(slot.child.pid for slot in self.slots if slot.child)]
+
+    @property
+    def division(self) -> list[Places]:
+        """Return the places of each worker."""
+        return [slot.places for slot in self.slots]
+
+    def man(self, run: int, division: Sequence[Places]) -> None:
+        """Give the places of *division* to the workers, with new workers where it has more parts, and tell them."""
+        self.run = run
+        for index, part in enumerate(division):
+            if index == len(self.slots):
+                self.slots.append(Slot(index=index))
+            self.slots[index].places = part
+        for slot in self.slots:
+            if slot not in self._tasks:
+                self._tasks[slot] = self._group.create_task(self._keep(slot), name=f"worker-{slot.index}")
+            elif slot.child is not None:
+                slot.child.send(self._owner.message(slot))
+
+    def dismiss(self) -> None:
+        """Send everybody away without waiting; the next crew starts when they are gone."""
+        for slot in self.slots:
+            slot.leaving = True
+            if slot.child is not None:
+                slot.child.send({"exit": {}})
+        self.slots = []
+
+    def is_drained(self, epoch: int) -> bool:
+        """Say whether nobody is at work, under the assignment *epoch*."""
+        return all(slot.drained(epoch) for slot in self.slots)
+
+    def is_settled(self, epoch: int) -> bool:
+        """Say whether everybody does what *epoch* asks."""
+        return all(slot.settled(epoch) for slot in self.slots)
+
+    async def drain(self, within_s: float) -> None:
+        """Let all users finish their action and leave, and cut them after *within_s*; nobody is started again."""
+        self._ending = True
+        deadline = self._clock() + int(within_s * SECOND_NS)
+        for slot in self.slots:
+            if slot.child is not None:
+                slot.child.send({"drain": {"deadline_ns": deadline}})
+        with contextlib.suppress(TimeoutError):
+            # A worker cuts what is left at the deadline itself; a second is for its answer.
+            async with asyncio.timeout(within_s + 1):
+                while not all(slot.child is None or (slot.ack and slot.ack.drained) for slot in self.slots):
+                    self._heard.clear()
+                    await self._heard.wait()
+
+    async def send_away(self) -> None:
+        """Let all workers exit, and kill those that do not."""
+        self._ending = True
+        self.dismiss()
+        await self._gone(dict(self._tasks))
+
+    def kill(self) -> None:
+        """Kill all workers at once."""
+        for slot in self._tasks:
+            if slot.child is not None:
+                slot.child.kill()
+
+    def kill_silent(self) -> None:
+        """Kill the workers that hang; they are started again like any that dies."""
+        now = self._clock()
+        for slot in self.slots:
+            if slot.child is not None and now - slot.heard_ns > SILENCE_NS:
+                event(log, logging.ERROR, "worker-silent", f"worker {slot.index} hangs and is killed",
+                      worker_index=slot.index)  # fmt: skip
+                slot.heard_ns = now
+                slot.child.kill()
+
+    async def _gone(self, tasks: Mapping[Slot, asyncio.Task[None]]) -> None:
+        """Wait for processes that were sent away; kill those that do not go."""
+        if not tasks:
+            return
+        await asyncio.wait(tasks.values(), timeout=EXIT_S)
+        for slot, task in tasks.items():
+            if slot.child is not None:
+                slot.child.kill()
+            elif not task.done():
+                task.cancel()  # it sleeps until it would start the worker again
+        await asyncio.wait(tasks.values())
+
+    async def _keep(self, slot: Slot) -> None:
+        """Keep a process in *slot*: start it, listen to it, and start it again when it dies."""
+        try:
+            # A user is never at work in two runs.
+            await self._gone({other: task for other, task in self._tasks.items() if other.leaving})
+            failures = 0
+            while not slot.leaving and not self._ending:
+                began = self._clock()
+                await self._live(slot)
+                if slot.leaving or self._ending:
+                    break
+                failures = 1 if self._clock() - began >= HEALTHY_NS else failures + 1
+                await asyncio.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (failures - 1)))
+        finally:
+            self._tasks.pop(slot, None)
+
+    async def _live(self, slot: Slot) -> None:
+        """Start a process in *slot*, and listen to it until its death."""
+        slot.life += 1
+        path = self._state.slab(self._boot, self.run, slot.index, slot.life)
+        try:
+            child = await Child.start(lambda fd: self._command(fd, slot.index, path))
+        except OSError as error:
+            event(log, logging.ERROR, "worker-not-started", f"worker {slot.index} cannot be started: {error}",
+                  worker_index=slot.index)  # fmt: skip
+            return
+        now = self._clock()
+        slot.begin(child, path, now_ns=now, late=self._owner.is_warm(now))
+        if not slot.leaving:
+            child.send(self._owner.message(slot))
+        code = await self._listen(slot, child)
+        if slot in self.slots:
+            with contextlib.suppress(OSError, ValueError):
+                slot.open(self._state.newest(path) or path)
+            self._owner.died(slot, code)
+        slot.end()
+        self._heard.set()
+
+    async def _listen(self, slot: Slot, child: Child) -> int:
+        """Hear the worker out; return the exit code of its process."""
+        try:
+            async for message in child.messages():
+                self._hear(slot, message)
+        except (ValueError, OSError) as error:
+            event(log, logging.ERROR, "worker-unclear", f"worker {slot.index} is killed: {error}",
+                  worker_index=slot.index)  # fmt: skip
+            child.kill()
+        except BaseException:
+            child.kill()
+            raise
+        return await child.ended()
+
+    def _hear(self, slot: Slot, message: Mapping[str, Any]) -> None:
+        slot.heard_ns = self._clock()
+        if "ack" in message:
+            ack = Ack.of(message["ack"])
+            if ack.slab:
+                slot.open(Path(ack.slab))
+            before, slot.ack = slot.ack, ack
+            if ack.drained and not (before and before.drained) and not slot.leaving:
+                self._owner.drained()
+            self._heard.set()
+        elif "error" in message:
+            event(log, logging.ERROR, "worker-refused", str(message["error"].get("message", "")),
+                  worker_index=slot.index)  # fmt: skip

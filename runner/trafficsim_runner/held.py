@@ -1,0 +1,56 @@
+"""The assignment in force, and what of it each worker is told. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trafficsim_api.places import Places
+from trafficsim_api.protocol import Assignment
+from trafficsim_runner.division import shares
+
+__all__ = ["Held"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """An assignment with its *load* as JSON, as it came; *origin_ns* is the run's start as a monotonic instant."""
+
+    assignment: Assignment
+    load: Mapping[str, Any]
+    origin_ns: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Return what assignments are ordered by."""
+        return self.assignment.run, self.assignment.epoch
+
+    @property
+    def places(self) -> Places:
+        """Return the places to work on: none when retiring."""
+        given = self.assignment
+        return Places() if given.retire else given.held.below(given.users)
+
+    @property
+    def warm_up_end_ns(self) -> int:
+        """Return when the warm-up ends."""
+        return self.origin_ns + self.assignment.warm_up_ms * 1_000_000
+
+    @property
+    def end_ns(self) -> int:
+        """Return when the runner drains alone."""
+        return self.origin_ns + (self.assignment.end_ms - self.assignment.start_at_ms) * 1_000_000
+
+    def message(self, division: Sequence[Places], index: int) -> dict[str, Any]:
+        """Return what worker number *index* of *division* is told: its places, and its exact share of the limits."""
+        given = self.assignment
+        weights = [len(places) for places in division]
+        limits = given.limits.model_dump(mode="json", exclude_none=True)
+        for name in ("connections", "concurrency"):
+            limits[name] = shares(getattr(given.limits, name), weights)[index]
+        return {"assign": {
+            "run": given.run, "epoch": given.epoch, "users": given.users, "places": division[index].to_lists(),
+            "origin_ns": self.origin_ns, "warm_up_ms": given.warm_up_ms, "end_ns": self.end_ns,
+            "suspended": given.suspended, "load": self.load, "limits": limits,
+        }}  # fmt: skip
