@@ -18,7 +18,7 @@ from trafficsim_operator.plan import commands, verdict
 from trafficsim_operator.plan.acceptance import Accepted, Refused, accept
 from trafficsim_operator.plan.assignments import Terms, assign, cause_of, held_by, holders, retiring
 from trafficsim_operator.plan.document import status_of
-from trafficsim_operator.plan.lifecycle import Life, Seen, live, next_run, start_at
+from trafficsim_operator.plan.lifecycle import NEVER_MS, Life, Seen, live, next_run, start_at
 from trafficsim_operator.plan.look import ENDED, ON, Look, next_look
 from trafficsim_operator.plan.objects import objects
 from trafficsim_operator.plan.places import Deal, deal
@@ -144,9 +144,9 @@ def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
         simulation=look.desired.uid,
         run=run.id,
         accepted=look.accepted,
-        start_at_ms=start_at(run),
+        start_at_ms=start_at(run) or NEVER_MS,
         warm_up_ms=milliseconds(spec.warm_up),
-        end_ms=parse_instant(run.end) if run.end else 2**52,
+        end_ms=parse_instant(run.end) if run.end else NEVER_MS,
         suspended=look.life.phase is Phase.SUSPENDED,
     )
     going = (

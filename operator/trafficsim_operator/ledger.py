@@ -270,9 +270,8 @@ class Ledger:
     def _recent_seconds(self) -> float:
         if not self._recent:
             return 1.0
-        newest = max(window.end_ms for _, _, window in self._recent)
-        oldest = min(window.start_ms for _, _, window in self._recent)
-        return max(1.0, (newest - oldest) / 1000)
+        walls = [wall for wall, _, _ in self._recent]
+        return (max(walls) - min(walls)) / 1000 + 1.0
 
 
 def _done(answer: Answer) -> int:

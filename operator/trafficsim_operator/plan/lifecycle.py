@@ -14,9 +14,11 @@ from trafficsim_api.phases import TRANSITIONS, Phase
 from trafficsim_api.status import Run
 from trafficsim_api.units import format_instant, parse_instant
 
-__all__ = ["DAY_MS", "DEADLINE_MS", "Life", "Seen", "live", "next_run", "start_at"]
+__all__ = ["DAY_MS", "DEADLINE_MS", "NEVER_MS", "Life", "Seen", "live", "next_run", "start_at"]
 
 DAY_MS: Final = 24 * 3_600_000
+# The year 2100: before a run has its origin, its profile has not begun and its end is not near.
+NEVER_MS: Final = 4_102_444_800_000
 _RENEW_MS: Final = 3_600_000
 # From "all runners are ready" to instant 0 of the profile: time enough for every runner to have heard of it.
 _LEAD_MS: Final = 500
