@@ -1,10 +1,11 @@
 """A real API server for the tests in this directory, a namespace for each, and kubectl."""
 
+import asyncio
 import json
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -62,3 +63,13 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 @pytest.fixture
 def kubectl(control_plane: ControlPlane, namespace: str) -> Kubectl:
     return Kubectl(control_plane, namespace)
+
+
+@pytest.fixture
+def kube(kubectl: Kubectl) -> Callable[..., Awaitable[Any]]:
+    """Kubectl for coroutines: a `ProcessKubelet` of the same loop goes on meanwhile."""
+
+    async def call(*arguments: str, **options: Any) -> Any:
+        return await asyncio.to_thread(kubectl, *arguments, **options)
+
+    return call

@@ -43,16 +43,6 @@ async def kubelet(control_plane, namespace, tmp_path):
     await node.stop()
 
 
-@pytest.fixture
-def kube(kubectl):
-    """kubectl that lets the node go on meanwhile."""
-
-    async def call(*arguments, **options):
-        return await asyncio.to_thread(kubectl, *arguments, **options)
-
-    return call
-
-
 def a_container(**changes):
     container = {
         "name": "main",

@@ -17,8 +17,15 @@ def check(container: Object) -> None:
     """Raise `CannotRun` when a probe is of a kind that cannot be run here."""
     for name in ("startupProbe", "readinessProbe", "livenessProbe"):
         probe = container.get(name)
-        if probe and not {"httpGet", "tcpSocket"} & set(probe):
+        if not probe:
+            continue
+        action = probe.get("httpGet") or probe.get("tcpSocket")
+        if not action:
             raise CannotRun("CreateContainerConfigError", f"{name}: only httpGet and tcpSocket are supported")
+        try:
+            port(action, container)
+        except ValueError as error:
+            raise CannotRun("CreateContainerConfigError", f"{name}: no port is named {action['port']}") from error
 
 
 async def watch(
