@@ -108,7 +108,7 @@ def _accepted(statuses: str | None) -> Callable[[int], bool] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
-    """Keep something of an answer as *variable*: *kind* is json, header, cookie, status or body, *what* its argument."""
+    """Keep something of an answer as *variable*; *kind* is json, header, cookie, status or body, *what* names it."""
 
     variable: str
     kind: str

@@ -346,7 +346,7 @@ class Engine:
     # What the client tells (see Walker).
 
     def sent(self, user: User) -> None:
-        """The user's first request is on its way."""
+        """Count the user as active: its first request is on its way."""
         self._begin(user, self._clock())
 
     def answered(self, user: User, now_ns: int) -> None:

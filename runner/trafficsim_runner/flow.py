@@ -33,7 +33,7 @@ def compile_load(
     tallies: list[Tally],
     environ: Mapping[str, str],
 ) -> Program:
-    """Return the program of *load*; *actions* gives the number of each (name, group), *environ* what {{env.X}} reads."""
+    """Return the program of *load*; *actions* numbers each (name, group), *environ* is what {{env.X}} reads."""
     compiler = _Compiler(endpoint, actions, tallies, environ)
     tops = tuple(compiler.archetype(archetype) for archetype in load.archetypes)
     return Program(tuple(a.name for a in load.archetypes), tops, tuple(compiler.steps))

@@ -1,9 +1,9 @@
 """
 The steps users walk through: linked objects, made once per load by flow.py.
 
-A request's bytes are complete before the first user comes (*wire*) unless something in it changes from user to user; then
-head and body are templates. A step is never changed while it is walked, but for its links: when the load is edited, the
-steps of the old program lead to RESTART, so users go on with the new flow after their current action.
+A request's bytes are complete before the first user comes (*wire*) unless something in it changes from user to user;
+then head and body are templates. A step is never changed while it is walked, but for its links: when the load is
+edited, the steps of the old program lead to RESTART, so users go on with the new flow after their current action.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Step:
     """
     Any step: *kind*, what follows (*next*), and for a loop what follows after it (*after*).
 
-    *pause* gives a think time in ns, *times* how often a loop runs, both drawn for a user. *wire* is a request's bytes when
-    they are the same for every user without cookies.
+    *pause* gives a think time in ns, *times* how often a loop runs, both drawn for a user. *wire* is a request's bytes
+    when they are the same for every user without cookies.
     """
 
     __slots__ = ("after", "kind", "next", "pause", "times", "wire")
@@ -113,8 +113,8 @@ class RequestStep(Step):
         """
         Keep *record* for the next answers; say whether older ones had to go (they must be folded before).
 
-        Heads that change all the time make the memo a cost: after 512 records of which the last 64 were hardly met again,
-        the step parses every answer.
+        Heads that change all the time make the memo a cost: after 512 records, none of which lasted, the step parses
+        every answer.
         """
         self._tries += 1
         full = len(self.heads) >= _HEADS_KEPT

@@ -65,7 +65,7 @@ class Words:
         self._environ = environ
 
     def split(self, text: str, encode: Encoder) -> Template:
-        """Return *text* as literal parts and lookups, values encoded by *encode*; no two literals stand side by side."""
+        """Return *text* as literal parts and lookups, all encoded by *encode*; no two literals stand side by side."""
         parts: list[bytes | Lookup] = []
         at = 0
         for match in _TEMPLATE.finditer(text):

@@ -25,8 +25,9 @@ class User:
     """
     One virtual user.
 
-    *place* is its number, *key* the source of its draws, *draws* how many it made, *step* what it does next. *due_ms* is
-    for the wheel. *begun*: it made its first send (or its first try failed). *acted*: it tried a request in this iteration.
+    *place* is its number, *key* the source of its draws, *draws* how many it made, *step* what it does next. *due_ms*
+    is for the wheel. *begun*: it made its first send (or its first try failed). *acted*: it tried a request in this
+    iteration.
     """
 
     __slots__ = (

@@ -51,7 +51,7 @@ class Wheel(Generic[P]):
             slot.append(item)
 
     def next_ms(self) -> int | None:
-        """Return the instant of the next occupied slot (its items may be due a round later), None when all are empty."""
+        """Return the instant of the next occupied slot (its items may be due a round later); None: all are empty."""
         if not self._occupied:
             return None
         start = self._next_ms % SLOTS

@@ -1,8 +1,8 @@
 """
 A worker process: one event loop with an engine, told what to do by its supervisor in JSON lines over a socket pair.
 
-Started as `python -m trafficsim_runner.worker --fd N --index I --slab PATH`. It ends on `exit`, or when the supervisor's
-end of the channel closes.
+Started as `python -m trafficsim_runner.worker --fd N --index I --slab PATH`. It ends on `exit`, or when the
+supervisor's end of the channel closes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LINE_LIMIT: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """An assignment as a worker gets it: its share of the places, instants in CLOCK_MONOTONIC ns, limits already divided."""
+    """An assignment for a worker: its share of places and limits, instants in CLOCK_MONOTONIC ns."""
 
     run: int
     epoch: int
@@ -110,7 +110,7 @@ class Worker:
     # Messages.
 
     def hear(self, message: Mapping[str, Any]) -> None:
-        """Do what *message* asks; an assignment that cannot be taken is answered with an error, the one before stays."""
+        """Do what *message* asks; an assignment it cannot take is answered with an error, the one before stays."""
         if "assign" in message:
             try:
                 self._assign(Task.of(message["assign"]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from trafficsim_api.histogram import LIMIT_NS, bucket_of
 from trafficsim_runner.http.connection import AWAIT
@@ -92,38 +92,38 @@ class Client(Exchange):
                 self._receive_failed(connection, error)
                 continue
             now = clock()
-            step = connection.step
-            record = step.last  # type: ignore[union-attr]
+            step: Any = connection.step
+            record = step.last
             if record.total != len(data) or not data.startswith(record.head):
-                found = step.record_for(data)  # type: ignore[union-attr]
+                found = step.record_for(data)
                 if found is None:
                     self._first_read(connection, data, now)
                     continue
-                step.last = record = found  # type: ignore[union-attr]
+                step.last = record = found
             # The answer is whole. Count it: on its head, and by its time.
             if not record.count:
                 heads.append(record)
             record.count += 1
-            tally = record.tally
+            tally: Any = record.tally
             took = now - connection.since_ns
             if 256 <= took <= LIMIT_NS:
                 e = took.bit_length() - 8
-                live[tally.service + (e << 7) + (took >> e)] += 1  # type: ignore[union-attr]
+                live[tally.service + (e << 7) + (took >> e)] += 1
             else:
-                live[tally.service + bucket_of(took)] += 1  # type: ignore[union-attr]
-            tally.took_ns += took  # type: ignore[union-attr]
-            if took < tally.least:  # type: ignore[union-attr]
-                tally.least = took  # type: ignore[union-attr]
-            if took > tally.most:  # type: ignore[union-attr]
-                tally.most = took  # type: ignore[union-attr]
+                live[tally.service + bucket_of(took)] += 1
+            tally.took_ns += took
+            if took < tally.least:
+                tally.least = took
+            if took > tally.most:
+                tally.most = took
             user = connection.user
             if raw is not None:
-                raw.add(step.action, user.place, connection.since_ns, now, record.status)  # type: ignore[union-attr]
+                raw.add(step.action, user.place, connection.since_ns, now, record.status)
             if not connection.reused:
                 connection.reused, connection.retried = True, False
                 user.backoff_ms = 0
             # Go on. The next request is sent here when it is the same for every user.
-            following = step.next  # type: ignore[union-attr]
+            following: Any = step.next
             is_over = following.kind == END
             if is_over:
                 following = following.next
@@ -135,15 +135,15 @@ class Client(Exchange):
                 account.flows += 1
                 user.iteration += 1
             connection.since_ns = now
-            connection.step = following  # type: ignore[assignment]
+            connection.step = following
             try:
                 size = connection.send(wire)
             except OSError as error:
                 self._send_failed(connection, wire, error)
                 continue
-            if not following.sends:  # type: ignore[attr-defined]
-                sends.append(following)  # type: ignore[arg-type]
-            following.sends += 1  # type: ignore[attr-defined]
+            if not following.sends:
+                sends.append(following)
+            following.sends += 1
             account.zero_lag += 1
             if size != len(wire):
                 self._keep_rest(connection, wire[size:])

@@ -1,7 +1,9 @@
 """
 One user's connection: a raw non-blocking socket, TLS straight on its descriptor.
 
-The states are whole numbers because the hot loop compares them: CONNECTING → (HANDSHAKE →) IDLE ⇄ AWAIT → READING → IDLE.
+The states are whole numbers because the hot loop compares them:
+
+    CONNECTING → (HANDSHAKE →) IDLE → AWAIT → (READING →) IDLE … CLOSED
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ class Connection:
     A connection and the request on it.
 
     *recv* and *send* are the bound methods of socket or TLS object. *since_ns* is when the current phase began: the
-    connect, or the send of the request. *wire* is the request to send once connected, *rest* what the kernel did not take
-    yet, *received* how many bytes of the answer came. *reused*: it answered before. *retried*: the request on it was sent
-    before, on a connection the server closed.
+    connect, or the send of the request. *wire* is the request to send once connected, *rest* what the kernel did not
+    take yet, *received* how many bytes of the answer came. *reused*: it answered before. *retried*: the request on it
+    was sent before, on a connection the server closed.
     """
 
     __slots__ = (

@@ -1,10 +1,11 @@
 """
 Requests and answers off the hot path: connecting, first meetings, odd answers, failures, time-outs, leaving.
 
-A request ends in exactly one of `Walker.answered` and `Walker.failed`, or was never begun (`Walker.refused`). A server's
-close that races a send on a kept connection (it answered before, nothing of this answer came) is not the target's
-failure: an idempotent request is sent once more on a fresh connection and counted as sent once; any other counts as reset.
-Its time is measured from the second send.
+A request ends in exactly one of `Walker.answered` and `Walker.failed`, or was never begun (`Walker.refused`).
+
+A server's close that races a send on a kept connection (it answered before, nothing of this answer came) is not the
+target's failure: an idempotent request is sent once more on a fresh connection, counted as sent once, its time measured
+from the second send. Any other request counts as reset.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from trafficsim_runner.http.connection import (
     Connection,
     open_connection,
 )
-from trafficsim_runner.http.cookies import changes_in, line_of
+from trafficsim_runner.http.cookies import Change, changes_in, line_of
 from trafficsim_runner.http.endpoint import Address, Endpoint, is_allowed
 from trafficsim_runner.http.failures import kind_of, kind_of_errno
 from trafficsim_runner.http.names import Names
@@ -49,23 +50,23 @@ class Walker(Protocol):
     """Who leads the users from step to step; told how a request ended."""
 
     def sent(self, user: User) -> None:
-        """The user's first request is on its way."""
+        """Hear that the user's first request is on its way."""
 
     def answered(self, user: User, now_ns: int) -> None:
-        """The request was answered; *user.step* is the next step."""
+        """Hear that the request was answered; *user.step* is the next step."""
 
     def failed(self, user: User, now_ns: int) -> None:
-        """The request failed."""
+        """Hear that the request failed."""
 
     def refused(self, user: User, now_ns: int) -> None:
-        """The request was not begun: no slot was free."""
+        """Hear that the request was not begun: no slot was free."""
 
 
 class Exchange:
     """
     Connections and the requests on them.
 
-    *in_flight* counts requests begun and not ended; *connection_limit* and *concurrency* bound them and the connections.
+    *in_flight* counts requests begun and not ended, at most *concurrency*; *connection_limit* bounds the connections.
     *fold_at*: after how many events the account is folded.
     """
 
@@ -230,7 +231,7 @@ class Exchange:
         self.bury()
 
     def _connecting(self, connection: Connection) -> None:
-        """The kernel has a verdict on a connect."""
+        """Hear the kernel's verdict on a connect."""
         now_ns = self._clock()
         number = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
@@ -394,7 +395,7 @@ class Exchange:
             self._fail(connection, kind_of(error, connected=True), self._clock())
 
     def _ended(self, connection: Connection) -> None:
-        """The server closed its side."""
+        """Hear that the server closed its side."""
         parser = connection.parser
         if connection.state == IDLE:
             self._close(connection)
@@ -453,9 +454,7 @@ class Exchange:
         self._parsers.release(parser)
         self._go_on(connection, step, now_ns, closes=closes)
 
-    def _memoise(
-        self, step: RequestStep, parser: AnswerParser, data: bytes, cookies: tuple[tuple[str, str | None], ...]
-    ) -> None:
+    def _memoise(self, step: RequestStep, parser: AnswerParser, data: bytes, cookies: tuple[Change, ...]) -> None:
         """Keep the head of an answer whose length it tells, so that the next one like it needs no parser."""
         names = {name for name, _ in parser.headers}
         is_sized = step.is_head or parser.status in _BODILESS or b"content-length" in names
@@ -486,7 +485,7 @@ class Exchange:
 
     def _look_into(
         self, step: RequestStep, user: User, status: int, headers: Headers, body: bytes,
-        cookies: tuple[tuple[str, str | None], ...],
+        cookies: tuple[Change, ...],
     ) -> int:  # fmt: skip
         """Take cookies and saved values from an answer; return how many checks of its body failed."""
         if cookies:
@@ -545,7 +544,7 @@ class Exchange:
         self._walker.failed(user, now_ns)
 
     def _close(self, connection: Connection) -> None:
-        """Forget a connection now; its descriptor is closed after the batch, so no event of it can reach a successor."""
+        """Forget a connection; its descriptor is closed after the batch, so that no event of it reaches a successor."""
         if self._connections.pop(connection.fd, None) is None:
             return
         if connection.user.connection is connection:

@@ -28,7 +28,7 @@ _KINDS: Final = {
 
 
 def kind_of_errno(number: int, *, connected: bool) -> Error:
-    """Return the kind of the system error *number*; what no table knows is an unreachable network, or a reset once connected."""
+    """Return the kind of system error *number*; one not listed is an unreachable network, or once connected a reset."""
     if number == errno.ETIMEDOUT and connected:
         return Error.RESET  # the kernel gave up on a standing connection
     return _KINDS.get(number, Error.RESET if connected else Error.UNREACHABLE)

@@ -20,7 +20,8 @@ class Names:
     The addresses of one endpoint.
 
     They count as fresh for 30 s, and for 1 s once a connect failed; then the next user asks again in the background and
-    goes on with the old ones meanwhile. *failed*: the last look-up found nothing. An address in the URL needs no look-up.
+    goes on with the old ones meanwhile. *failed*: the last look-up found nothing. An address in the URL is not looked
+    up.
     """
 
     def __init__(self, endpoint: Endpoint, answered: Callable[[], None]) -> None:

@@ -1,9 +1,9 @@
 """
 The worker's account: counters of the hot path kept beside, and folded into the slab before they are worth a loss.
 
-The hot loop counts answers on the memoised head they matched and sends on their step: two attribute writes instead of ten
-writes into the slab. `fold` carries them over. It is called when as many events wait as half the active users (at most
-64), and before every snapshot: a worker that is killed loses less than one request per active user.
+The hot loop counts answers on the memoised head they matched and sends on their step: two attribute writes instead of
+ten writes into the slab. `fold` carries them over. It is called when as many events wait as half the active users (at
+most 64), and before every snapshot: a worker that is killed loses less than one request per active user.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ class HeadRecord:
 
     __slots__ = (
         "checks",
-        "closes",
         "cookies",
         "count",
         "head",
@@ -77,7 +76,6 @@ class HeadRecord:
         self.status = status
         self.headers = headers
         self.count = 0
-        self.closes = False
         self.is_plain = False
         self.cookies: tuple[tuple[str, str | None], ...] = ()
         self.checks = 0
@@ -169,7 +167,7 @@ class Account:
         self.live[tally.base + _BYTES_OUT] += size
 
     def answered(
-        self, tally: Tally, *, status: int, took_ns: int, size: int, checks: int, missed: int, interim: int = 0
+        self, tally: Tally, *, status: int, took_ns: int, size: int, checks: int, missed: int, interim: int
     ) -> None:
         """Count an answered request; *size* is how many bytes came, *missed* how many of the *checks* failed."""
         live, base = self.live, tally.base

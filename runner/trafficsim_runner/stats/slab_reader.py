@@ -12,9 +12,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
 from trafficsim_api.layout import ACTION_INDEX, EXTREMES, FIRST_ACTION, RESPONSE, SERVICE, STRIDE, Layout
 from trafficsim_api.statistics import Vector
-
 from trafficsim_runner.stats.slab import HEADER, MAGIC, PAGE, SLAB_FORMAT, areas
 
 __all__ = ["Slab", "Snapshot", "TornSlab"]
