@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No deadline: a busy machine is no finding. A failure prints what reproduces it.
+settings.register_profile("trafficsim", deadline=None, print_blob=True)
+settings.load_profile("trafficsim")
 
 # Marker → level, as it is named in TRAFFICSIM_REQUIRE ("control-plane,node"); a required level may not be skipped.
 LEVELS = {"component": "component", "cluster": "control-plane", "node": "node", "browser": "browser"}
