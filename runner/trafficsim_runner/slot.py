@@ -70,13 +70,14 @@ class Slot:
         self.ack = self.slab = self._warm = self._last = None
 
     def open(self, path: Path) -> None:
-        """Read the slab at *path* from now on: a newer generation includes the older one's counts."""
+        """Read the slab at *path* from now on; an older generation goes, since its counts are in the newer one."""
         if self.slab is not None and self.slab.path == path:
             return
         older, self.slab = self.slab, Slab.open(path)
         self._warm = None
         if older is not None:
             older.close()
+            older.path.unlink(missing_ok=True)
 
     def end(self) -> None:
         """Let go of the process and its slab."""

@@ -113,8 +113,8 @@ class State:
     def remove(self, *names: str) -> None:
         """Remove the files *names*, and the other generations of those that are slabs."""
         for name in names:
-            for path in self.directory.glob(f"{name}*"):
-                if path.name == name or _stem(path.name) == _stem(name):
+            for path in self.directory.glob(f"{_stem(name)}*"):
+                if _stem(path.name) == _stem(name):
                     path.unlink(missing_ok=True)
 
     def forget_run(self) -> None:

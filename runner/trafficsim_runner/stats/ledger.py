@@ -82,7 +82,7 @@ class Ledger:
         self.own.add("worker_lost_users", lost)
         self.total = together(self._base.layout, [self._base.part()])
         self._last_mono: int | None = None
-        self._busy: dict[int, tuple[int, int]] = {}
+        self._busy: dict[str, tuple[int, int]] = {}
         self.active = 0
         self.wanted = 0
         self.reading: Reading | None = None
@@ -96,7 +96,7 @@ class Ledger:
         final = slab.final()
         part = Seen(slab=slab, snapshot=final, warmup=slab.warmup(), late=late).part()
         self._base = together(self._base.layout, [self._base.part(), part])
-        self._busy.pop(slab.pid, None)
+        self._busy.pop(_worker(slab), None)
         self._state.save_account(self._runner, self.run, self._base, [slab.path.name])
         self._state.remove(slab.path.name)
         return final.active
@@ -168,11 +168,16 @@ class Ledger:
 
     def _business(self, worker: Seen) -> int:
         """Return the worker's CPU ÷ wall time since its last look, in permille."""
-        vector, pid = worker.snapshot.vector, worker.slab.pid
+        vector, name = worker.snapshot.vector, _worker(worker.slab)
         cpu, wall = int(vector[WORKER_INDEX["cpu_ns"]]), int(vector[WORKER_INDEX["wall_ns"]])
-        last_cpu, last_wall = self._busy.get(pid, (cpu, wall))  # its start-up is no work
-        self._busy[pid] = (cpu, wall)
+        last_cpu, last_wall = self._busy.get(name, (cpu, wall))  # its start-up is no work
+        self._busy[name] = (cpu, wall)
         return min(LARGEST, 1000 * max(0, cpu - last_cpu) // (wall - last_wall)) if wall > last_wall else 0
+
+
+def _worker(slab: Slab) -> str:
+    """Return the name of the process' life that *slab* is of, the same over its generations."""
+    return slab.path.name.partition(".")[0]
 
 
 def snapshot_of(slab: Slab, before: Snapshot | None, *, quiet: bool) -> Snapshot | None:
