@@ -200,7 +200,7 @@ class Answer:
                 windows=tuple(windows),
                 gauges={str(key): int(value) for key, value in head["gauges"].items()},
             )
-        except (struct.error, KeyError, TypeError, UnicodeDecodeError, IndexError) as error:
+        except (struct.error, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a statistics answer: {error}") from error
 
 

@@ -81,6 +81,8 @@ class Users(_Part):
     """u(t): what the profile asks for now."""
     active: int = 0
     """Acknowledged by the runners: from first send until parked."""
+    dealt: int = 0
+    """The T that places are dealt for: behind the target while runners for a raise are starting."""
     placed: int = 0
     """Places that some runner holds."""
 

@@ -32,7 +32,8 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
     """Return what to record and to do about one simulation now."""
     before = desired.status
     on = before.phase in ON
-    accepted = accept(desired, observed, before.stable if on else None)
+    begun = on and (before.phase is not Phase.SUSPENDED or (before.run is not None and before.run.origin is not None))
+    accepted = accept(desired, observed, before.stable if begun else None)
     if isinstance(accepted, Refused):
         return refuse(desired, observed, accepted, now_ms)
     if any(seen.foreign for seen in observed.revisions.values()):
@@ -41,7 +42,11 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
         desired.command, before.last_command, before.phase, running=on or before.phase is Phase.PENDING
     )
     life = _live(desired, observed, accepted, command, now_ms)
-    look = Look(desired=desired, observed=observed, now_ms=now_ms, accepted=accepted, life=life, command=command)
+    total = _total(desired, observed, accepted, life)
+    life = replace(life, run=plan_on(life, before.run, accepted.spec, total, now_ms))
+    look = Look(
+        desired=desired, observed=observed, now_ms=now_ms, accepted=accepted, life=life, total=total, command=command
+    )
     dealt = _deal(look)
     epoch, assigns = _assign(look, dealt)
     actions = (*objects(look), *assigns)
@@ -66,9 +71,7 @@ def _live(desired: Desired, observed: Observed, accepted: Accepted, command: Las
         run = run.model_copy(update={"phase_since": format_instant(now_ms)})
     if run.generation != desired.generation:
         run = run.model_copy(update={"generation": desired.generation})
-    life = live(Life(phase=phase, run=run, reason=_reason_of(before), message=before.message), seen)
-    assert life.run is not None
-    return replace(life, run=plan_on(life, run, accepted.spec, now_ms))
+    return live(Life(phase=phase, run=run, reason=_reason_of(before), message=before.message), seen)
 
 
 def _refused_before(status: Status) -> bool:
@@ -126,12 +129,25 @@ def _stop(before: Status, observed: Observed, accepted: Accepted, done: str, now
     return f"aborted by {breached}" if breached else ""
 
 
+def _total(desired: Desired, observed: Observed, accepted: Accepted, life: Life) -> int:
+    """
+    Return the T to deal places for: 0 outside Running and Suspended; in a raise the one before, until the runners for
+    the new one are ready (capacity first), so that the newcomers get the new places and nobody has to move.
+    """
+    before, run, wanted = desired.status, life.run, accepted.sizing.users
+    if run is None or not run.origin or life.phase not in (Phase.RUNNING, Phase.SUSPENDED):
+        return 0
+    dealt = before.users.dealt if before.run is not None and before.run.id == run.id else 0
+    seen = observed.revisions.get(accepted.revision.revision)
+    ready = sum(r.answered and r.state is RunnerState.READY for r in seen.runners) if seen else 0
+    return wanted if wanted <= dealt or ready >= accepted.sizing.runners else dealt
+
+
 def _deal(look: Look) -> Deal:
-    """Deal the places; nobody holds any outside Running and Suspended."""
+    """Deal the places."""
     sizing = look.accepted.sizing
-    total = sizing.users if look.life.phase in (Phase.RUNNING, Phase.SUSPENDED) and look.run.origin else 0
     going = retiring(look.runners, look.run.id, sizing.runners) if look.life.phase is Phase.RUNNING else frozenset()
-    return deal(total, holders(look.runners, look.run.id, going), max(1, sizing.capacity))
+    return deal(look.total, holders(look.runners, look.run.id, going), max(1, sizing.capacity))
 
 
 def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
@@ -147,6 +163,7 @@ def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
         start_at_ms=start_at(run) or NEVER_MS,
         warm_up_ms=milliseconds(spec.warm_up),
         end_ms=parse_instant(run.end) if run.end else NEVER_MS,
+        total=look.total,
         suspended=look.life.phase is Phase.SUSPENDED,
     )
     going = (

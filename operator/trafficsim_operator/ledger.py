@@ -78,6 +78,10 @@ class Ledger:
         if answer.run == self.run:
             self._account(answer.runner, name, answer, now_ms).ended = True
 
+    def addresses(self) -> frozenset[str]:
+        """Return the addresses of the runners that were seen at the last look."""
+        return frozenset(runner.address for runner in self.remembered.values() if runner.address is not None)
+
     def end(self, runner: str) -> None:
         """Say that *runner* (UID) was retired by us: that it goes is no loss."""
         account = self._accounts.get(runner)
@@ -320,9 +324,10 @@ class Ledgers:
         known = self._known.get((namespace, name))
         return known[1] if known else None
 
-    def forget(self, namespace: str, name: str) -> None:
-        """Drop the ledger of a simulation that is gone."""
-        self._known.pop((namespace, name), None)
+    def forget(self, namespace: str, name: str) -> frozenset[str]:
+        """Drop the ledger of a simulation that is gone; return the addresses its runners had."""
+        _, ledger = self._known.pop((namespace, name), ("", Ledger()))
+        return ledger.addresses()
 
     async def keep(self, document: Document, names: Iterable[str], record: Record) -> None:
         """Keep the last answers of the runners *names*, which end by our hand."""

@@ -57,7 +57,8 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
     """Bring one simulation closer to what its owner asked for; return the ms until the next look, None for no hurry."""
     document = await world.record.read(namespace, name)
     if document is None or document.deleted:
-        world.ledgers.forget(namespace, name)
+        for address in world.ledgers.forget(namespace, name):
+            await world.runners.forget(address)
         return None
     desired = read(document)
     observed = await observe(desired, document, world)
@@ -124,6 +125,8 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
     ledger = await world.ledgers.of(document, desired, world.record, world.now_ms())
     seen = {name: await _ask(revision, ledger.remembered, world) for name, revision in revisions.items()}
     runners = tuple(runner for revision in seen.values() for runner in revision.runners)
+    for address in ledger.addresses() - {runner.address for runner in runners}:
+        await world.runners.forget(address)
     await ledger.read(runners, world.runners, world.now_ms(), desired.spec)
     return Observed(
         revisions=seen,

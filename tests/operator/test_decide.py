@@ -1,5 +1,6 @@
 """The story of a simulation, look by look, in a world of fakes under a clock that is only moved."""
 
+from itertools import pairwise
 from typing import Any
 
 from trafficsim_api.phases import TRANSITIONS, Phase
@@ -64,7 +65,7 @@ async def test_a_run_from_start_to_verdict() -> None:
     assert [0] == list(world.fleet.replicas.values())
     assert ("True", "Passed") == condition(status, "Finished")
     phases = [write.phase for write in world.record.writes]
-    assert all(b in TRANSITIONS[a] or a is b or _passes_through(a, b) for a, b in zip(phases, phases[1:], strict=False))
+    assert all(b in TRANSITIONS[a] or a is b or _passes_through(a, b) for a, b in pairwise(phases))
 
 
 def _passes_through(a: Phase, b: Phase) -> bool:
@@ -89,20 +90,22 @@ async def test_edit_up_and_down() -> None:
     world.record.put(a_document(users=1200, duration="20m"))
     await until(world, "Running")
     await settle(world)
-    first = set(world.fleet.runners)
+    first = {name: r.assignment.held for name, r in world.fleet.runners.items() if r.assignment}
     assert 2 == len(first)
     world.record.put(a_document(users=2001, duration="20m"))
     world.waits = 0
     status = await settle(world, 30)
     assert 3 == len(world.fleet.runners)
-    assert first < set(world.fleet.runners)
+    assert set(first) < set(world.fleet.runners)
+    for name, before in first.items():
+        assert not before - world.fleet.runners[name].assignment.held, "capacity first: nobody moves"
     assert (2001, 2001) == (status.users.target, status.users.placed)
     assert 2001 == sum(len(r.assignment.held) for r in world.fleet.runners.values() if r.assignment)
     world.record.put(a_document(users=300, duration="20m"))
     world.waits = 0
     status = await settle(world, 30)
     assert 1 == len(world.fleet.runners)
-    assert set(world.fleet.runners) < first
+    assert set(world.fleet.runners) < set(first)
     assert 300 == sum(len(r.assignment.held) for r in world.fleet.runners.values() if r.assignment)
     assert 2 == len(world.record.kept)
 
@@ -113,7 +116,7 @@ async def test_a_lost_runner_is_replaced_and_stated() -> None:
     world.record.put(a_document(users=1200, duration="3m"))
     await until(world, "Running")
     await settle(world)
-    gone = sorted(world.fleet.runners)[0]
+    gone = min(world.fleet.runners)
     del world.fleet.runners[gone]
     await world.look("n", "shop")
     status = await until(world, "Completed")
@@ -139,7 +142,7 @@ async def test_silence_is_not_loss() -> None:
 
 
 async def test_suspend_and_resume() -> None:
-    """Suspended: no user is on, places are kept, the clock stands; after a minute the runners go; resume brings all back."""
+    """Suspended: no user is on, places kept, the clock stands; after a minute the runners go; resume brings all back."""
     world = FakeWorld()
     world.record.put(a_document(duration="5m"))
     await until(world, "Running")

@@ -28,6 +28,7 @@ class Terms:
     start_at_ms: int
     warm_up_ms: int
     end_ms: int
+    total: int
     suspended: bool = False
 
     @property
@@ -92,7 +93,7 @@ def assign(runner: Runner, places: Places, terms: Terms, *, epoch: int, retire: 
     processes = max(sizing.processes, ack.processes if ack else 0, 1)
     if ack is not None and (ack.held, ack.users, ack.processes, ack.digest, ack.suspended, ack.retire) == (
         places,
-        sizing.users,
+        terms.total,
         processes,
         digest,
         terms.suspended,
@@ -105,7 +106,7 @@ def assign(runner: Runner, places: Places, terms: Terms, *, epoch: int, retire: 
         runner=runner.uid,
         revision=runner.revision,
         epoch=epoch,
-        users=sizing.users,
+        users=terms.total,
         places=places.ranges,
         processes=processes,
         digest=digest,

@@ -75,13 +75,14 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
 
 def _users(look: Look, dealt: Deal) -> tuple[int, Users]:
     """Return the runners wanted and the users as they are now."""
-    total = look.accepted.sizing.users
+    total = look.total
     acks = [ack for runner in look.runners if (ack := held_by(runner, look.run.id)) is not None]
     on = look.life.phase is Phase.RUNNING
     wanted = look.profile.users_at(total, look.elapsed_ms) if on else 0
     placed = total - len(dealt.unplaced) if on or look.life.phase is Phase.SUSPENDED else 0
     runners = 0 if look.life.phase in (*ENDED, Phase.DRAINING) else look.accepted.sizing.runners
-    return runners, Users(target=total, wanted=wanted, active=sum(ack.active for ack in acks), placed=placed)
+    active = sum(ack.active for ack in acks)
+    return runners, Users(target=look.accepted.sizing.users, wanted=wanted, active=active, dealt=total, placed=placed)
 
 
 def _figures(

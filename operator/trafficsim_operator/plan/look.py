@@ -34,6 +34,8 @@ class Look:
     now_ms: int
     accepted: Accepted
     life: Life
+    total: int
+    """The T that places are dealt for now."""
     command: LastCommand | None
 
     @property

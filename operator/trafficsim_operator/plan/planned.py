@@ -16,9 +16,11 @@ from trafficsim_operator.plan.lifecycle import Life, start_at
 __all__ = ["plan_on", "planned_user_ms"]
 
 
-def plan_on(life: Life, run: Run, spec: TrafficSimulationSpec, now_ms: int) -> Run:
+def plan_on(life: Life, before: Run | None, spec: TrafficSimulationSpec, total: int, now_ms: int) -> Run:
     """
-    Fold planned user time where T changes or load stops and starts again; at the end say what of it was lost.
+    Fold planned user time where T (*total*, as dealt) changes or load stops and starts again; at the end say what of it was lost.
+
+    *before* is the run as it was at the last look, whose origin the open piece counts from.
 
     planned = ∫ u(t) dt of T and profile while running; the open piece begins at *planned_since*.
     """
@@ -26,12 +28,14 @@ def plan_on(life: Life, run: Run, spec: TrafficSimulationSpec, now_ms: int) -> R
     assert after is not None
     running = life.phase is Phase.RUNNING
     since = after.planned_since
-    if since is not None and (not running or after.planned_users != spec.users):
-        after = after.model_copy(update={"planned_user_ms": planned_user_ms(run, spec, now_ms), "planned_since": None})
+    if since is not None and (not running or after.planned_users != total):
+        after = after.model_copy(
+            update={"planned_user_ms": planned_user_ms(before or after, spec, now_ms), "planned_since": None}
+        )
         since = None
     if running and since is None:
         at = max(now_ms, start_at(after))
-        after = after.model_copy(update={"planned_since": format_instant(at), "planned_users": spec.users})
+        after = after.model_copy(update={"planned_since": format_instant(at), "planned_users": total})
     return after
 
 
