@@ -131,8 +131,10 @@ def _stop(before: Status, observed: Observed, accepted: Accepted, done: str, now
 
 def _total(desired: Desired, observed: Observed, accepted: Accepted, life: Life) -> int:
     """
-    Return the T to deal places for: 0 outside Running and Suspended; in a raise the one before, until the runners for
-    the new one are ready (capacity first), so that the newcomers get the new places and nobody has to move.
+    Return the T to deal places for; 0 outside Running and Suspended.
+
+    In a raise it stays what it was until the runners for the new one are ready (capacity first), so that the newcomers
+    get the new places and nobody has to move.
     """
     before, run, wanted = desired.status, life.run, accepted.sizing.users
     if run is None or not run.origin or life.phase not in (Phase.RUNNING, Phase.SUSPENDED):

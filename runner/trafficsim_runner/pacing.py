@@ -52,7 +52,7 @@ class Pacer:
         return self._order[first:stop]
 
     def next_look_ms(self, at_ms: int) -> int:
-        """Return when `wanted` may have changed: 20 ms later in a ramp, else at the profile's next corner or the end."""
+        """Return when `wanted` may have changed: 20 ms on in a ramp, else at the profile's next corner or the end."""
         corners = [0, self._end_ms]
         for segment in self._shape.segments:
             end = segment.begin_ms + segment.length_ms

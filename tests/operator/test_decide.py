@@ -142,7 +142,7 @@ async def test_silence_is_not_loss() -> None:
 
 
 async def test_suspend_and_resume() -> None:
-    """Suspended: no user is on, places kept, the clock stands; after a minute the runners go; resume brings all back."""
+    """Suspended: no user is on, places kept, the clock stands; later the runners go; resume brings all back."""
     world = FakeWorld()
     world.record.put(a_document(duration="5m"))
     await until(world, "Running")

@@ -25,6 +25,7 @@ __all__ = ["LineView", "LiveView", "Quiet"]
 
 _WIDTH: Final = 40
 _EVERY_MS: Final = 5000
+_SAMPLE_MS: Final = 900  # about one sample of the rate for each second
 _COLOURS: Final = {
     Phase.RUNNING: "green", Phase.COMPLETED: "green", Phase.FAILED: "red", Phase.SUSPENDED: "yellow",
 }  # fmt: skip
@@ -94,11 +95,13 @@ class LiveView:
 
     console: Console
     _rates: deque[float] = field(default_factory=lambda: deque(maxlen=_WIDTH))
+    _last_ms: int = 0
     _live: Live | None = None
 
     def show(self, frame: Frame) -> None:
         """Bring the view up to date."""
-        if frame.status.phase is Phase.RUNNING:
+        if frame.status.phase is Phase.RUNNING and frame.now_ms - self._last_ms >= _SAMPLE_MS:
+            self._last_ms = frame.now_ms
             self._rates.append(frame.evidence.rps)
         if self._live is None:
             self._live = Live(console=self.console, transient=True, auto_refresh=False)

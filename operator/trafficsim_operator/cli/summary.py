@@ -13,12 +13,14 @@ from rich.text import Text
 from trafficsim_api.phases import Verdict
 from trafficsim_api.units import format_duration, milliseconds
 from trafficsim_operator.cli.figures import clock, count, duration_ns, percent
+from trafficsim_operator.fleet.lookup import host_and_port
 from trafficsim_operator.local import Outcome
 from trafficsim_operator.plan.report import ActionRow, Report
 
 __all__ = ["document_of", "print_summary"]
 
 _STYLES: Final = {Verdict.PASSED: "bold green", Verdict.FAILED: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
+_REFUSED: Final = "target.url: the policy does not allow"
 _MARKS: Final = {"True": ("✓", "green"), "False": ("✗", "red"), "Unknown": ("?", "yellow")}
 
 
@@ -64,6 +66,9 @@ def _verdict(outcome: Outcome, console: Console) -> None:
     console.print(Text.assemble((word, style), "  ", (outcome.frame.name, "bold"), "  ", head), soft_wrap=True)
     if rest:
         console.print(Text(rest), soft_wrap=True)
+    if outcome.verdict is None and _REFUSED in outcome.reason:
+        host, port = host_and_port(outcome.frame.spec)
+        console.print(Text(f"Or allow the target for this run alone: --allow-target {host}:{port}"), soft_wrap=True)
 
 
 def _rules(outcome: Outcome, console: Console) -> None:

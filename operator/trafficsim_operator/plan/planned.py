@@ -18,7 +18,7 @@ __all__ = ["plan_on", "planned_user_ms"]
 
 def plan_on(life: Life, before: Run | None, spec: TrafficSimulationSpec, total: int, now_ms: int) -> Run:
     """
-    Fold planned user time where T (*total*, as dealt) changes or load stops and starts again; at the end say what of it was lost.
+    Fold planned user time where T (*total*, as dealt) changes, or load stops and starts again.
 
     *before* is the run as it was at the last look, whose origin the open piece counts from.
 
