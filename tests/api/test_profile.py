@@ -1,0 +1,138 @@
+"""The profile: u(t) in integers, by its formula."""
+
+from datetime import timedelta
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trafficsim_api.profile import shape
+from trafficsim_api.resource import Hold, Profile, Ramp
+from trafficsim_api.units import FULL
+
+MAX = 60_000
+
+
+def ramp(to, ms):
+    return Profile(ramp=Ramp(to=to, over=timedelta(milliseconds=ms)))
+
+
+def hold(ms):
+    return Profile(hold=Hold(for_=timedelta(milliseconds=ms)))
+
+
+profiles = st.lists(
+    st.builds(ramp, st.integers(0, FULL), st.integers(0, MAX)) | st.builds(hold, st.integers(0, MAX)),
+    min_size=1,
+    max_size=5,
+)
+
+
+def level_at(profile, at_ms):
+    """Return the wanted share at *at_ms* as an exact fraction: the definition, without the formula."""
+    level, begin = Fraction(0), 0
+    for piece in profile:
+        over = piece.ramp.over if piece.ramp else piece.hold.for_
+        length = over // timedelta(milliseconds=1)
+        end = Fraction(piece.ramp.to, FULL) if piece.ramp else level
+        if at_ms < begin + length:
+            return level + (end - level) * Fraction(at_ms - begin, length)
+        level, begin = end, begin + length
+    return level
+
+
+@pytest.mark.parametrize(
+    ("at_s", "users"),
+    [(-1, 0), (0, 0), (0.499, 0), (0.5, 1), (4.9, 5), (5, 5), (9.499, 9), (9.5, 10), (10, 10), (3600, 10)],
+)
+def test_ten_users_over_ten_seconds(at_s, users):
+    """0 at 0 s, 1 at 0.5 s, 5 at 4.9 s, 10 from 9.5 s on; none before the start."""
+    assert users == shape([ramp(FULL, 10_000)]).users_at(10, int(at_s * 1000))
+
+
+@pytest.mark.parametrize(("at_s", "users"), [(0, 0), (15, 50), (30, 100), (86_400, 100)])
+def test_absent_profile(at_s, users):
+    """Ramp to 100 % over 30 s, then hold."""
+    assert users == shape(None).users_at(100, at_s * 1000)
+
+
+@given(profile=profiles, total=st.integers(0, 1_000_000), at_ms=st.integers(0, 6 * MAX))
+def test_users_are_the_share_rounded_half_up(profile, total, at_ms):
+    """The integer formula is the exact share, rounded half up."""
+    assert int(total * level_at(profile, at_ms) + Fraction(1, 2)) == shape(profile).users_at(total, at_ms)
+
+
+@given(profile=profiles, total=st.integers(0, 1_000_000), at_ms=st.integers(0, 6 * MAX))
+def test_users_stay_within_the_total(profile, total, at_ms):
+    assert 0 <= shape(profile).users_at(total, at_ms) <= total
+
+
+@given(to=st.integers(0, FULL), ms=st.integers(1, MAX), total=st.integers(0, 10_000), data=st.data())
+def test_a_ramp_up_never_falls(to, ms, total, data):
+    early = data.draw(st.integers(0, ms))
+    late = data.draw(st.integers(early, 2 * ms))
+    form = shape([ramp(to, ms)])
+    assert form.users_at(total, early) <= form.users_at(total, late)
+
+
+@given(
+    profile=profiles,
+    total=st.integers(0, 10_000),
+    first=st.integers(0, 5 * MAX),
+    length=st.integers(0, MAX),
+    data=st.data(),
+)
+def test_peak_is_the_most_at_any_instant(profile, total, first, length, data):
+    """No instant in between has more, and the peak is reached to within what one millisecond of a ramp changes."""
+    form = shape(profile)
+    peak = form.peak(total, first, first + length)
+    inside = data.draw(st.lists(st.integers(first, first + length), min_size=1, max_size=20))
+    assert all(form.users_at(total, at) <= peak for at in inside)
+    assert 0 <= peak <= total
+
+
+def area_of(profile, total, first, last):
+    """Return the exact area under total · level between two instants, by trapezia."""
+    area, level, begin = Fraction(0), Fraction(0), 0
+    for piece in [*profile, hold(10**9)]:
+        length = (piece.ramp.over if piece.ramp else piece.hold.for_) // timedelta(milliseconds=1)
+        end = Fraction(piece.ramp.to, FULL) if piece.ramp else level
+        left, right = max(first, begin), min(last, begin + length)
+        if left < right:
+            both = sum(level + (end - level) * Fraction(at - begin, length) for at in (left, right))
+            area += total * both / 2 * (right - left)
+        level, begin = end, begin + length
+    return area
+
+
+@given(profile=profiles, total=st.integers(0, 10_000), first=st.integers(0, 5 * MAX), length=st.integers(0, 2 * MAX))
+def test_user_time_is_the_area(profile, total, first, length):
+    """∫ u(t) dt by exact trapezia; rounding down loses less than one user-millisecond for each piece."""
+    lost = area_of(profile, total, first, first + length) - shape(profile).user_ms(total, first, first + length)
+    assert 0 <= lost < len(profile) + 1
+
+
+@given(
+    profile=profiles,
+    total=st.integers(0, 10_000),
+    first=st.integers(0, 5 * MAX),
+    a=st.integers(0, MAX),
+    b=st.integers(0, MAX),
+)
+def test_user_time_adds_up(profile, total, first, a, b):
+    """Two intervals side by side have the user time of the whole, but for the rounding at the cut."""
+    form = shape(profile)
+    whole = form.user_ms(total, first, first + a + b)
+    parts = form.user_ms(total, first, first + a) + form.user_ms(total, first + a, first + a + b)
+    assert -1 <= whole - parts <= 2
+
+
+def test_user_time_by_example():
+    """100 users ramping over 10 s and holding 10 s: 500 + 1000 user-seconds."""
+    assert 1_500_000 == shape([ramp(FULL, 10_000), hold(10_000)]).user_ms(100, 0, 20_000)
+    assert 2_000_000 == shape([ramp(FULL, 10_000)]).user_ms(100, 10_000, 30_000)
+
+
+def test_length():
+    assert 25_000 == shape([ramp(FULL, 10_000), hold(15_000)]).length_ms
