@@ -1,0 +1,219 @@
+"""The adapter to the API server: what it sends, what it makes of answers, and the record over it."""
+
+import asyncio
+import gzip
+
+import pytest
+
+from cluster.operator_stand import a_simulation, client, install_kind, now_ms
+from trafficsim_api import names
+from trafficsim_api.errors import Unavailable
+from trafficsim_api.phases import Phase
+from trafficsim_api.status import Status, Users
+from trafficsim_operator import keys
+from trafficsim_operator.actions import Happening
+from trafficsim_operator.kube import (
+    CONFIG_MAPS,
+    EVENTS,
+    SECRETS,
+    SIMULATIONS,
+    Changed,
+    Forbidden,
+    Gone,
+    KubeApi,
+    Resource,
+    Unacceptable,
+    default_namespace,
+    load_configuration,
+)
+from trafficsim_operator.store import Conflict
+from trafficsim_operator.store.kubernetes import KubernetesRecord
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kind(control_plane):
+    install_kind(control_plane)
+
+
+@pytest.fixture
+async def api(control_plane):
+    async with client(control_plane) as found:
+        yield found
+
+
+@pytest.fixture
+def record(api):
+    return KubernetesRecord(api, identity="test", now_ms=now_ms)
+
+
+def a_map(namespace, name="things", **data):
+    return {"metadata": {"name": name, "namespace": namespace, "labels": {"app": "test"}}, "data": data}
+
+
+async def test_what_is_applied_is_got_and_listed_and_deleted(api, namespace):
+    assert await api.get(CONFIG_MAPS, namespace, "things") is None
+    made = await api.apply(CONFIG_MAPS, a_map(namespace, a="1"), "trafficsim")
+    assert made == await api.get(CONFIG_MAPS, namespace, "things")
+    assert ["things"] == [i["metadata"]["name"] for i in await api.list(CONFIG_MAPS, namespace, {"app": "test"})]
+    assert () == await api.list(CONFIG_MAPS, namespace, {"app": "other"})
+    await api.delete(CONFIG_MAPS, namespace, "things", "not-its-uid")
+    assert await api.get(CONFIG_MAPS, namespace, "things") is not None
+    await api.delete(CONFIG_MAPS, namespace, "things", made["metadata"]["uid"])
+    await api.delete(CONFIG_MAPS, namespace, "things", made["metadata"]["uid"])
+    assert await api.get(CONFIG_MAPS, namespace, "things") is None
+
+
+async def test_applying_takes_what_others_hold_and_leaves_the_rest(api, namespace):
+    """Server-side apply with force: our fields are ours again, other people's stay."""
+    await api.apply(CONFIG_MAPS, a_map(namespace, a="1"), "trafficsim")
+    await api.merge(CONFIG_MAPS, namespace, "things", {"data": {"a": "2", "b": "3"}}, "somebody")
+    await api.apply(CONFIG_MAPS, a_map(namespace, a="1"), "trafficsim")
+    found = await api.get(CONFIG_MAPS, namespace, "things")
+    assert {"a": "1", "b": "3"} == found["data"]
+
+
+async def test_lists_are_read_to_their_end(api, namespace, monkeypatch):
+    monkeypatch.setattr("trafficsim_operator.kube._PAGE", 3)
+    for number in range(8):
+        await api.create(CONFIG_MAPS, a_map(namespace, f"things-{number}"))
+    assert 8 == len(await api.list(CONFIG_MAPS, namespace, {"app": "test"}))
+
+
+async def test_errors_are_told_by_kind(api, control_plane, namespace):
+    await api.create(CONFIG_MAPS, a_map(namespace))
+    with pytest.raises(Changed, match="already exists"):
+        await api.create(CONFIG_MAPS, a_map(namespace))
+    with pytest.raises(Gone, match="nowhere"):
+        await api.create(CONFIG_MAPS, a_map("nowhere"))
+    with pytest.raises(Unacceptable, match="Invalid value"):
+        await api.create(CONFIG_MAPS, a_map(namespace, "Not A Name"))
+    nobody = await load_configuration(str(control_plane.user("nobody")))
+    async with KubeApi(nobody) as other:
+        with pytest.raises(Forbidden, match='User "nobody" cannot list'):
+            await other.list(CONFIG_MAPS, namespace)
+
+
+async def test_an_api_server_that_is_away_is_told_as_such(control_plane, namespace):
+    configuration = await load_configuration(str(control_plane.kubeconfig))
+    configuration.host = "https://127.0.0.1:9"
+    heard = []
+    async with KubeApi(configuration, lambda *call: heard.append(call[:3])) as other:
+        with pytest.raises(Unavailable, match="the API server does not answer"):
+            await other.get(CONFIG_MAPS, namespace, "things")
+    assert [("GET", "configmaps", 0)] == heard
+
+
+async def test_no_way_to_a_cluster_is_told(tmp_path):
+    with pytest.raises(Unavailable, match="no way to a cluster"):
+        await load_configuration(str(tmp_path / "missing"))
+
+
+async def test_kinds_are_found_by_discovery(api):
+    assert await api.served(SIMULATIONS)
+    assert not await api.served(Resource(group="trafficsim.io", version="v9", plural="nothings", kind="Nothing"))
+
+
+def test_the_namespace_of_the_context(control_plane):
+    assert "default" == default_namespace(str(control_plane.kubeconfig))
+
+
+async def test_the_first_operator_makes_the_key_and_the_others_take_it(api, namespace):
+    """Three at once end with one key, whose public half is what runners get."""
+    found = await asyncio.gather(*(keys.load_or_create(api, namespace) for _ in range(3)))
+    [kid] = {entry.signer.kid for entry in found}
+    assert [{kid}] * 3 == [set(entry.public) for entry in found]
+    assert kid == (await keys.load_or_create(api, namespace)).signer.kid
+    secret = await api.get(SECRETS, namespace, keys.SECRET)
+    await api.merge(SECRETS, namespace, keys.SECRET, {"data": {"key.pem": "bm90aGluZw=="}}, "somebody")
+    with pytest.raises(Unavailable, match="holds no readable"):
+        await keys.load_or_create(api, namespace)
+    assert "Opaque" == secret["type"]
+
+
+async def test_status_is_written_whole_and_only_onto_what_was_read(api, record, namespace):
+    """Two that read the same version: one writes, the other is told."""
+    await api.create(SIMULATIONS, a_simulation(namespace))
+    document = await record.read(namespace, "shop")
+    assert (namespace, "shop", 1, False) == (
+        document.namespace, document.name, document.generation, document.deleted,
+    )  # fmt: skip
+    await record.write(document, Status(phase=Phase.RUNNING, users=Users(active=7), message="on its way"))
+    with pytest.raises(Conflict):
+        await record.write(document, Status(phase=Phase.FAILED))
+    again = await record.read(namespace, "shop")
+    assert ("Running", 7) == (again.body["status"]["phase"], again.body["status"]["users"]["active"])
+    await record.write(again, Status(phase=Phase.DRAINING))
+    last = await record.read(namespace, "shop")
+    assert ("Draining", "") == (last.body["status"]["phase"], last.body["status"]["message"])
+    assert 1 == last.generation
+
+
+async def test_the_spec_and_its_metadata_stay_the_users(api, record, namespace):
+    """Writing status touches nothing that `kubectl diff` would show."""
+    await api.create(SIMULATIONS, a_simulation(namespace))
+    before = await record.read(namespace, "shop")
+    await record.write(before, Status(phase=Phase.RUNNING))
+    after = await record.read(namespace, "shop")
+    assert before.body["spec"] == after.body["spec"]
+    assert "annotations" not in after.body["metadata"]
+    assert "finalizers" not in after.body["metadata"]
+
+
+async def test_a_resource_made_anew_is_not_written_for_the_old_one(api, record, namespace):
+    await api.create(SIMULATIONS, a_simulation(namespace))
+    old = await record.read(namespace, "shop")
+    await api.delete(SIMULATIONS, namespace, "shop", old.uid)
+    assert await record.read(namespace, "shop") is None
+    with pytest.raises(Conflict):
+        await record.write(old, Status())
+    await api.create(SIMULATIONS, a_simulation(namespace))
+    with pytest.raises(Conflict):
+        await record.write(old, Status())
+
+
+async def test_events_are_the_simulations(api, record, namespace):
+    await api.create(SIMULATIONS, a_simulation(namespace))
+    document = await record.read(namespace, "shop")
+    happening = Happening(reason=names.Event.REFUSED, message="x" * 3000, warning=True)
+    await record.tell(document, (happening,))
+    [event] = await api.list(EVENTS, namespace)
+    assert (document.uid, "Refused", "Warning", 1000) == (
+        event["regarding"]["uid"], event["reason"], event["type"], len(event["note"]),
+    )  # fmt: skip
+
+
+async def test_an_event_that_cannot_be_published_is_counted_not_raised(api, namespace):
+    told = []
+    record = KubernetesRecord(api, identity="test", now_ms=now_ms, told=lambda *call: told.append(call[1]))
+    await api.create(SIMULATIONS, a_simulation(namespace))
+    document = await record.read(namespace, "shop")
+    record._identity = ""
+    await record.tell(document, (Happening(reason=names.Event.PHASE, message="x"),))
+    assert [False] == told
+
+
+async def test_totals_of_ended_runners_are_kept_beside_the_resource(api, record, namespace, caplog):
+    await api.create(SIMULATIONS, a_simulation(namespace))
+    document = await record.read(namespace, "shop")
+    assert {} == await record.totals(document)
+    await record.keep_totals(document, "runner-1", b"one")
+    await asyncio.gather(*(record.keep_totals(document, f"runner-{n}", b"more") for n in (2, 3)))
+    assert {"runner-1": b"one", "runner-2": b"more", "runner-3": b"more"} == await record.totals(document)
+    name = names.totals_name("shop", document.uid)
+    found = await api.get(CONFIG_MAPS, namespace, name)
+    assert [document.uid] == [owner["uid"] for owner in found["metadata"]["ownerReferences"]]
+    noise = bytes(range(256)) * 4
+    assert len(gzip.compress(noise)) < len(noise)
+
+
+async def test_totals_have_a_limit(api, record, namespace, monkeypatch, caplog):
+    """What does not fit is left out and said."""
+    monkeypatch.setattr("trafficsim_operator.store.kubernetes._MAX_TOTALS", 100)
+    await api.create(SIMULATIONS, a_simulation(namespace))
+    document = await record.read(namespace, "shop")
+    await record.keep_totals(document, "runner-1", b"one")
+    await record.keep_totals(document, "runner-2", bytes(range(200)))
+    assert {"runner-1"} == set(await record.totals(document))
+    assert "no room for a runner's totals" in caplog.text
