@@ -162,7 +162,8 @@ class Supervisor:
                 workers=assignment.processes, sequence=self._sequence,
             )  # fmt: skip
         places, division = self.held.places, self.crew.division
-        wanted = max(1, assignment.processes) if places or division else 0
+        # The workers are there before their first place is: starting them takes longer than the lead of a run's start.
+        wanted = 0 if assignment.retire and not division else max(1, assignment.processes)
         division = list(divide(division, places, wanted))
         self.ledger.allow(len(division))
         self.crew.man(assignment.run, division)
