@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit cluster-test check format generate bench clean
+.PHONY: help setup demo test unit truth cluster-test check format generate bench clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -23,7 +23,10 @@ test: setup ## every level this machine can run; what is skipped is printed with
 	@$(BIN)/pytest $(ARGS)
 
 unit: setup ## the fast levels alone: no API server
-	@$(BIN)/pytest -m "not cluster and not node and not browser" $(ARGS)
+	@$(BIN)/pytest -m "not cluster and not node and not browser and not truth" $(ARGS)
+
+truth: setup ## the numbers against the target's own log, the long form (some minutes)
+	@$(BIN)/pytest tests/truth -m truth $(ARGS)
 
 cluster-test: setup ## the API server level alone
 	@$(CONTROL_PLANE)
