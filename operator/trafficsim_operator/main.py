@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import kopf
+import prometheus_client
 
 from trafficsim_api import __version__, names
 from trafficsim_api.errors import SpecError, Unavailable
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 # A look has a limit of 60 s of its own; what is twice as old hangs for good.
 _STUCK_S: Final = 120.0
+# Runners are asked every few seconds while they exist.
+_IDLE_S: Final = 60.0
 _OURS: Final = f"{names.Label.MANAGED_BY.value}={names.MANAGED_BY}"
 
 
@@ -50,6 +53,7 @@ class _Parts:
     settings: Settings
     api: KubeApi
     world: World
+    runners: ObservedRunners
     queue: KeyedQueue[Key]
     watched: Watched
     metrics: Metrics
@@ -81,7 +85,7 @@ async def run(settings: Settings) -> None:
         )  # fmt: skip
         queue = KeyedQueue[Key](work=lambda key: _look(key, world), draw=random.random, done=metrics.looked)
         parts = _Parts(
-            settings=settings, api=api, world=world, queue=queue, watched=Watched(), metrics=metrics
+            settings=settings, api=api, world=world, runners=runners, queue=queue, watched=Watched(), metrics=metrics
         )  # fmt: skip
         health = Health(
             queue=queue, watched=parts.watched, stuck_s=_STUCK_S, behind_s=2.5 * settings.resync_s,
@@ -137,6 +141,7 @@ async def _resync(parts: _Parts) -> None:
             for key in {*listed, *parts.watched.behind_since}:
                 parts.queue.add_after(key, random.random() * min(5.0, parts.settings.resync_s / 4))
             parts.listed = True
+        await parts.runners.forget_idle(_IDLE_S)
         await asyncio.sleep(parts.settings.resync_s * (0.9 + 0.2 * random.random()))
 
 
@@ -204,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"trafficsim-operator: {error}", file=sys.stderr)
         return 3
     _configure_logs(settings)
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         import uvloop
 

@@ -89,12 +89,14 @@ class Metrics:
 
 @dataclass(slots=True, kw_only=True)
 class ObservedRunners(Runners):
-    """The runners' clients, counting who does not answer."""
+    """The runners' clients, counting who does not answer, and closing those that nobody has asked for a while."""
 
     silent: set[str] = field(default_factory=set)
+    asked: dict[str, float] = field(default_factory=dict)
 
     async def acknowledgement(self, address: str) -> Acknowledgement:
         """Return what the runner does now, and remember whether it answered."""
+        self.asked[address] = asyncio.get_running_loop().time()
         try:
             found = await Runners.acknowledgement(self, address)
         except Unavailable:
@@ -106,7 +108,14 @@ class ObservedRunners(Runners):
     async def forget(self, address: str) -> None:
         """Close the client of a runner that is gone."""
         self.silent.discard(address)
+        self.asked.pop(address, None)
         await Runners.forget(self, address)
+
+    async def forget_idle(self, seconds: float) -> None:
+        """Close the clients that were asked nothing for *seconds*: their runners are gone."""
+        now = asyncio.get_running_loop().time()
+        for address in [address for address, at in self.asked.items() if now - at > seconds]:
+            await self.forget(address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
