@@ -92,6 +92,8 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
     edited = before.phase is Phase.FAILED and run is not None and run.generation != desired.generation
     alive = [runner for runner in runners if runner.answered]
     number = run.id if run else 0
+    # A run begins when the workers are up: what they are late is lost user time.
+    up = [runner for runner in ready if (ack := held_by(runner, number)) is not None and ack.settled]
     retired = [ack for runner in alive if (ack := held_by(runner, number)) is not None]
     return Seen(
         now_ms=now_ms,
@@ -100,7 +102,7 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
         suspend=spec.suspend,
         duration_ms=None if spec.duration is None else milliseconds(spec.duration),
         runners_wanted=accepted.sizing.runners,
-        runners_ready=len(ready),
+        runners_ready=len(up if before.phase is Phase.STARTING else ready),
         target=_target(ready, number),
         waiting=accepted.waiting,
         cause=cause_of(runners, revision.problem if revision else ""),
