@@ -80,7 +80,7 @@ def read(document: Document) -> Desired:
     spec: TrafficSimulationSpec | None = None
     problems: tuple[Problem, ...] = ()
     try:
-        spec = load_spec(body).spec
+        spec = load_spec({key: value for key, value in body.items() if key != "status"}).spec
     except SpecError as error:
         problems = error.problems
     try:
