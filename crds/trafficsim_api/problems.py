@@ -130,7 +130,7 @@ def _reason(error: Any) -> str:
             return f"at most {context['max_length']} entries are allowed"
     wanted = next((words for prefix, words in _TYPES.items() if kind.startswith(prefix)), None)
     if wanted is None:
-        return str(error["msg"]).lower()
+        return str(error["msg"])[:1].lower() + str(error["msg"])[1:]
     hint = ": put it in quotes" if wanted == "text" and isinstance(error["input"], (bool, int, float)) else ""
     return f"{wanted} is needed, not {_kind(error['input'])}{hint}"
 
