@@ -36,6 +36,8 @@ class Seen:
     duration_ms: int | None
     runners_wanted: int
     runners_ready: int
+    runners_up: int
+    """Those ready whose workers are up: they have done what they were told last."""
     target: str
     """What a runner says of the target: "" nothing yet, "reachable", or what was wrong."""
     waiting: str
@@ -157,6 +159,8 @@ def _waits_for(phase: Phase, seen: Seen) -> str:
             )
         case Phase.STARTING if seen.runners_ready < seen.runners_wanted:
             return ready
+        case Phase.STARTING if seen.runners_up < seen.runners_wanted:
+            return f"the workers of {seen.runners_up} of {seen.runners_wanted} runners are up"
         case _:
             return ""
 
