@@ -1,0 +1,292 @@
+"""Whole local runs: the command line as a process, real runners, the demo shop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.component, pytest.mark.timeout(90)]
+
+
+def a_document(url: str, **spec: Any) -> dict[str, Any]:
+    flow = [
+        {"action": "login", "group": "auth", "request": {"post": "/auth/login", "json": {"user": "user-{{user.id}}"}}},
+        {"action": "list", "request": {"get": "/users"}},
+        {"think": {"constant": "20ms"}},
+    ]
+    return {
+        "apiVersion": "trafficsim.io/v1alpha1",
+        "kind": "TrafficSimulation",
+        "metadata": {"name": "short"},
+        "spec": {
+            "target": {"url": url, "healthPath": "/healthz"},
+            "users": 8,
+            "duration": "8s",
+            "warmUp": "1s",
+            "profile": [{"ramp": {"to": "100%", "over": "500ms"}}],
+            "archetypes": [{"name": "visitor", "flow": flow}],
+            "thresholds": [{"rule": "p95 < 2s"}, {"rule": "error_rate < 1%"}],
+            "runner": {"resources": {"limits": {"cpu": "1", "memory": "512Mi"}}},
+            **spec,
+        },
+    }
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[str]:
+    command = [sys.executable, "-m", "trafficsim_runner.demo", "--listen", "127.0.0.1:0", "--until-stdin-closes"]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    yield line.decode().split()[-1]
+    process.stdin.close()
+    await process.wait()
+
+
+async def log_of(shop: str) -> dict[str, Any]:
+    def fetch() -> dict[str, Any]:
+        with urllib.request.urlopen(f"{shop}/__log", timeout=5) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    return await asyncio.to_thread(fetch)
+
+
+async def counted_by(shop: str) -> int:
+    """Return how many requests of users the shop has received."""
+    counts = (await log_of(shop))["counts"]
+    return sum(number for request, number in counts.items() if "healthz" not in request)
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """A `trafficsim run` as a process."""
+
+    process: asyncio.subprocess.Process
+    out: str = ""
+    err: str = ""
+
+    async def ends(self, within_s: float = 45) -> int:
+        """Wait for the end and return the exit code."""
+        async with asyncio.timeout(within_s):
+            out, err = await self.process.communicate()
+        self.out, self.err = out.decode(), err.decode()
+        assert "Traceback" not in self.err
+        assert self.process.returncode is not None
+        print(self.out, self.err)  # seen when the test fails
+        return self.process.returncode
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Return what was printed with --json."""
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+    def runners(self) -> list[int]:
+        """Return the ids of the runners' supervisors."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                pid, parent = int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])
+                if parent == self.process.pid and "trafficsim_runner" in (stat.parent / "cmdline").read_text():
+                    found.append(pid)
+        return sorted(found)
+
+    async def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the command, not to its runners: as a terminal does it."""
+        self.process.send_signal(number)
+
+
+@contextlib.asynccontextmanager
+async def trafficsim(*arguments: str, home: Path) -> AsyncIterator[Run]:
+    environ = {**os.environ, "XDG_STATE_HOME": str(home), "COLUMNS": "160"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "trafficsim_operator.cli.main", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environ,
+    )  # fmt: skip
+    try:
+        yield Run(process=process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def until_requests(shop: str, least: int = 20) -> None:
+    """Wait until the shop has answered *least* requests that are not its health."""
+    async with asyncio.timeout(30):
+        while (await log_of(shop))["finished"] < least:
+            await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def to_file(document: dict[str, Any]) -> str:
+        (tmp_path / "short.yaml").write_text(yaml.safe_dump(document))
+        return str(tmp_path / "short.yaml")
+
+    return to_file
+
+
+async def test_a_run_passes_and_its_numbers_are_the_servers(shop: str, write: Any, tmp_path: Path) -> None:
+    async with trafficsim("run", write(a_document(shop)), "--json", home=tmp_path) as run:
+        assert 0 == await run.ends()
+    found = run.document
+    assert ("Passed", 0, 0) == (found["verdict"], found["exit"], found["failed"])
+    assert {"login", "list"} == {row["action"] for row in found["actions"]}
+    assert ["True", "True"] == [rule["holds"] for rule in found["rules"]]
+    assert "" == run.err
+    assert await counted_by(shop) == found["requests"]
+
+
+async def test_a_broken_rule_fails_by_name(shop: str, write: Any, tmp_path: Path) -> None:
+    document = a_document(shop, thresholds=[{"rule": "p95(login) < 1ms"}, {"rule": "error_rate < 1%"}])
+    async with trafficsim("run", write(document), home=tmp_path) as run:
+        assert 1 == await run.ends()
+    assert "Failed  short  p95(login) < 1ms: " in run.out
+    assert "✗  p95(login) < 1ms" in run.out
+
+
+async def test_errors_are_named(shop: str, write: Any, tmp_path: Path) -> None:
+    flow = [{"action": "nowhere", "request": {"get": "/nowhere"}}, {"think": {"constant": "20ms"}}]
+    document = a_document(shop, archetypes=[{"name": "lost", "flow": flow}], thresholds=[{"rule": "success > 99%"}])
+    async with trafficsim("run", write(document), "--json", home=tmp_path) as run:
+        assert 1 == await run.ends()
+    (row,) = run.document["actions"]
+    assert row["requests"] == row["checks_failed"] > 100
+    assert 0 == run.document["failed"], "a 404 misses its check; it is no failure of the target"
+    assert run.document["classes"]["4xx"] == run.document["requests"]
+
+
+async def test_a_killed_runner_is_replaced_and_the_loss_stated(shop: str, write: Any, tmp_path: Path) -> None:
+    async with trafficsim("run", write(a_document(shop, duration="9s")), "--json", home=tmp_path) as run:
+        await until_requests(shop)
+        (first,) = run.runners()
+        os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while not (others := [pid for pid in run.runners() if pid != first]):
+                await asyncio.sleep(0.05)
+        assert 1 == len(others)
+        before = (await log_of(shop))["finished"]
+        await until_requests(shop, before + 20)
+        assert 2 == await run.ends()
+    found = run.document
+    assert "Inconclusive" == found["verdict"]
+    assert ["killed by SIGKILL"] == [loss.partition(" ")[2] for loss in found["losses"]]
+    assert found["missing"]
+    assert 1 == found["status"]["run"]["lostRunners"]
+
+
+async def test_ctrl_c_drains_and_still_reports(shop: str, write: Any, tmp_path: Path) -> None:
+    async with trafficsim("run", write(a_document(shop, duration="10m")), "--json", home=tmp_path) as run:
+        await until_requests(shop, 250)
+        await asyncio.sleep(1.5)  # part of the load, not a condition: beyond the warm-up
+        await run.signal(signal.SIGINT)
+        assert 0 == await run.ends(20)
+    found = run.document
+    assert "stopped by SIGINT" in found["reason"]
+    assert await counted_by(shop) == found["requests"], "users finished their action, and every one was counted"
+
+
+async def test_a_second_ctrl_c_stops_at_once(shop: str, write: Any, tmp_path: Path) -> None:
+    """Even with a request in flight that would take minutes; nothing is left running."""
+    document = a_document(shop, duration="10m")
+    document["spec"]["target"]["timeouts"] = {"request": "2m"}
+    async with trafficsim("run", write(document), home=tmp_path) as run:
+        await until_requests(shop)
+        runners = run.runners()
+        began = time.monotonic()
+        await run.signal(signal.SIGINT)
+        await run.signal(signal.SIGTERM)
+        assert 2 == await run.ends(10)
+    assert time.monotonic() - began < 5
+    assert "Inconclusive  short  stopped at once" in run.out
+    assert [] == [pid for pid in runners if Path(f"/proc/{pid}").exists()]
+
+
+async def test_an_edit_changes_the_users_of_a_running_simulation(shop: str, write: Any, tmp_path: Path) -> None:
+    document = a_document(shop, duration="10m", users=4)
+    async with trafficsim("run", write(document), "--watch", home=tmp_path) as run:
+        await until_requests(shop)
+        (runner,) = run.runners()
+        write({**document, "spec": {**document["spec"], "users": "many"}})
+        assert run.process.stderr is not None
+        seen = await _line(run, "edit ignored")
+        assert "users: " in seen
+        write({**document, "metadata": {"name": "other"}})
+        assert "metadata.name: it stays short" in await _line(run, "edit ignored")
+        write({**document, "spec": {**document["spec"], "users": 12}})
+        assert "as generation 2: users: 4 → 12" in await _line(run, "edit taken over")
+        await _line(run, "users 12/12")
+        assert [runner] == run.runners(), "an edit of users restarts nobody"
+        await run.signal(signal.SIGINT)
+        await run.ends()
+
+
+async def _line(run: Run, text: str) -> str:
+    """Return the next line of progress that has *text* in it."""
+    assert run.process.stderr is not None
+    async with asyncio.timeout(20):
+        while text not in (line := (await run.process.stderr.readline()).decode()):
+            assert line, f"the run ended before it said {text!r}"
+    return line
+
+
+async def test_a_target_that_is_not_there(write: Any, tmp_path: Path) -> None:
+    """Nothing was measured: the environment is at fault, and what is wrong is said."""
+    file = write(a_document("http://127.0.0.1:9"))
+    async with trafficsim("run", file, "--start-within", "4s", home=tmp_path) as run:
+        assert 3 == await run.ends()
+    assert "Not run  short  not begun within 4 s: the target's health: " in run.out
+    assert "127.0.0.1:9: " in run.out
+
+
+async def test_a_target_that_policy_refuses(write: Any, tmp_path: Path) -> None:
+    """The snippet that would allow it is printed; nothing was connected to."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("targets: [{cidr: 10.0.0.0/8}]\nmaxUsers: 5\n")
+    file = write(a_document("http://127.0.0.1:9"))
+    async with trafficsim("run", file, "--policy", str(policy), home=tmp_path) as run:
+        assert 3 == await run.ends()
+    assert "Not run  short" in run.out
+    assert "users: 8 are more than the policy's 5" in run.out
+    assert "maxUsers: 8" in run.out
+    assert "ports: [9]" in run.out
+    assert "--allow-target 127.0.0.1:9" in run.out
+
+
+async def test_what_was_allowed_is_written_into_the_history(shop: str, write: Any, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("targets: [{cidr: 10.0.0.0/8}]\n")
+    target = shop.removeprefix("http://")
+    options = ["--policy", str(policy), "--allow-target", target, "--history", str(tmp_path / "runs.db")]
+    async with trafficsim("run", write(a_document(shop)), *options, home=tmp_path) as run:
+        assert 0 == await run.ends()
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.db")) as database:
+        rows = database.execute("SELECT name, allowed, verdict FROM simulations").fetchall()
+    assert [("short", json.dumps([target]), "Passed")] == rows
+
+
+async def test_more_than_one_runner(shop: str, write: Any, tmp_path: Path) -> None:
+    """Each user is somewhere, whatever the number of runners."""
+    scaling = {"minRunners": 2, "maxRunners": 2}
+    async with trafficsim("run", write(a_document(shop, scaling=scaling)), "--json", home=tmp_path) as run:
+        assert 0 == await run.ends()
+    assert 2 == run.document["runners"]["most"]
