@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from driven.run import Account, a_document, a_run
 from targets.scripted import Log, Route, Scripted
 
@@ -162,10 +163,11 @@ def log_of(url: str) -> dict[str, Any]:
 async def test_the_command_line_prints_what_the_shop_received(tmp_path):
     """`trafficsim run --json` prints the shop's own account: requests, classes, and 401 for a user without a token."""
     async with a_shop() as url:
+        signed = {"authorization": "Bearer {{token}}"}
         flow = [
             {"action": "login", "request": {"post": "/auth/login", "json": {"user": "user-{{user.id}}"}},
              "save": {"token": "json.token"}},
-            {"action": "profile", "request": {"get": "/users/{{user.id}}", "headers": {"authorization": "Bearer {{token}}"}}},
+            {"action": "profile", "request": {"get": "/users/{{user.id}}", "headers": signed}},
             {"action": "refused", "request": {"get": "/users/{{user.id}}"}, "expect": {"status": 401}},
             {"action": "order", "request": {"post": "/orders", "json": {"item": 1}}, "save": {"order": "json.id"}},
             {"action": "cancel", "request": {"delete": "/orders/{{order}}"}, "expect": {"status": 204}},
