@@ -181,10 +181,14 @@ def test_repeat_and_think_draw_the_same_on_one_worker_and_on_four(tmp_path):
 def test_an_edit_of_the_load_is_live(tmp_path):
     """New actions get a new slab that begins with the old counts; users walk the new flow, nobody is restarted."""
     with Scripted([Route(path="/*")]) as server, WorkerProcess(tmp_path) as worker:
-        worker.assign(a_load(server.port, [{"action": "a", "request": {"get": "/a"}}, {"think": {"constant": "2ms"}}]), users=8)
+        worker.assign(
+            a_load(server.port, [{"action": "a", "request": {"get": "/a"}}, {"think": {"constant": "2ms"}}]), users=8
+        )
         first = worker.wait_for(lambda ack: ack["settled"])
         worker.wait_until(lambda w: w.live("done") >= 50)
-        worker.assign(a_load(server.port, [{"action": "b", "request": {"get": "/b"}}, {"think": {"constant": "2ms"}}]), users=8)
+        worker.assign(
+            a_load(server.port, [{"action": "b", "request": {"get": "/b"}}, {"think": {"constant": "2ms"}}]), users=8
+        )
         second = worker.wait_for(lambda ack: ack["settled"])
         assert second["slab"] != first["slab"]
         worker.wait_until(lambda w: w.live("done", action=1) >= 50)

@@ -32,7 +32,9 @@ def test_users_follow_the_profile(tmp_path):
         assert users_in(server.log) == {0, 2, 4, 6, 8, 10, 12, 14}
         worker.assign(a_load(server.port, THINKING, profile=profile), users=16, suspended=True)
         assert worker.wait_for(lambda ack: ack["settled"])["drained"]
-        worker.assign(a_load(server.port, THINKING, profile=profile), users=16, origin_ns=time.monotonic_ns() - 10 * SECOND)
+        worker.assign(
+            a_load(server.port, THINKING, profile=profile), users=16, origin_ns=time.monotonic_ns() - 10 * SECOND
+        )
         assert worker.wait_for(lambda ack: ack["settled"])["active"] == 8
 
 

@@ -23,7 +23,10 @@ LOOPBACK = {"network": "127.0.0.0/8", "ports": []}
 
 def a_load(port, flow, *, scheme="http", users_start_at_once=True, archetypes=None, **more):
     """Return the JSON of a load: *flow* for one archetype, everybody on from the start unless told otherwise."""
-    target = {"url": f"{scheme}://127.0.0.1:{port}", "timeouts": more.pop("timeouts", {"connect": "1s", "request": "30s"})}
+    target = {
+        "url": f"{scheme}://127.0.0.1:{port}",
+        "timeouts": more.pop("timeouts", {"connect": "1s", "request": "30s"}),
+    }
     target |= more.pop("target", {})
     load = {"target": target, "archetypes": archetypes or [{"name": "only", "weight": 1, "flow": flow}], **more}
     if users_start_at_once and "profile" not in load:
@@ -37,7 +40,15 @@ class WorkerProcess(AbstractContextManager):
     def __init__(self, directory: Path, *, index: int = 0, env: dict[str, str] | None = None) -> None:
         self.slab_path = directory / f"worker-{index}.slab"
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "trafficsim_runner.worker", "--fd", str(theirs.fileno()), "--index", str(index)]
+        command = [
+            sys.executable,
+            "-m",
+            "trafficsim_runner.worker",
+            "--fd",
+            str(theirs.fileno()),
+            "--index",
+            str(index),
+        ]
         self.process = subprocess.Popen(
             [*command, "--slab", str(self.slab_path)], pass_fds=[theirs.fileno()], env={**os.environ, **(env or {})}
         )
@@ -62,7 +73,9 @@ class WorkerProcess(AbstractContextManager):
         self._channel.sendall(json.dumps(message).encode() + b"\n")
         self._channel.setblocking(False)
 
-    def assign(self, load, *, users, places=None, origin_ns=None, seconds=3600.0, warm_up_ms=0, run=1, limits=None, **more):
+    def assign(
+        self, load, *, users, places=None, origin_ns=None, seconds=3600.0, warm_up_ms=0, run=1, limits=None, **more
+    ):
         self.epoch += 1
         now = time.monotonic_ns()
         if origin_ns is None:
