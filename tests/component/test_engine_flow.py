@@ -34,27 +34,37 @@ def test_a_token_goes_from_one_answer_into_the_next_request(tmp_path):
     headers = {"x-token": "{{token}}", "x-user": "{{user.id}}", "x-env": "{{env.SHOP}}"}
     echo = {"get": "/echo/{{token}}", "params": {"q": "{{token}} ü", "n": 1}, "headers": headers}
     flow = [
-        {"request": {"post": "/login", "json": {"user": "u{{user.id}}"}}, "save": {"token": "json.data.token", "n": "json.data.n"}},
+        {
+            "request": {"post": "/login", "json": {"user": "u{{user.id}}"}},
+            "save": {"token": "json.data.token", "n": "json.data.n"},
+        },
         {
             "request": echo,
             "expect": {
                 "status": "200",
                 "json": {
-                    "path": "/echo/a%20b/c%22d", "query": "q=a+b%2Fc%22d+%C3%BC&n=1", "headers.x-env": "blue",
-                    "headers.x-token": 'a b/c"d', "method": "GET",
+                    "path": "/echo/a%20b/c%22d",
+                    "query": "q=a+b%2Fc%22d+%C3%BC&n=1",
+                    "headers.x-env": "blue",
+                    "headers.x-token": 'a b/c"d',
+                    "method": "GET",
                 },
             },
         },
         {
             "request": {"put": "/echo/json", "json": {"t": "{{token}}", "n": [1, None, True, "{{n}}"]}},
-            "expect": {"json": {"body": '{"t":"a b/c\\"d","n":[1,null,true,"7"]}', "headers.content-type": "application/json"}},
+            "expect": {
+                "json": {"body": '{"t":"a b/c\\"d","n":[1,null,true,"7"]}', "headers.content-type": "application/json"}
+            },
         },
         {
             "request": {"post": "/echo/form", "form": {"a b": "{{token}}"}},
-            "expect": {"json": {"body": "a+b=a+b%2Fc%22d", "headers.content-type": "application/x-www-form-urlencoded"}},
+            "expect": {
+                "json": {"body": "a+b=a+b%2Fc%22d", "headers.content-type": "application/x-www-form-urlencoded"}
+            },
         },
         {"request": {"delete": "/echo/{{user.archetype}}/{{user.iteration}}"}, "expect": {"body": "/echo/only/"}},
-    ]  # fmt: skip
+    ]
     with Scripted([login, ECHO]) as server:
         figures, _ = run_flow(tmp_path, server, flow, at_least=20, env={"SHOP": "blue"})
     assert figures.get("checks_failed", 0) == 0, figures
@@ -104,7 +114,7 @@ def test_a_missing_value_drops_the_action(tmp_path):
         ({"body": "ok", "header": {"x-none": "1"}}, 0.5),
         ({}, None),
     ],
-)  # fmt: skip
+)
 def test_every_entry_of_expect_is_a_check(tmp_path, expect, missed):
     """The target answers 200 and 500 in turn; *missed* is the share of checks that fail."""
     step = {"request": {"get": "/"}} | ({} if expect is None else {"expect": expect})
@@ -121,8 +131,12 @@ def test_every_entry_of_expect_is_a_check(tmp_path, expect, missed):
 
 def test_accounts_equal_the_servers(tmp_path):
     """Per action and class, what the worker counted as sent and answered is what the target's own log says."""
-    routes = [Route(path="/a", statuses=[200, 404, 500]), Route(path="/b", statuses=[201], framing="chunked", pieces=3),
-              Route(path="/c", framing="close"), Route(path="/d", keep_alive=False)]  # fmt: skip
+    routes = [
+        Route(path="/a", statuses=[200, 404, 500]),
+        Route(path="/b", statuses=[201], framing="chunked", pieces=3),
+        Route(path="/c", framing="close"),
+        Route(path="/d", keep_alive=False),
+    ]
     flow = [{"action": path[1:], "request": {"get": path}} for path in ("/a", "/b", "/c", "/d")]
     flow.insert(2, {"think": {"min": "1ms", "max": "5ms"}})
     with Scripted(routes) as server:
@@ -136,9 +150,12 @@ def test_accounts_equal_the_servers(tmp_path):
         for status in (200, 201, 404, 500):
             if count := log.count(path=f"/{name}", status=status):
                 assert count == action_counter(slab.layout, vector, number, f"class_{status // 100}xx")
-    assert log.received == figures["sent"] == figures["done"] == int(sum(
-        vector[slab.layout.service(number) + bucket] for number in range(4) for bucket in range(4096)
-    ))  # fmt: skip
+    assert (
+        log.received
+        == figures["sent"]
+        == figures["done"]
+        == int(sum(vector[slab.layout.service(number) + bucket] for number in range(4) for bucket in range(4096)))
+    )
     assert log.abandoned == 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, integers, lists
@@ -21,7 +23,7 @@ def fed(parser, data, cuts=()):
     """Feed *data* in pieces; return whether the last piece completed it."""
     edges = [0, *sorted(c % (len(data) + 1) for c in cuts), len(data)]
     complete = False
-    for first, stop in zip(edges, edges[1:], strict=False):
+    for first, stop in itertools.pairwise(edges):
         if first < stop:
             assert not complete
             complete = parser.feed(data[first:stop])
@@ -35,8 +37,12 @@ def test_cuts_do_not_matter(answer, cuts):
     parser = a_parser()
     assert fed(parser, answer, cuts)
     assert (200, b"hello", 5, True, False) == (
-        parser.status, parser.body, parser.length, parser.keep_alive, parser.unsolicited,
-    )  # fmt: skip
+        parser.status,
+        parser.body,
+        parser.length,
+        parser.keep_alive,
+        parser.unsolicited,
+    )
     assert (2 if answer.startswith(INTERIM) else 0) == parser.interim
     assert not any(name in (b"link", b"trailer") for name, _ in parser.headers)
 
@@ -55,9 +61,14 @@ def test_an_answer_to_head_ends_with_its_head(cuts):
 
 @pytest.mark.parametrize(
     ("data", "unsolicited"),
-    [(OK, False), (OK + OK, True), (OK + b"x", True), (b"HTTP/1.1 204 No Content\r\n\r\nsurprise", True),
-     (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\nmore", True)],
-)  # fmt: skip
+    [
+        (OK, False),
+        (OK + OK, True),
+        (OK + b"x", True),
+        (b"HTTP/1.1 204 No Content\r\n\r\nsurprise", True),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\nmore", True),
+    ],
+)
 def test_bytes_past_the_end_are_unsolicited(data, unsolicited):
     """The answer counts all the same."""
     parser = a_parser()
@@ -69,14 +80,17 @@ def test_bytes_past_the_end_are_unsolicited(data, unsolicited):
 @pytest.mark.parametrize(
     "data",
     [
-        b"\x80\x81\r\n\r\n", b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok", b"SSH-2.0-x\r\n",
+        b"\x80\x81\r\n\r\n",
+        b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok",
+        b"SSH-2.0-x\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
         b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40,
     ],
-)  # fmt: skip
+)
 def test_what_is_no_answer_is_a_fault(data):
     """Nothing of it is guessed at."""
     parser = a_parser()
@@ -99,10 +113,12 @@ def test_heads_trailers_and_extensions_are_bounded(start, more):
     parser = a_parser()
     total = len(start)
     parser.feed(start)
-    with pytest.raises(ProtocolFault):
+    try:
         while total < 200_000:
             parser.feed(more)
             total += len(more)
+    except ProtocolFault:
+        pass
     assert total < 80_000
 
 

@@ -14,10 +14,16 @@ BODY = b'{"items":[{"id":7,"on":true}],"total":1,"none":null,"name":"\xc3\xbc"}'
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("total", 1), ("items.0.id", 7), ("items.0.on", True), ("items.1.id", MISSING), ("items.x", MISSING),
-        ("total.x", MISSING), ("none", None), ("items.-1", MISSING),
+        ("total", 1),
+        ("items.0.id", 7),
+        ("items.0.on", True),
+        ("items.1.id", MISSING),
+        ("items.x", MISSING),
+        ("total.x", MISSING),
+        ("none", None),
+        ("items.-1", MISSING),
     ],
-)  # fmt: skip
+)
 def test_find(path, value):
     """A path names object keys and list indices."""
     found = find(parsed(BODY), tuple(path.split(".")))
@@ -45,7 +51,7 @@ def test_true_is_not_one():
         ({"body": "nowhere", "status": "500"}, 2, 1, 1),
         ({}, 0, 0, 0),
     ],
-)  # fmt: skip
+)
 def test_each_entry_is_one_check(expect, count, head, body):
     """What the head decides is told apart from what needs the body."""
     checks = checks_of(None if expect is None else Expect.model_validate(expect))
@@ -63,11 +69,20 @@ def test_without_expect_a_status_below_400_is_right():
 @pytest.mark.parametrize(
     ("source", "value"),
     [
-        ("json.items.0.id", "7"), ("json.items.0.on", "true"), ("json.items.0", '{"id":7,"on":true}'), ("json.name", "ü"),
-        ("json.none", None), ("json.no", None), ("header.X-N", "2"), ("header.no", None), ("cookie.sid", "1"),
-        ("cookie.no", None), ("status", "200"), ("body", BODY.decode()),
+        ("json.items.0.id", "7"),
+        ("json.items.0.on", "true"),
+        ("json.items.0", '{"id":7,"on":true}'),
+        ("json.name", "ü"),
+        ("json.none", None),
+        ("json.no", None),
+        ("header.X-N", "2"),
+        ("header.no", None),
+        ("cookie.sid", "1"),
+        ("cookie.no", None),
+        ("status", "200"),
+        ("body", BODY.decode()),
     ],
-)  # fmt: skip
+)
 def test_saves(source, value):
     """Text as it is, other JSON values as JSON, null and what is not there as nothing."""
     (save,) = saves_of(Step.model_validate({"request": {"get": "/"}, "save": {"v": source}}))

@@ -28,8 +28,13 @@ def test_endpoint_of(url, host, port, is_tls, authority, prefix):
     """Scheme, host, port and prefix; the Host header says what the URL said."""
     endpoint = endpoint_of(Target.model_validate({"url": url, "timeouts": {"connect": "250ms", "request": "2s"}}))
     assert (host, port, is_tls, authority, prefix, host) == (
-        endpoint.host, endpoint.port, endpoint.is_tls, endpoint.authority, endpoint.prefix, endpoint.server_name,
-    )  # fmt: skip
+        endpoint.host,
+        endpoint.port,
+        endpoint.is_tls,
+        endpoint.authority,
+        endpoint.prefix,
+        endpoint.server_name,
+    )
     assert (250_000_000, 2_000_000_000) == (endpoint.connect_ns, endpoint.request_ns)
 
 
@@ -42,16 +47,25 @@ def test_the_server_name_may_differ():
 @pytest.mark.parametrize(
     ("address", "port", "allowed"),
     [
-        ("127.0.0.1", 80, True), ("127.9.9.9", 80, True), ("128.0.0.1", 80, False), ("10.1.2.3", 8080, True),
-        ("10.1.2.3", 80, False), ("::1", 80, False), ("fd00::1", 443, True), ("::ffff:127.0.0.1", 80, True),
-        ("169.254.169.254", 80, False), ("fe80::1%eth0", 80, False),
+        ("127.0.0.1", 80, True),
+        ("127.9.9.9", 80, True),
+        ("128.0.0.1", 80, False),
+        ("10.1.2.3", 8080, True),
+        ("10.1.2.3", 80, False),
+        ("::1", 80, False),
+        ("fd00::1", 443, True),
+        ("::ffff:127.0.0.1", 80, True),
+        ("169.254.169.254", 80, False),
+        ("fe80::1%eth0", 80, False),
     ],
-)  # fmt: skip
+)
 def test_is_allowed(address, port, allowed):
     """Network and port must be named; an IPv4 address in IPv6 clothes is the IPv4 address."""
     rules = (
-        Allowed(network="127.0.0.0/8"), Allowed(network="10.0.0.0/8", ports=(8080,)), Allowed(network="fd00::/8", ports=(443,)),
-    )  # fmt: skip
+        Allowed(network="127.0.0.0/8"),
+        Allowed(network="10.0.0.0/8", ports=(8080,)),
+        Allowed(network="fd00::/8", ports=(443,)),
+    )
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     where = (address, port, 0, 0) if family == socket.AF_INET6 else (address, port)
     assert allowed == is_allowed((family, where), rules)
@@ -66,12 +80,20 @@ def test_a_literal_address_is_looked_up_without_a_resolver():
 @pytest.mark.parametrize(
     ("number", "connected", "kind"),
     [
-        (errno.ECONNREFUSED, False, Error.REFUSED), (errno.EADDRNOTAVAIL, False, Error.NO_PORT), (errno.EMFILE, False, Error.NO_FD),
-        (errno.ENETUNREACH, False, Error.UNREACHABLE), (errno.EHOSTUNREACH, False, Error.UNREACHABLE),
-        (errno.ETIMEDOUT, False, Error.CONNECT_TIMEOUT), (errno.ETIMEDOUT, True, Error.RESET), (errno.ECONNRESET, True, Error.RESET),
-        (errno.EPIPE, True, Error.RESET), (12345, True, Error.RESET), (12345, False, Error.UNREACHABLE), (errno.EPERM, False, Error.FORBIDDEN),
+        (errno.ECONNREFUSED, False, Error.REFUSED),
+        (errno.EADDRNOTAVAIL, False, Error.NO_PORT),
+        (errno.EMFILE, False, Error.NO_FD),
+        (errno.ENETUNREACH, False, Error.UNREACHABLE),
+        (errno.EHOSTUNREACH, False, Error.UNREACHABLE),
+        (errno.ETIMEDOUT, False, Error.CONNECT_TIMEOUT),
+        (errno.ETIMEDOUT, True, Error.RESET),
+        (errno.ECONNRESET, True, Error.RESET),
+        (errno.EPIPE, True, Error.RESET),
+        (12345, True, Error.RESET),
+        (12345, False, Error.UNREACHABLE),
+        (errno.EPERM, False, Error.FORBIDDEN),
     ],
-)  # fmt: skip
+)
 def test_the_kind_says_whose_fault_it_is(number, connected, kind):
     """Generator, network or target, by the system's error."""
     assert kind == kind_of_errno(number, connected=connected)

@@ -38,7 +38,9 @@ def wire_of(request, **options):
 
 def test_a_literal_request_is_complete_beforehand():
     """Its bytes are made once: prefix, Host, defaults, the user's headers, length and body."""
-    program = compiled([{"request": {"post": "/x", "params": {"a": "b c"}, "headers": {"X-A": "1"}, "json": {"k": [1]}}}])  # fmt: skip
+    program = compiled(
+        [{"request": {"post": "/x", "params": {"a": "b c"}, "headers": {"X-A": "1"}, "json": {"k": [1]}}}]
+    )
     step = program.tops[0]
     head, body = step.wire.split(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
@@ -71,7 +73,7 @@ def test_a_cookie_line_goes_into_a_literal_request():
         ({"post": "/", "form": {"a": "1&2"}}, b"POST /api/ HTTP/1.1", b"content-length: 7\r\n\r\na=1%262"),
         ({"delete": "/"}, b"DELETE /api/ HTTP/1.1", b"\r\n\r\n"),
     ],
-)  # fmt: skip
+)
 def test_requests(request_, line, end):
     """What arrives is what was written, encoded, with the length that fits."""
     wire = wire_of(request_)
@@ -81,10 +83,12 @@ def test_requests(request_, line, end):
 
 def test_steps_are_linked():
     """Each step leads to the next, a loop's foot back to its body and on after it, the end to the top."""
-    program = compiled([
-        {"request": {"get": "/a"}},
-        {"repeat": {"times": "2..4", "flow": [{"think": {"constant": "1s"}}, {"request": {"get": "/b"}}]}},
-    ])  # fmt: skip
+    program = compiled(
+        [
+            {"request": {"get": "/a"}},
+            {"repeat": {"times": "2..4", "flow": [{"think": {"constant": "1s"}}, {"request": {"get": "/b"}}]}},
+        ]
+    )
     a = program.tops[0]
     loop = a.next
     think = loop.next

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis.strategies import booleans, integers, lists, tuples
 
@@ -25,7 +27,7 @@ def test_the_places_on_are_those_the_definition_names(users, at, cuts, suspended
     edges = [0, *sorted(min(cut, users) for cut in cuts), users]
     u = RAMP.users_at(users, at) if 0 <= at < END and not suspended else 0
     on = []
-    for first, stop in zip(edges, edges[1:], strict=False):
+    for first, stop in itertools.pairwise(edges):
         pacer = a_pacer(users, [(first, stop)], suspended=suspended)
         on += pacer.slice(0, pacer.wanted(at))
     assert u == len(on)
@@ -55,5 +57,5 @@ def test_starts_are_spread_evenly(count, over):
     delays = spread(count, over)
     assert len(delays) == count
     assert all(0 <= delay <= over for delay in delays)
-    steps = [b - a for a, b in zip(delays, delays[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(delays)]
     assert not steps or max(steps) - min(steps) <= 1
