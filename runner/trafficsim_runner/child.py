@@ -64,13 +64,23 @@ class Child:
             except BaseException:
                 ours.close()
                 raise
-        reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
-        return cls(process, reader, writer)
+        try:
+            reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
+            return cls(process, reader, writer)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
 
     @property
     def pid(self) -> int:
         """Return the process id."""
         return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Say whether the process runs."""
+        return not self._gone.done()
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send *message*; to a worker that is gone nothing is sent."""

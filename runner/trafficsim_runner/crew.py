@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -48,21 +50,39 @@ class Owner(Protocol):
         """Hear that the process in *slot* ended with *code*; its slab is open."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spare:
+    """A process that was started and told nothing yet; it will count in the slab at *path*."""
+
+    child: Child
+    path: Path
+
+    async def leave(self) -> None:
+        """Let the process exit."""
+        self.child.send({"exit": {}})
+        await self.child.ended(EXIT_S)
+
+
 class Crew:
-    """The workers of run number *run*, in *slots*; *group* holds their tasks, *clock* is CLOCK_MONOTONIC in ns."""
+    """
+    The workers in *slots*; *group* holds their tasks, *clock* is CLOCK_MONOTONIC in ns.
+
+    Spares are processes started before anybody knows what they will do: a process takes most of a second to begin.
+    """
 
     def __init__(
         self, owner: Owner, group: asyncio.TaskGroup, *, state: State, boot: str, command: Command,
         clock: Callable[[], int],
     ) -> None:  # fmt: skip
         self.slots: list[Slot] = []
-        self.run = 0
         self._owner = owner
         self._group = group
         self._state = state
         self._boot = boot
         self._command = command
         self._clock = clock
+        self._spares: list[_Spare] = []
+        self._started = 0
         self._tasks: dict[Slot, asyncio.Task[None]] = {}
         self._heard = asyncio.Event()
         self._ending = False
@@ -77,9 +97,17 @@ class Crew:
         """Return the places of each worker."""
         return [slot.places for slot in self.slots]
 
-    def man(self, run: int, division: Sequence[Places]) -> None:
+    async def hire(self, count: int) -> None:
+        """Start *count* spares."""
+        for index in range(count):
+            try:
+                self._spares.append(await self._start(index))
+            except (OSError, subprocess.SubprocessError) as error:
+                event(log, logging.ERROR, "worker-not-started", f"a spare cannot be started: {error}")
+
+    def man(self, division: Sequence[Places]) -> None:
         """Give the places of *division* to the workers, with new workers where it has more parts, and tell them."""
-        self.run = run
+        known = len(self.slots)
         for index, part in enumerate(division):
             if index == len(self.slots):
                 self.slots.append(Slot(index=index))
@@ -89,6 +117,9 @@ class Crew:
                 self._tasks[slot] = self._group.create_task(self._keep(slot), name=f"worker-{slot.index}")
             elif slot.child is not None:
                 slot.child.send(self._owner.message(slot))
+        needed = len(self.slots) - known
+        while self.slots and len(self._spares) > needed:
+            self._group.create_task(self._spares.pop().leave(), name="spare")
 
     def dismiss(self) -> None:
         """Send everybody away without waiting; the next crew starts when they are gone."""
@@ -124,13 +155,14 @@ class Crew:
         """Let all workers exit, and kill those that do not."""
         self._ending = True
         self.dismiss()
+        await asyncio.gather(*(spare.leave() for spare in self._spares))
         await self._gone(dict(self._tasks))
 
     def kill(self) -> None:
         """Kill all workers at once."""
-        for slot in self._tasks:
-            if slot.child is not None:
-                slot.child.kill()
+        for child in (*(slot.child for slot in self._tasks), *(spare.child for spare in self._spares)):
+            if child is not None:
+                child.kill()
 
     def kill_silent(self) -> None:
         """Kill the workers that hang; they are started again like any that dies."""
@@ -172,15 +204,13 @@ class Crew:
 
     async def _live(self, slot: Slot) -> None:
         """Start a process in *slot*, and listen to it until its death."""
-        slot.life += 1
-        path = self._state.slab(self._boot, self.run, slot.index, slot.life)
         try:
-            child = await Child.start(lambda fd: self._command(fd, slot.index, path))
-        except OSError as error:
+            spare = self._spare() or await self._start(slot.index)
+        except (OSError, subprocess.SubprocessError) as error:
             event(log, logging.ERROR, "worker-not-started", f"worker {slot.index} cannot be started: {error}",
                   worker_index=slot.index)  # fmt: skip
             return
-        now = self._clock()
+        child, path, now = spare.child, spare.path, self._clock()
         slot.begin(child, path, now_ns=now, late=self._owner.is_warm(now))
         if not slot.leaving:
             child.send(self._owner.message(slot))
@@ -191,6 +221,18 @@ class Crew:
             self._owner.died(slot, code)
         slot.end()
         self._heard.set()
+
+    async def _start(self, index: int) -> _Spare:
+        self._started += 1
+        path = self._state.slab(self._boot, self._started)
+        return _Spare(child=await Child.start(lambda fd: self._command(fd, index, path)), path=path)
+
+    def _spare(self) -> _Spare | None:
+        while self._spares:
+            spare = self._spares.pop(0)
+            if spare.child.is_alive:
+                return spare
+        return None
 
     async def _listen(self, slot: Slot, child: Child) -> int:
         """Hear the worker out; return the exit code of its process."""

@@ -48,14 +48,13 @@ class Slot:
     """
     Worker number *index*: it keeps its places over the deaths of its processes.
 
-    *life* counts those; *late* says that the present one began after the warm-up's end.
+    *late* says that the present one began after the warm-up's end.
     """
 
     index: int
     places: Places = field(default_factory=Places)
     child: Child | None = None
     ack: Ack | None = None
-    life: int = 0
     heard_ns: int = 0
     late: bool = False
     leaving: bool = False

@@ -8,7 +8,7 @@ The runner's state directory, a memory emptyDir: it survives a restart of the co
     own-*               the supervisor's own counters of one boot
 
 A file counts either by itself or within the account, never both: the account names what it swallowed, and is replaced
-by an atomic rename before those files go.
+by an atomic rename before those files go. All counts are of the account's run; without an account there are none.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class State:
         except (ValueError, TypeError):
             return None
 
-    def slab(self, boot: str, run: int, index: int, life: int) -> Path:
-        """Return where the slab of life number *life* of worker *index* stands."""
-        return self.directory / f"slab-{run}-{boot[:8]}-{index}-{life}"
+    def slab(self, boot: str, number: int) -> Path:
+        """Return where the slab of the process *number* that *boot* started stands."""
+        return self.directory / f"slab-{boot[:8]}-{number}"
 
     def own(self, boot: str, run: int) -> Path:
         """Return where the supervisor's own counters stand."""
@@ -80,14 +80,14 @@ class State:
         found = [path for path in self.directory.glob(f"{slab.name}*") if _is_generation(path.name, slab.name)]
         return max(found, key=lambda path: _generation(path.name), default=None)
 
-    def slabs(self, run: int) -> list[Path]:
-        """Return the newest generation of each slab of *run* on disk."""
-        names = sorted({_stem(path.name) for path in self.directory.glob(f"slab-{run}-*")})
+    def slabs(self) -> list[Path]:
+        """Return the newest generation of each slab on disk."""
+        names = sorted({_stem(path.name) for path in self.directory.glob("slab-*")})
         return [path for name in names if (path := self.newest(self.directory / name))]
 
-    def owns(self, run: int) -> list[Path]:
-        """Return the files of own counters of *run* on disk."""
-        return sorted(self.directory.glob(f"own-{run}-*"))
+    def owns(self) -> list[Path]:
+        """Return the files of own counters on disk."""
+        return sorted(self.directory.glob("own-*"))
 
     def save_account(self, runner: str, run: int, total: Total, swallowed: list[str]) -> None:
         """Keep *total* as the account of *run*, the files named *swallowed* being in it."""

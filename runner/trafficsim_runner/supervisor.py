@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -43,6 +44,8 @@ LOOK_AFTER_NS: Final = 150_000_000
 # A user finishes its action within the request time-out; this much on top covers connecting and bookkeeping.
 DRAIN_MARGIN_S: Final = 5.0
 ASK_AGAIN_S: Final = 2.0
+# As many processes as a runner of the smaller tiers will be given.
+SPARES: Final = 2
 
 
 class Stale(Exception):
@@ -83,6 +86,7 @@ class Supervisor:
         """Keep the workers and the account until *stop*; then drain, and send the workers away."""
         async with self._group:
             clock = self._group.create_task(self._tick(), name="look")
+            await self.crew.hire(min(SPARES, math.ceil((self.settings.cpu or 1000) / 1000)))
             self._resume()
             self._started.set()
             await self._stop.wait()
@@ -166,7 +170,7 @@ class Supervisor:
         wanted = 0 if assignment.retire and not division else max(1, assignment.processes)
         division = list(divide(division, places, wanted))
         self.ledger.allow(len(division))
-        self.crew.man(assignment.run, division)
+        self.crew.man(division)
 
     def _origin(self, assignment: Assignment) -> int:
         """Return the run's start as a monotonic instant: computed once, the same for an unchanged start."""

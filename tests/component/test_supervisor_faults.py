@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +134,42 @@ def test_a_second_signal_ends_at_once(tmp_path):
         runner.signal(signal.SIGTERM)
         assert 128 + signal.SIGTERM == runner.ended(2)
         until(lambda: [pid for pid in workers if os.path.exists(f"/proc/{pid}")], lambda alive: not alive)
+
+
+def test_a_worker_that_hangs_is_killed(tmp_path):
+    """One that says nothing for longer than a worker may is started again, and its users counted as lost."""
+    with Running(tmp_path / "runner", FAKE_SILENCE_S="2") as runner:
+        runner.assign(places=4)
+        workers = runner.workers()
+        os.kill(workers[0], signal.SIGSTOP)
+        until(runner.workers, lambda alive: len(alive) == 2 and workers[0] not in alive, within_s=15)
+        assert "worker-silent" in {event.get("event.action") for event in runner.events()}
+        until(runner.statistics, lambda found: counter(found, "worker_restarts") == 1)
+
+
+@pytest.fixture
+def memory_group():
+    """A memory cgroup of 400 MiB; what is in it when the test ends is moved out."""
+    group = Path("/sys/fs/cgroup/memory") / f"trafficsim-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(400 << 20))
+    except OSError as error:
+        pytest.skip(f"no memory cgroup of version 1 can be made here: {error.strerror}")
+    yield group
+    until(lambda: (group / "cgroup.procs").read_text(), lambda left: not left)
+    group.rmdir()
+
+
+def test_a_worker_without_memory_is_named(tmp_path, memory_group):
+    """The kernel's killer is told from any other by the cgroup's counter."""
+    with Running(tmp_path / "runner", group=memory_group, FAKE_WORKER_EATS=str(600 << 20)) as runner:
+        runner.assign(places=4, processes=1)
+        time.sleep(2.5)  # two looks find the cgroup
+        (runner.directory / "state" / "eat").touch()
+        died = until(lambda: [e for e in runner.events() if e.get("event.action") == "worker-died"], within_s=20)
+        assert "OOMKilled" == died[0]["worker.reason"]
+        until(runner.statistics, lambda found: counter(found, "oom_kills") == 1)
+        (runner.directory / "state" / "eat").unlink(missing_ok=True)
+        until(runner.acknowledgement, lambda held: held.settled and held.active == 4)
+        assert 400 << 20 == runner.statistics().gauges["memory_limit_bytes"]

@@ -53,8 +53,8 @@ def a_ledger(state, boot="b" * 32, run=1, **options):
     return Ledger(state, runner="r", boot=boot, run=run, workers=2, **options)
 
 
-def a_worker(state, index=0, layout=LAYOUT, run=1):
-    return Worker(state.slab("b" * 32, run, index, 1), layout)
+def a_worker(state, number=0, layout=LAYOUT):
+    return Worker(state.slab("b" * 32, number), layout)
 
 
 def done(ledger, action=0, which="vector"):
@@ -113,10 +113,12 @@ def test_another_boot_goes_on_with_every_count_once(state, is_swallowed):
 
 
 def test_another_run_begins_with_nothing(state):
-    """Files of other runs are not counted."""
+    """What an earlier run left is not counted, and goes."""
+    a_ledger(state)
     one = a_worker(state)
     one.did(4)
     assert () == a_ledger(state, run=2).total.layout.actions
+    assert not one.writer.path.exists()
 
 
 def test_what_came_before_the_warm_ups_end(state):

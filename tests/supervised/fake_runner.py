@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from trafficsim_runner import crew
 from trafficsim_runner.logs import set_up
 from trafficsim_runner.service import serve
 from trafficsim_runner.settings import Settings
@@ -21,4 +22,5 @@ def command(fd: int, index: int, slab: Path) -> list[str]:
 
 if __name__ == "__main__":
     set_up({})
+    crew.SILENCE_NS = int(os.environ.get("FAKE_SILENCE_S", 30)) * crew.SECOND_NS
     sys.exit(asyncio.run(serve(Settings.from_env(os.environ), (signal.SIGTERM, signal.SIGINT), command)))

@@ -35,6 +35,7 @@ class FakeWorker:
         self._draining = False
         self._told: dict[str, Any] = {}
         self._told_at = 0.0
+        self._eaten = b""
 
     def run(self) -> None:
         self._channel.setblocking(False)
@@ -52,6 +53,10 @@ class FakeWorker:
                     self._take(message)
             if self._given:
                 self._work()
+            eat = self._path.with_name("eat")
+            if os.environ.get("FAKE_WORKER_EATS") and eat.exists():
+                eat.unlink()
+                self._eaten = b"x" * int(os.environ["FAKE_WORKER_EATS"])
 
     def _take(self, message: dict[str, Any]) -> None:
         if "drain" in message:

@@ -53,12 +53,15 @@ def a_load(url: str = "http://127.1.0.8:1", actions: tuple[str, ...] = ("ping",)
 
 
 class Running:
-    """A runner process; *directory* keeps its keys, state and log, also over `restart`."""
+    """A runner process; *directory* keeps its keys, state and log, also over another `start`; *group* is its cgroup."""
 
-    def __init__(self, directory: Path, program: tuple[str, ...] = FAKE, **environ: str) -> None:
+    def __init__(
+        self, directory: Path, program: tuple[str, ...] = FAKE, group: Path | None = None, **environ: str
+    ) -> None:
         self.directory = directory
         self.program = program
         self.environ = environ
+        self.group = group
         self.key = Ed25519PrivateKey.generate()
         self.process: subprocess.Popen[bytes] | None = None
         self.base = ""
@@ -87,7 +90,9 @@ class Running:
         log = self.directory / "log"
         before = len(self.events())
         with log.open("ab") as out:
-            self.process = subprocess.Popen([sys.executable, *self.program], env=environ, stdout=out, stderr=out)
+            self.process = subprocess.Popen(
+                [sys.executable, *self.program], env=environ, stdout=out, stderr=out, preexec_fn=self._join
+            )
         listening = until(
             lambda: [e for e in self.events()[before:] if e.get("event.action") == "listening"],
             lambda found: bool(found) or self.process is None or self.process.poll() is not None,
@@ -95,6 +100,10 @@ class Running:
         )
         assert listening, log.read_text()
         self.base = f"http://{HOST}:{listening[0]['server.port']}"
+
+    def _join(self) -> None:
+        if self.group is not None:
+            (self.group / "cgroup.procs").write_text(str(os.getpid()))
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events logged so far; text that is no JSON line comes as {"text": …}."""
@@ -134,8 +143,8 @@ class Running:
         now = time.time_ns() // 1_000_000
         fields: dict[str, Any] = {
             "simulation": "sim-1", "run": 1, "runner": "runner-1", "revision": "rev-1", "epoch": self.epoch,
-            "users": places, "places": ((0, places),) if places else (), "processes": 2, "start_at_ms": self.start_at_ms,
-            "warm_up_ms": 0, "end_ms": now + 3_600_000, "load": a_load(),
+            "users": places, "places": ((0, places),) if places else (), "processes": 2,
+            "start_at_ms": self.start_at_ms, "warm_up_ms": 0, "end_ms": now + 3_600_000, "load": a_load(),
             "limits": Limits(targets=(Allowed(network="127.0.0.0/8"),)),
         } | changes  # fmt: skip
         return Assignment(**fields)

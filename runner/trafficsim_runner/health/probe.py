@@ -64,11 +64,13 @@ class Probe:
 
     def find(self, pids: Iterable[int]) -> None:
         """Look again which cgroup is the runner's own, *pids* being its processes; keep what was found."""
-        if self._cgroup.cpu is None and self._cgroup.memory is None:
+        if self._cgroup.cpu is None or self._cgroup.memory is None:
             try:
-                self._cgroup = self._find(pids)
+                found = self._find(pids)
             except (OSError, ValueError):
                 return
+            if (found.cpu or self._cgroup.cpu is None) and (found.memory or self._cgroup.memory is None):
+                self._cgroup = found
 
     def oom_kills(self) -> int:
         """Return how many processes of the runner's own cgroup the kernel has killed for want of memory so far."""

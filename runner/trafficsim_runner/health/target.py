@@ -33,8 +33,8 @@ async def ask(target: Target, ca: str | None, allowed: Sequence[Allowed]) -> str
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except TimeoutError:
         return f"resolving {host} took longer than {RESOLVE_S:g} s"
-    except OSError as error:
-        return f"{host} cannot be resolved: {error.strerror or error}"
+    except (OSError, UnicodeError) as error:
+        return f"{host} cannot be resolved: {getattr(error, 'strerror', None) or error}"
     addresses = [str(entry[4][0]) for entry in found]
     permitted = [address for address in addresses if _is_allowed(address, port, allowed)]
     if not permitted:

@@ -193,9 +193,11 @@ def snapshot_of(slab: Slab, before: Snapshot | None, *, quiet: bool) -> Snapshot
 def _recovered(state: State, run: int) -> tuple[Total, list[str], int]:
     """Return the sum of everything earlier boots left on disk, the files in it, and the users they had at their end."""
     kept = state.account(run)
+    if kept is None:
+        state.forget_run()
     total, swallowed = kept or (Total.empty(), [])
     done, lost = set(swallowed), 0
-    for path in state.slabs(run):
+    for path in state.slabs():
         if path.name in done:
             continue
         try:
@@ -208,7 +210,7 @@ def _recovered(state: State, run: int) -> tuple[Total, list[str], int]:
         lost += final.active
         swallowed.append(path.name)
         slab.close()
-    for path in state.owns(run):
+    for path in state.owns():
         if path.name not in done:
             OwnCounters(path).add_to(total.vector, total.warmup)
             swallowed.append(path.name)
