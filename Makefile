@@ -33,13 +33,7 @@ cluster-test: setup ## the API server level alone
 	@$(BIN)/pytest tests/cluster $(ARGS)
 
 check: setup ## lint, format, types, import contracts, generated files, locks
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m trafficsim_api.crd --check
-	$(BIN)/python -m trafficsim_api.reference --check
-	@tools/lock --check
+	@tools/check
 
 format: setup ## mend what can be mended by itself
 	$(BIN)/ruff check --fix --exit-zero

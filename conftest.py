@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
-_ORDER = ("component", "cluster", "node", "browser")
+# Directory under tests/ → marker, in the order they are run; everything else is the unit level and comes first.
+LEVELS: Final = {"component": "component", "cluster": "cluster", "e2e": "node", "browser": "browser"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the quick levels first; within a level the order stays."""
-    items.sort(
-        key=lambda item: max((_ORDER.index(m.name) + 1 for m in item.iter_markers() if m.name in _ORDER), default=0)
-    )
+    """Mark each test with its level, and run the quick levels first; within a level the order stays."""
+    order = list(LEVELS)
+    rank: dict[pytest.Item, int] = {}
+    for item in items:
+        directory = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        if directory in LEVELS:
+            item.add_marker(LEVELS[directory])
+        rank[item] = order.index(directory) + 1 if directory in LEVELS else 0
+    items.sort(key=rank.__getitem__)
 
 
 @pytest.fixture(scope="session", autouse=True)
