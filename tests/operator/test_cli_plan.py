@@ -1,0 +1,96 @@
+"""`trafficsim plan`: every term of the sizing, and what policy says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from trafficsim_operator.cli.main import main
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Any:
+    def to_file(**spec: Any) -> str:
+        document = {
+            "apiVersion": "trafficsim.io/v1alpha1",
+            "kind": "TrafficSimulation",
+            "metadata": {"name": "shop"},
+            "spec": {
+                "target": {"url": "http://127.0.0.1:8080"},
+                "duration": "10m",
+                "archetypes": [{"name": "browser", "flow": [{"request": {"get": "/"}}]}],
+                **spec,
+            },
+        }
+        (tmp_path / "shop.yaml").write_text(yaml.safe_dump(document))
+        return str(tmp_path / "shop.yaml")
+
+    return to_file
+
+
+@pytest.mark.parametrize(
+    ("users", "tier", "runners", "processes"),
+    [(1, "micro", 1, 1), (400, "small", 1, 2), (1200, "medium", 2, 2), (2001, "large", 3, 2), (12000, "xlarge", 12, 2)],
+)
+def test_users_to_runners(
+    users: int, tier: str, runners: int, processes: int, shop: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == main(["plan", "--json", shop(users=users)])
+    found = json.loads(capfd.readouterr().out)
+    assert (tier, runners, processes) == (found["tier"], found["runners"], found["processes"])
+
+
+def test_each_term_is_shown(shop: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    profile = [{"ramp": {"to": "100%", "over": "2m"}}, {"hold": {"for": "6m"}}, {"ramp": {"to": "0%", "over": "2m"}}]
+    assert 0 == main(["plan", shop(users=1200, profile=profile)])
+    out = capfd.readouterr().out
+    for term in (
+        "tier        medium: worker_distribution, at least 2 runners",
+        "processes   at most 4 = min(⌊2 × 2 cores⌋, 16)",
+        "per process 1 000 users = min(1 000, ⌊(1024 - 64 × 5) MiB ÷ 4 ÷ 2 KiB⌋)",
+        "capacity    1 000 users a runner = min(4 × 1 000, 1 000 connections)",
+        "runners     2: 1200 users at 1000 a runner need 2",
+        "each        600 users in 2 processes",
+        "in all      4 cores, 2 GiB",
+        "00:00 – 02:00  ramp to 1 200 users",
+        "02:00 – 08:00  hold 1 200 users",
+        "08:00 – 10:00  ramp to 0 users",
+        "policy      allows it",
+    ):
+        assert term in out
+
+
+def test_a_need_that_cannot_be_met(shop: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    assert 3 == main(["plan", shop(users=5000, scaling={"maxRunners": 4})])
+    assert "users: 5000 need 5 runners of ≤ 1000 connections; scaling.maxRunners is 4" in capfd.readouterr().err
+
+
+def test_the_shipped_policy_refuses_what_it_does_not_know(shop: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """The snippet that would allow it is printed with the refusal."""
+    assert 3 == main(["plan", "--shipped-policy", shop(users=600, runner={"image": "registry.example.com/own:1"})])
+    err = capfd.readouterr().err
+    for told in (
+        "users: 600 are more than the policy's 500",
+        "runner.image: the repository registry.example.com/own",
+        "target.url: the policy does not allow 127.0.0.1 port 8080",
+        "maxUsers: 600",
+        'targets: [{cidr: "127.0.0.1/32", ports: [8080]}]',
+    ):
+        assert told in err
+
+
+def test_a_target_allowed_for_once(shop: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "policy.yaml").write_text("targets: [{cidr: 10.0.0.0/8}]\n")
+    options = ["--policy", str(tmp_path / "policy.yaml")]
+    assert 3 == main(["plan", *options, shop()])
+    assert 0 == main(["plan", *options, "--allow-target", "127.0.0.1:8080", shop()])
+    assert 3 == main(["plan", *options, "--allow-target", "127.0.0.1:8081", shop()])
+
+
+def test_a_name_that_does_not_resolve(shop: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    assert 3 == main(["plan", shop(target={"url": "http://no-such-host.invalid"})])
+    assert "target.url: no-such-host.invalid " in capfd.readouterr().err
