@@ -38,7 +38,7 @@ SIGTERM or SIGINT: users finish their action, then exit code 0; a second one end
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run a runner until a signal ends it; return the exit code (2: the environment is wrong)."""
+    """Run a runner until a signal ends it; return the exit code (2: the environment is wrong, or the address taken)."""
     parser = argparse.ArgumentParser(
         prog="trafficsim-runner",
         description="Run virtual users against a target, as the operator assigns them.",

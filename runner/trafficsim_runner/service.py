@@ -26,6 +26,8 @@ log: Final = logging.getLogger(__name__)
 
 # A client that is still being answered at the end gets this long.
 CLOSING_S: Final = 1.0
+FAILED: Final = 1
+CANNOT_START: Final = 2
 
 
 async def serve(settings: Settings, signals: Sequence[signal.Signals], command: Command = worker_command) -> int:
@@ -47,11 +49,16 @@ async def serve(settings: Settings, signals: Sequence[signal.Signals], command: 
     server = web.AppRunner(application(supervisor), access_log=None, shutdown_timeout=CLOSING_S)
     await server.setup()
     try:
-        site = web.TCPSite(server, settings.host, settings.port)
-        await site.start()
+        await web.TCPSite(server, settings.host, settings.port).start()
         host, port = server.addresses[0][:2]
         event(log, logging.INFO, "listening", f"control API on {host}:{port}", server_address=host, server_port=port)
         await work
+    except OSError as error:
+        event(log, logging.CRITICAL, "not-listening", f"no control API on {settings.host}:{settings.port}: {error}")
+        return CANNOT_START
+    except Exception:
+        log.exception("the supervisor failed")
+        return FAILED
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)

@@ -86,9 +86,11 @@ class Supervisor:
         """Keep the workers and the account until *stop*; then drain, and send the workers away."""
         async with self._group:
             clock = self._group.create_task(self._tick(), name="look")
-            await self.crew.hire(min(SPARES, math.ceil((self.settings.cpu or 1000) / 1000)))
-            self._resume()
-            self._started.set()
+            try:
+                await self.crew.hire(min(SPARES, math.ceil((self.settings.cpu or 1000) / 1000)))
+                self._resume()
+            finally:
+                self._started.set()
             await self._stop.wait()
             await self._drain()
             clock.cancel()
@@ -286,10 +288,12 @@ class Supervisor:
             return
         now, given = time.monotonic_ns(), self.held.assignment
         seen: list[Seen] = [found for slot in self.crew.slots if (found := slot.seen(given.epoch))]
+        counted = _instant(now, seen)
         reading = self._probe.read(now, self.crew.pids, self.ledger.workers_cpu_ns(seen))
         self.ledger.look(seen, Look(
-            origin_ns=self.held.origin_ns, now_ns=now, mono_ns=_instant(now, seen),
-            wall_ms=time.time_ns() // 1_000_000, epoch=given.epoch, warm_up_ms=given.warm_up_ms,
+            origin_ns=self.held.origin_ns, now_ns=now, mono_ns=counted,
+            # The counts' instant, not that of the look: a gap after a lost runner begins here.
+            wall_ms=(time.time_ns() - (now - counted)) // 1_000_000, epoch=given.epoch, warm_up_ms=given.warm_up_ms,
         ), reading)  # fmt: skip
 
     async def _tick(self) -> None:
