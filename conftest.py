@@ -9,7 +9,13 @@ from typing import Final
 import pytest
 
 # Directory under tests/ → marker, in the order they are run; everything else is the unit level and comes first.
-LEVELS: Final = {"component": "component", "cluster": "cluster", "e2e": "node", "browser": "browser"}
+LEVELS: Final = {
+    "component": "component",
+    "truth": "component",
+    "cluster": "cluster",
+    "e2e": "node",
+    "browser": "browser",
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marker
