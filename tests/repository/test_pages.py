@@ -10,6 +10,8 @@ from trafficsim_api.layout import ERROR_KINDS
 from trafficsim_api.names import FieldManager, Label
 from trafficsim_api.phases import Phase
 from trafficsim_api.reference import TARGET, reference
+from trafficsim_operator.manifests.rbac import own_namespace_rules, simulation_rules
+from trafficsim_operator.settings import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -61,3 +63,22 @@ def test_every_module_of_the_file_table_exists():
         ROOT / part for part in ("crds/trafficsim_api", "operator/trafficsim_operator", "runner/trafficsim_runner")
     ]
     assert [] == [name for name in names if not any((base / name).exists() for base in (ROOT, *packages))]
+
+
+def test_the_operators_rights_are_listed_as_they_are():
+    """Whoever installs it reads there what it may do."""
+    rows = [
+        f"| `{resource}{'.' + group if group else ''}`{named} | {', '.join(rule['verbs'])} |"
+        for rule in (*simulation_rules(), *own_namespace_rules())
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for named in ["".join(f" named `{name}`" for name in rule.get("resourceNames", ()))]
+    ]
+    text = (ROOT / "docs" / "operator.md").read_text()
+    assert [] == [row for row in rows if row not in text]
+
+
+def test_the_operators_environment_is_listed():
+    """Every variable that the operator reads is explained."""
+    text = (ROOT / "docs" / "operator.md").read_text()
+    assert [] == [name for name in ENVIRONMENT if f"`{name}`" not in text]
