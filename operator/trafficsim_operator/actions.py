@@ -18,7 +18,7 @@ __all__ = ["Action", "Assign", "Decision", "EnsureRevision", "Happening", "Remov
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnsureRevision:
-    """Have the revision's object as *template* (normalised spec.runner, image resolved) says, with *replicas* runners."""
+    """Have the revision's object as *template* (normalised spec.runner, image resolved) says: *replicas* runners."""
 
     revision: str
     template: Mapping[str, Any]

@@ -29,7 +29,7 @@ class Owner:
 
 
 class Fleet(Protocol):
-    """Where runners live. Every call has a deadline of its own; Unavailable is raised when the world does not answer."""
+    """Where runners live. Every call has a deadline of its own; Unavailable says that the world does not answer."""
 
     image: str
     """The image of a runner whose spec names none."""
@@ -37,7 +37,7 @@ class Fleet(Protocol):
     """The cores that all runners share, None when each has its own."""
 
     async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
-        """Return every revision that exists, with its runners (without acknowledgements: those come from the runners)."""
+        """Return every revision that exists, with its runners; acknowledgements are asked of the runners themselves."""
         ...
 
     async def apply(self, owner: Owner, action: EnsureRevision | Retire | RemoveRevision) -> None:
@@ -47,5 +47,5 @@ class Fleet(Protocol):
     async def look_up(
         self, owner: Owner, spec: TrafficSimulationSpec, policy: Policy
     ) -> tuple[TargetFacts, str | None, str]:
-        """Return what the target's URL means here, the PEM of target.tls.caFrom (None: none asked for), and its problem."""
+        """Return what the target's URL means here, the PEM of target.tls.caFrom (None: none given), and its problem."""
         ...
