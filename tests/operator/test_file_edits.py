@@ -12,8 +12,6 @@ import yaml
 
 from trafficsim_operator.edits import changes, edits
 
-pytestmark = pytest.mark.component
-
 
 def a_document(**spec: Any) -> dict[str, Any]:
     archetypes = [{"name": "one", "flow": [{"request": {"get": "/"}}]}]

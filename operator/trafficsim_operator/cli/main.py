@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         # Whoever read our output has seen enough; nothing more can be said there, not even at the interpreter's end.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 2
     return code if isinstance(code, int) else 0
 

@@ -85,28 +85,24 @@ def _tell_ruling(ruling: Ruling, file: str) -> None:
 
 
 def _lines(simulation: TrafficSimulation, sizing: Sizing, here: Sizing) -> Sequence[str]:
-    spec = simulation.spec
-    tier = sizing.tier
-    lines = [
-        f"{simulation.metadata.name}: {count(spec.users)} users against {spec.target.url}",
-        "",
-        f"tier        {tier.name}: {tier.strategy}, at least {tier.least_runners} runners"
-        if tier
-        else "tier        none",
-        f"runner      {sizing.cpu_millicores / 1000:g} cores, {bytes_of(sizing.memory)}",
-        f"processes   at most {sizing.most_processes} = min(⌊2 × {sizing.cpu_millicores / 1000:g} cores⌋, {spec.scaling.max_processes})",
-        f"per process {count(sizing.per_process)} users = min({count(spec.scaling.users_per_process)}, {_memory_term(spec, sizing)})",
-        f"capacity    {count(sizing.capacity)} users a runner = min({sizing.most_processes} × {count(sizing.per_process)}, "
-        f"{count(sizing.connections)} connections)",
-        f"runners     {sizing.runners}: {sizing.reason}",
-        f"each        {count(sizing.users_per_runner)} users in {sizing.processes} processes "
-        f"(on this machine with {_cores()} cores: {here.processes})",
-        f"in all      {sizing.runners * sizing.cpu_millicores / 1000:g} cores, {bytes_of(sizing.runners * sizing.memory)}",
-        "",
-        *_profile_lines(spec),
-        "",
-    ]
-    return lines
+    spec, tier, scaling = simulation.spec, sizing.tier, simulation.spec.scaling
+    cores, most = sizing.cpu_millicores / 1000, sizing.most_processes
+    all_cores, all_memory = sizing.runners * cores, bytes_of(sizing.runners * sizing.memory)
+    per_process = f"min({count(scaling.users_per_process)}, {_memory_term(spec, sizing)})"
+    capacity = f"min({most} × {count(sizing.per_process)}, {count(sizing.connections)} connections)"
+    on_this_machine = f"(on this machine with {_cores()} cores: {here.processes})"
+    terms = (
+        ("tier", f"{tier.name}: {tier.strategy}, at least {tier.least_runners} runners" if tier else "none"),
+        ("runner", f"{cores:g} cores, {bytes_of(sizing.memory)}"),
+        ("processes", f"at most {most} = min(⌊2 × {cores:g} cores⌋, {scaling.max_processes})"),
+        ("per process", f"{count(sizing.per_process)} users = {per_process}"),
+        ("capacity", f"{count(sizing.capacity)} users a runner = {capacity}"),
+        ("runners", f"{sizing.runners}: {sizing.reason}"),
+        ("each", f"{count(sizing.users_per_runner)} users in {sizing.processes} processes {on_this_machine}"),
+        ("in all", f"{all_cores:g} cores, {all_memory}"),
+    )
+    head = f"{simulation.metadata.name}: {count(spec.users)} users against {spec.target.url}"
+    return [head, "", *(f"{name:<11} {term}" for name, term in terms), "", *_profile_lines(spec), ""]
 
 
 def _memory_term(spec: TrafficSimulationSpec, sizing: Sizing) -> str:
@@ -125,10 +121,9 @@ def _profile_lines(spec: TrafficSimulationSpec) -> list[str]:
         users = profile.users_at(spec.users, after)
         doing = f"ramp to {count(users)}" if piece.ramp else f"hold {count(users)}"
         lines.append(f"            {clock(at)} – {clock(after)}  {doing} users")
-    planned = profile.user_ms(spec.users, 0, end) / 3_600_000
-    lines.append(
-        f"            at most {count(profile.peak(spec.users, 0, end))} users, {planned:.2f} user-hours; warm-up {format_duration(spec.warm_up)}"
-    )
+    peak, planned = count(profile.peak(spec.users, 0, end)), profile.user_ms(spec.users, 0, end) / 3_600_000
+    warm_up = format_duration(spec.warm_up)
+    lines.append(f"            at most {peak} users, {planned:.2f} user-hours; warm-up {warm_up}")
     return lines
 
 

@@ -104,8 +104,9 @@ def _actions(outcome: Outcome, console: Console) -> None:
     for row in rows:
         service = [duration_ns(row.service_p95)] if services else []
         table.add_row(
-            row.action, count(row.requests), f"{row.requests / seconds:.1f}", duration_ns(row.p50), duration_ns(row.p95),
-            duration_ns(row.p99), *service, duration_ns(row.most or None), _errors(row), _checks(row),
+            row.action, count(row.requests), f"{row.requests / seconds:.1f}",
+            *(duration_ns(value) for value in (row.p50, row.p95, row.p99)), *service,
+            duration_ns(row.most or None), _errors(row), _checks(row),
         )  # fmt: skip
     console.print()
     console.print(table)
@@ -168,8 +169,9 @@ def _listed(counts: Mapping[str, int]) -> str:
 def _run(outcome: Outcome) -> str:
     frame, report = outcome.frame, outcome.report
     status = frame.status
+    took = clock(max(0, frame.elapsed_ms or 0))
     parts = [
-        f"{count(report.requests)} requests by {count(frame.spec.users)} users in {clock(max(0, frame.elapsed_ms or 0))}",
+        f"{count(report.requests)} requests by {count(frame.spec.users)} users in {took}",
         f"{status.tier} ({status.strategy})",
         f"{outcome.runners} runner{'' if outcome.runners == 1 else 's'} of {status.sizing.processes} processes",
         f"the first {format_duration(frame.spec.warm_up)} left out of all but the totals",
