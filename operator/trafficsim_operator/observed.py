@@ -43,8 +43,8 @@ class Runner:
     One runner. A lost one (container ended for good, pod gone) is not listed; an unreachable one is, not answered.
 
     *name* is the pod's or process's name, *uid* what assignments are addressed to, *address* host:port once known,
-    *cause* the pod-level reason while it doesn't start (`ImagePullBackOff: …`), *acknowledgement* the
-    newest known answer (also of an unreachable runner, from an earlier look), *started_ms* when it was made (wall clock).
+    *cause* the pod-level reason while it doesn't start (`ImagePullBackOff: …`), *acknowledgement* the newest known
+    answer (also of an unreachable runner, from an earlier look), *started_ms* when it was made (wall clock).
     """
 
     name: str
