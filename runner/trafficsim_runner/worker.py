@@ -357,8 +357,9 @@ async def serve(fd: int, index: int, slab: Path, environ: Mapping[str, str]) -> 
     running = asyncio.create_task(worker.run())
     with contextlib.suppress(ConnectionError):
         while line := await reader.readline():
-            worker.hear(json.loads(line))
-            if "exit" in json.loads(line):
+            message = json.loads(line)
+            worker.hear(message)
+            if "exit" in message:
                 break
     worker.stop()
     await running

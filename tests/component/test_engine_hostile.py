@@ -38,6 +38,7 @@ FAILS = {
     Behaviour.TWO_LENGTHS: Error.PROTOCOL,
     Behaviour.NEGATIVE_LENGTH: Error.PROTOCOL,
     Behaviour.SWITCHES_PROTOCOLS: Error.PROTOCOL,
+    Behaviour.HTTP_2_PREFACE: Error.PROTOCOL,
     Behaviour.WRONG_HOST: Error.TLS,
     Behaviour.EXPIRED: Error.TLS,
     Behaviour.UNKNOWN_CA: Error.TLS,

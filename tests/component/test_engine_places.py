@@ -139,9 +139,10 @@ def test_a_killed_worker_loses_at_most_what_its_users_had_out(tmp_path):
 def test_the_warm_up_is_marked(tmp_path):
     """At its end the counts so far are set aside."""
     with Scripted([Route(path="/")]) as server, WorkerProcess(tmp_path) as worker:
-        worker.assign(a_load(server.port, THINKING), users=4, warm_up_ms=1500)
+        worker.assign(a_load(server.port, THINKING), users=4, warm_up_ms=60_000)
         worker.wait_for(lambda ack: ack["settled"])
         assert worker.slab.warmup() is None
+        worker.assign(a_load(server.port, THINKING), users=4, warm_up_ms=1)
         worker.wait_until(lambda w: w.slab.warmup() is not None)
         slab = worker.slab
         mark = int(slab.warmup()[slab.layout.action(0, "done")])

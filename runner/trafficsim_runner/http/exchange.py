@@ -1,5 +1,5 @@
 """
-Requests and answers off the hot path: connecting, first meetings, odd answers, failures, time-outs, leaving.
+Requests and answers off the hot path: first meetings, odd answers, failures, time-outs, leaving.
 
 A request ends in exactly one of `Walker.answered` and `Walker.failed`, or was never begun (`Walker.refused`).
 
@@ -11,34 +11,21 @@ from the second send. Any other request counts as reset.
 from __future__ import annotations
 
 import select
-import socket
 import ssl
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from trafficsim_api.layout import Drop, Error
-from trafficsim_api.protocol import Allowed
 from trafficsim_runner.checks import MISSING, Headers, parsed
-from trafficsim_runner.http.connection import (
-    AWAIT,
-    CONNECTING,
-    HANDSHAKE,
-    IDLE,
-    READING,
-    Connection,
-    open_connection,
-)
+from trafficsim_runner.http.connection import AWAIT, CONNECTING, HANDSHAKE, IDLE, READING, Connection
 from trafficsim_runner.http.cookies import Change, changes_in, line_of
-from trafficsim_runner.http.endpoint import Address, Endpoint, is_allowed
-from trafficsim_runner.http.failures import kind_of, kind_of_errno
-from trafficsim_runner.http.names import Names
-from trafficsim_runner.http.parser import AnswerParser, ParserPool, ProtocolFault
+from trafficsim_runner.http.failures import kind_of
+from trafficsim_runner.http.opening import Opening
+from trafficsim_runner.http.parser import AnswerParser, ProtocolFault
 from trafficsim_runner.program import RequestStep
-from trafficsim_runner.stats.account import Account, HeadRecord
-from trafficsim_runner.stats.raw import RawLog
+from trafficsim_runner.stats.account import HeadRecord
 from trafficsim_runner.users import User
 
-__all__ = ["Exchange", "Walker"]
+__all__ = ["Exchange"]
 
 READ: Final = 65536
 _IN: Final = select.EPOLLIN
@@ -46,79 +33,8 @@ _OUT: Final = select.EPOLLOUT
 _BODILESS: Final = (204, 304)
 
 
-class Walker(Protocol):
-    """Who leads the users from step to step; told how a request ended."""
-
-    def sent(self, user: User) -> None:
-        """Hear that the user's first request is on its way."""
-
-    def answered(self, user: User, now_ns: int) -> None:
-        """Hear that the request was answered; *user.step* is the next step."""
-
-    def failed(self, user: User, now_ns: int) -> None:
-        """Hear that the request failed."""
-
-    def refused(self, user: User, now_ns: int) -> None:
-        """Hear that the request was not begun: no slot was free."""
-
-
-class Exchange:
-    """
-    Connections and the requests on them.
-
-    *in_flight* counts requests begun and not ended, at most *concurrency*; *connection_limit* bounds the connections.
-    *fold_at*: after how many events the account is folded.
-    """
-
-    def __init__(
-        self,
-        *,
-        account: Account,
-        walker: Walker,
-        clock: Callable[[], int],
-        wall_s: Callable[[], float],
-        raw: RawLog | None = None,
-    ) -> None:
-        self._account = account
-        self._walker = walker
-        self._clock = clock
-        self._wall_s = wall_s
-        self._raw = raw
-        self._epoll = select.epoll()
-        self._connections: dict[int, Connection] = {}
-        self._doomed: list[Connection] = []
-        self._parsers = ParserPool()
-        self._waiting: list[User] = []
-        self._endpoint: Endpoint | None = None
-        self._names: Names | None = None
-        self._tls: ssl.SSLContext | None = None
-        self._allowed: tuple[Allowed, ...] = ()
-        self._verdicts: dict[Address, bool] = {}
-        self.in_flight = 0
-        self.concurrency = 0
-        self.connection_limit = 0
-        self.fold_at = 1
-
-    # What the owner asks for.
-
-    def aim(self, endpoint: Endpoint, tls: ssl.SSLContext | None) -> None:
-        """Send what comes next to *endpoint*; connections to another close after their request."""
-        if self._names is not None:
-            self._names.close()
-        self._endpoint, self._tls = endpoint, tls
-        self._names = Names(endpoint, self._names_known)
-        self._close_idle()
-
-    def allow(self, allowed: Sequence[Allowed], *, connections: int, concurrency: int) -> None:
-        """Connect only to what is *allowed*, with at most so many connections and requests in flight."""
-        self._allowed = tuple(allowed)
-        self._verdicts = {}
-        self.connection_limit, self.concurrency = connections, concurrency
-
-    @property
-    def open_connections(self) -> int:
-        """Return how many connections are open or being opened."""
-        return len(self._connections)
+class Exchange(Opening):
+    """The requests on a worker's connections."""
 
     def request(self, user: User, step: RequestStep, wire: bytes, now_ns: int, due_ns: int) -> None:
         """Begin *user*'s request *wire*, due at *due_ns*; connect first when there is no connection."""
@@ -150,8 +66,9 @@ class Exchange:
             self.in_flight -= 1
 
     def is_sending(self, user: User) -> bool:
-        """Say whether a request of *user* is on its way (not merely waiting for a connection)."""
-        return user.connection is not None and user.connection.state in (AWAIT, READING)
+        """Say whether a request of *user* was sent and has no end yet (one that waits for a connection was not)."""
+        connection = user.connection
+        return connection is not None and (connection.state in (AWAIT, READING) or connection.retried)
 
     def cut(self, user: User, now_ns: int) -> None:
         """Break off the request *user* is in."""
@@ -171,103 +88,6 @@ class Exchange:
             elif connection.state != IDLE and waited > connection.endpoint.request_ns:
                 self._fail(connection, Error.REQUEST_TIMEOUT, now_ns)
         self.bury()
-
-    def close(self) -> None:
-        """Close every connection and the epoll."""
-        for connection in tuple(self._connections.values()):
-            self._close(connection)
-        self.bury()
-        if self._names is not None:
-            self._names.close()
-        self._epoll.close()
-
-    # Connecting.
-
-    def _connect(self, user: User, step: RequestStep, wire: bytes, now_ns: int, *, retried: bool = False) -> None:
-        names = self._names
-        assert names is not None and self._endpoint is not None
-        names.ask(now_ns)
-        if not names.addresses:
-            self._waiting.append(user)
-            return
-        address = names.addresses[user.place % len(names.addresses)]
-        if not self._may_connect(address):
-            self._fail_unconnected(user, step, Error.FORBIDDEN, now_ns)
-            return
-        try:
-            connection = open_connection(address, user, self._endpoint, now_ns)
-        except OSError as error:
-            self._suspect()
-            self._fail_unconnected(user, step, kind_of(error, connected=False), now_ns)
-            return
-        connection.step, connection.wire, connection.retried = step, wire, retried
-        user.connection = connection
-        self._connections[connection.fd] = connection
-        self._epoll.register(connection.fd, _OUT)
-        self._account.count("connects")
-
-    def _may_connect(self, address: Address) -> bool:
-        verdict = self._verdicts.get(address)
-        if verdict is None:
-            verdict = self._verdicts[address] = is_allowed(address, self._allowed)
-        return verdict
-
-    def _suspect(self) -> None:
-        if self._names is not None:
-            self._names.suspect()
-
-    def _names_known(self) -> None:
-        """Go on with those who waited for an address; without one their requests fail."""
-        waiting, self._waiting = self._waiting, []
-        now_ns = self._clock()
-        for user in waiting:
-            step = user.step
-            assert isinstance(step, RequestStep) and self._names is not None
-            wire = step.render(user)
-            if self._names.addresses and wire is not None:
-                self._connect(user, step, wire, now_ns)
-            else:
-                self._fail_unconnected(user, step, Error.DNS, now_ns)
-        self.bury()
-
-    def _connecting(self, connection: Connection) -> None:
-        """Hear the kernel's verdict on a connect."""
-        now_ns = self._clock()
-        number = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            self._suspect()
-            self._fail(connection, kind_of_errno(number, connected=False), now_ns)
-        elif self._tls is None:
-            self._connected(connection, now_ns)
-        else:
-            try:
-                connection.start_tls(self._tls)
-            except (OSError, ValueError):
-                self._fail(connection, Error.TLS, now_ns)
-                return
-            self._shake_hands(connection)
-
-    def _shake_hands(self, connection: Connection) -> None:
-        now_ns = self._clock()
-        try:
-            done = connection.shake_hands()
-        except OSError as error:
-            ended = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
-            is_tls = isinstance(error, ssl.SSLError) and not ended
-            self._fail(connection, Error.TLS if is_tls or ended else kind_of(error, connected=True), now_ns)
-            return
-        if done:
-            self._connected(connection, now_ns)
-        else:
-            self._epoll.modify(connection.fd, _IN if done is None else _OUT)
-
-    def _connected(self, connection: Connection, now_ns: int) -> None:
-        step, wire = connection.step, connection.wire
-        assert step is not None and wire is not None
-        connection.wire = None
-        connection.state = IDLE
-        self._epoll.modify(connection.fd, _IN)
-        self._send(connection, step, wire, now_ns)
 
     # Sending.
 
@@ -519,50 +339,3 @@ class Exchange:
             self._close(connection)
         user.step = step.next
         self._walker.answered(user, now_ns)
-
-    # Ending.
-
-    def _fail(self, connection: Connection, kind: Error, now_ns: int) -> None:
-        step, user = connection.step, connection.user
-        assert step is not None
-        self._record_failure(connection, step, kind, now_ns)
-        self._walker.failed(user, now_ns)
-
-    def _record_failure(self, connection: Connection, step: RequestStep, kind: Error, now_ns: int) -> None:
-        size = connection.received if connection.state == READING else 0
-        self._account.failed(step.tally, kind, step.checks.count, size)
-        if self._raw is not None:
-            self._raw.add(step.action, connection.user.place, connection.since_ns, now_ns, 0)
-        self.in_flight -= 1
-        self._close(connection)
-
-    def _fail_unconnected(self, user: User, step: RequestStep, kind: Error, now_ns: int) -> None:
-        self._account.failed(step.tally, kind, step.checks.count)
-        if self._raw is not None:
-            self._raw.add(step.action, user.place, now_ns, now_ns, 0)
-        self.in_flight -= 1
-        self._walker.failed(user, now_ns)
-
-    def _close(self, connection: Connection) -> None:
-        """Forget a connection; its descriptor is closed after the batch, so that no event of it reaches a successor."""
-        if self._connections.pop(connection.fd, None) is None:
-            return
-        if connection.user.connection is connection:
-            connection.user.connection = None
-        if connection.parser is not None:
-            self._parsers.release(connection.parser)
-            connection.parser = None
-        self._account.count("closes")
-        self._doomed.append(connection)
-
-    def _close_idle(self) -> None:
-        for connection in tuple(self._connections.values()):
-            if connection.state == IDLE:
-                self._close(connection)
-        self.bury()
-
-    def bury(self) -> None:
-        """Close the descriptors of connections that are gone."""
-        for connection in self._doomed:
-            connection.close()
-        self._doomed.clear()

@@ -128,9 +128,9 @@ class AnswerParser:
         self.status = status
         self._head_done = True
         if self._is_head:
-            self.keep_alive = self._parser.should_keep_alive() or any(k == b"content-length" for k, _ in self.headers)
-            if any(k == b"connection" and v.lower() == b"close" for k, v in self.headers):
-                self.keep_alive = False
+            # Without a length llhttp would wait for the end of a body that a HEAD's answer does not have.
+            says_close = any(name == b"connection" and b"close" in value.lower() for name, value in self.headers)
+            self.keep_alive = self._parser.get_http_version() == "1.1" and not says_close
             self.complete = True
             raise _HeadIsAll
         names = {name for name, _ in self.headers}
