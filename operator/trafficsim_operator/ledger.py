@@ -38,11 +38,16 @@ _RECENT_MS: Final = 10_000
 
 @dataclass(slots=True, kw_only=True)
 class _Account:
-    """One runner's newest answer; *ended*: it was retired by us, its account is final."""
+    """
+    One runner's newest answer, read at *read_ms*, with its counts as of *counted_ms*.
+
+    *ended*: it was retired by us, its account is final.
+    """
 
     name: str
     answer: Answer
     read_ms: int
+    counted_ms: int
     ended: bool = False
 
 
@@ -137,13 +142,18 @@ class Ledger:
         if before is not None and before.answer.boot != answer.boot and _done(answer) < _done(before.answer):
             # The runner came back without its state directory: what it had counted stays counted.
             self._accounts[f"{uid}/{before.answer.boot}"] = _Account(
-                name=name, answer=before.answer, read_ms=before.read_ms, ended=True
+                name=name, answer=before.answer, read_ms=before.read_ms, counted_ms=before.counted_ms, ended=True
             )
             self._missing.append(
-                f"{name} lost its account; what came after {format_instant(before.read_ms)} until its restart"
+                f"{name} lost its account; what came after {format_instant(before.counted_ms)} until its restart"
             )
         self._layout = numbers.joined(self._layout, answer.layout)
-        account = self._accounts[uid] = _Account(name=name, answer=answer, read_ms=now_ms)
+        # Subtle: a read tells what was counted at the runner's last look, up to a second ago. What is missing of one that
+        # dies begins there, not at the read.
+        counted = answer.windows[-1].wall_ms if answer.windows else before.counted_ms if before is not None else now_ms
+        account = self._accounts[uid] = _Account(
+            name=name, answer=answer, read_ms=now_ms, counted_ms=min(now_ms, counted)
+        )
         return account
 
     def _note_lost(self, here: Mapping[str, Runner], now_ms: int) -> None:
@@ -153,7 +163,7 @@ class Ledger:
             if ack is None or ack.run != self.run or ack.retire or (account is not None and account.ended):
                 continue
             self._lost += 1
-            since = format_instant(account.read_ms) if account else "its start"
+            since = format_instant(account.counted_ms) if account else "its start"
             self._missing.append(f"{gone.name} from {since} until it was seen lost at {format_instant(now_ms)}")
 
     def _spread(self, runner: Runner, layout: Layout, window: Window, spec: TrafficSimulationSpec | None) -> None:
