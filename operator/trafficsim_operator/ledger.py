@@ -148,8 +148,8 @@ class Ledger:
                 f"{name} lost its account; what came after {format_instant(before.counted_ms)} until its restart"
             )
         self._layout = numbers.joined(self._layout, answer.layout)
-        # Subtle: a read tells what was counted at the runner's last look, up to a second ago. What is missing of one that
-        # dies begins there, not at the read.
+        # Subtle: a read tells what was counted at the runner's last look, up to a second ago. What is missing of one
+        # that dies begins there, not at the read.
         counted = answer.windows[-1].wall_ms if answer.windows else before.counted_ms if before is not None else now_ms
         account = self._accounts[uid] = _Account(
             name=name, answer=answer, read_ms=now_ms, counted_ms=min(now_ms, counted)
