@@ -35,7 +35,7 @@ def a_document(url: str, **spec: Any) -> dict[str, Any]:
         "spec": {
             "target": {"url": url, "healthPath": "/healthz"},
             "users": 8,
-            "duration": "8s",
+            "duration": "12s",
             "warmUp": "1s",
             "profile": [{"ramp": {"to": "100%", "over": "500ms"}}],
             "archetypes": [{"name": "visitor", "flow": flow}],
@@ -75,6 +75,29 @@ async def counted_by(shop: str) -> int:
     return sum(number for request, number in counts.items() if "healthz" not in request)
 
 
+def children_of(parent: int) -> list[int]:
+    """Return the ids of the processes that *parent* started and that live."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, of, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(of) == parent and state != "Z":
+                found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def command_of(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
 @dataclass(slots=True, kw_only=True)
 class Run:
     """A `trafficsim run` as a process."""
@@ -101,13 +124,7 @@ class Run:
 
     def runners(self) -> list[int]:
         """Return the ids of the runners' supervisors."""
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                pid, parent = int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])
-                if parent == self.process.pid and "trafficsim_runner" in (stat.parent / "cmdline").read_text():
-                    found.append(pid)
-        return sorted(found)
+        return [pid for pid in children_of(self.process.pid) if "trafficsim_runner" in command_of(pid)]
 
     async def signal(self, number: signal.Signals) -> None:
         """Send a signal to the command, not to its runners: as a terminal does it."""
@@ -176,7 +193,7 @@ async def test_errors_are_named(shop: str, write: Any, tmp_path: Path) -> None:
 
 
 async def test_a_killed_runner_is_replaced_and_the_loss_stated(shop: str, write: Any, tmp_path: Path) -> None:
-    async with trafficsim("run", write(a_document(shop, duration="9s")), "--json", home=tmp_path) as run:
+    async with trafficsim("run", write(a_document(shop, duration="12s")), "--json", home=tmp_path) as run:
         await until_requests(shop)
         (first,) = run.runners()
         os.kill(first, signal.SIGKILL)
@@ -219,6 +236,18 @@ async def test_a_second_ctrl_c_stops_at_once(shop: str, write: Any, tmp_path: Pa
     assert time.monotonic() - began < 5
     assert "Inconclusive  short  stopped at once" in run.out
     assert [] == [pid for pid in runners if Path(f"/proc/{pid}").exists()]
+
+
+async def test_a_killed_command_leaves_nothing_behind(shop: str, write: Any, tmp_path: Path) -> None:
+    """Runners die with the command, their workers with them; no load goes on that nobody watches."""
+    async with trafficsim("run", write(a_document(shop, duration="10m")), home=tmp_path) as run:
+        await until_requests(shop)
+        family = [pid for runner in run.runners() for pid in (runner, *children_of(runner))]
+        assert len(family) >= 2
+        run.process.kill()
+        async with asyncio.timeout(10):
+            while any(is_alive(pid) for pid in family):
+                await asyncio.sleep(0.05)
 
 
 async def test_an_edit_changes_the_users_of_a_running_simulation(shop: str, write: Any, tmp_path: Path) -> None:

@@ -72,6 +72,19 @@ def test_a_wrong_file(
     assert all("shop.yaml" in line for line in err.splitlines())
 
 
+CORPUS = sorted((Path(__file__).parents[1] / "api" / "corpus").iterdir())
+
+
+@pytest.mark.parametrize("file", CORPUS, ids=lambda path: path.name)
+def test_the_corpus_of_wrong_files(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each ends with 3 and says where and what, whatever is wrong with it."""
+    assert 3 == main(["run", "--history", "none", str(file)])
+    out, err = capfd.readouterr()
+    assert "" == out
+    assert err
+    assert all(line.startswith(f"{file}:") for line in err.splitlines())
+
+
 @pytest.mark.parametrize("command", [["validate"], ["plan"], ["run", "--history", "none"]], ids=lambda c: c[0])
 @pytest.mark.parametrize("path", ["/no/such/file.yaml", "/", "\0"], ids=["missing", "a directory", "no name at all"])
 def test_a_file_that_cannot_be_read(command: list[str], path: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -144,6 +144,8 @@ def _remarks(outcome: Outcome, console: Console) -> None:
     lines += _restarts(report)
     if report.requests:
         lines.append(("run", _run(outcome)))
+        warm_up = format_duration(outcome.frame.spec.warm_up)
+        lines.append(("warm-up", f"the first {warm_up} are in the totals, not in rules and actions"))
     if not lines:
         return
     console.print()
@@ -161,6 +163,10 @@ def _restarts(report: Report) -> list[tuple[str, str]]:
     return [("restarted", f"{count(restarts)} worker processes{memory}; {count(users)} users lost their request")]
 
 
+def _number(number: int, one: str, many: str = "") -> str:
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+
+
 def _listed(counts: Mapping[str, int]) -> str:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return " · ".join(f"{name} {count(number)}" for name, number in ordered)
@@ -173,7 +179,6 @@ def _run(outcome: Outcome) -> str:
     parts = [
         f"{count(report.requests)} requests by {count(frame.spec.users)} users in {took}",
         f"{status.tier} ({status.strategy})",
-        f"{outcome.runners} runner{'' if outcome.runners == 1 else 's'} of {status.sizing.processes} processes",
-        f"the first {format_duration(frame.spec.warm_up)} left out of all but the totals",
+        f"{_number(outcome.runners, 'runner')} of {_number(status.sizing.processes, 'process', 'processes')}",
     ]
     return " · ".join(parts)
