@@ -124,7 +124,7 @@ class Supervisor:
         Equal run and epoch: nothing changes. Raises Refused (403 and 422: see protocol.verify and admission; 503: the
         runner is going down) and Stale for an older one.
         """
-        assignment = verify(body, self._keys, self.settings.simulation, self.settings.runner)
+        assignment = self._verified(body)
         if self.stopping:
             raise Refused(503, "the runner is going down")
         new = (assignment.run, assignment.epoch)
@@ -145,13 +145,19 @@ class Supervisor:
               retire=assignment.retire, suspended=assignment.suspended)  # fmt: skip
         return self.acknowledgement()
 
+    def _verified(self, body: bytes) -> Assignment:
+        try:
+            return verify(body, self._keys, self.settings.simulation, self.settings.runner)
+        except (ValueError, RecursionError) as error:
+            raise Refused(422, "the signed text is no assignment") from error
+
     def _resume(self) -> None:
         """Take up the assignment that an earlier boot of this container left, if it left one."""
         body = self.state.assignment()
         if body is None:
             return
         try:
-            assignment = verify(body, self._keys, self.settings.simulation, self.settings.runner)
+            assignment = self._verified(body)
         except Refused as refused:
             event(log, logging.WARNING, "not-resumed", f"the assignment kept is not taken up: {refused}")
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from supervised.running import Running, a_load, until
-from trafficsim_api.protocol import Allowed, Limits, sign
+from trafficsim_api.protocol import Allowed, Envelope, Limits, sign
 from trafficsim_api.statistics import total
 
 
@@ -20,6 +21,12 @@ from trafficsim_api.statistics import total
 def runner(tmp_path):
     with Running(tmp_path / "runner") as running:
         yield running
+
+
+def signed(runner, payload):
+    """Return an envelope of the operator's around any text."""
+    signature = base64.b64encode(runner.key.sign(payload.encode())).decode()
+    return Envelope(kid="k1", payload=payload, signature=signature).model_dump_json().encode()
 
 
 def counted(runner, name="done"):
@@ -71,6 +78,8 @@ def test_a_foreign_word_is_refused(runner):
     assert 422 == runner.put(runner.assignment(protocol=7))[0]
     assert 422 == runner.call("/v1/assignment", b'{"run": 1}')[0]
     assert 422 == runner.call("/v1/assignment", b"\xff\x00")[0]
+    for text in ("no JSON", "[" * 100_000, "[]"):
+        assert 422 == runner.call("/v1/assignment", signed(runner, text))[0]
     assert 400 == runner.call("/v1/statistics?since=-1")[0]
     assert 0 == runner.acknowledgement().epoch
 

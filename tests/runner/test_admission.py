@@ -30,6 +30,11 @@ def test_what_can_be_worked_on_is_taken():
     ("changes", "known", "words"),
     [
         pytest.param({}, [(str(n), "user") for n in range(256)], "257 actions", id="too many actions in one run"),
+        pytest.param({"users": -1}, [], "users", id="less than nobody"),
+        pytest.param({"epoch": -1}, [], "epoch", id="before the first epoch"),
+        pytest.param({"processes": 65}, [], "processes", id="more processes than any machine is given"),
+        pytest.param({"places": ((5, 1),)}, [], "places", id="a range that ends before it starts"),
+        pytest.param({"places": ((-2, 1),)}, [], "places", id="a place below 0"),
         pytest.param({"end_ms": 10}, [], "before the start", id="ended before it starts"),
         pytest.param({"load": a_load().model_copy(update={"ca": "no PEM"})}, [], "load.ca", id="no certificates"),
         pytest.param({"limits": Limits(targets=(Allowed(network="lo"),))}, [], "no network", id="no network"),
