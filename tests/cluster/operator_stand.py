@@ -19,8 +19,8 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def install_kind(control_plane: ControlPlane) -> None:
-    """Apply the CRD as the models say it now, and wait until it is served."""
+def install_kind(control_plane: ControlPlane, kind: dict[str, Any] | None = None) -> None:
+    """Apply the CRD as the models say it now, or *kind*, and wait until it is served."""
 
     def kubectl(*arguments: str, text: str = "") -> bool:
         command = [str(control_plane.kubectl), "--kubeconfig", str(control_plane.kubeconfig), *arguments]
@@ -28,7 +28,7 @@ def install_kind(control_plane: ControlPlane) -> None:
             command, input=text, text=True, check=False, capture_output=True, timeout=60
         ).returncode
 
-    assert kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=json.dumps(crd()))
+    assert kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", text=json.dumps(kind or crd()))
     deadline = time.monotonic() + 30
     while not kubectl("get", f"{SIMULATIONS.plural}.{SIMULATIONS.group}", "--all-namespaces"):
         assert time.monotonic() < deadline, "the kind is not served"

@@ -1,14 +1,17 @@
 """The adapter to the API server: what it sends, what it makes of answers, and the record over it."""
 
 import asyncio
-import gzip
+import hashlib
 
 import pytest
 
-from cluster.operator_stand import a_simulation, client, install_kind, now_ms
+from cluster.operator_stand import a_simulation, client, install_kind, now_ms, until
 from trafficsim_api import names
+from trafficsim_api.crd import crd
 from trafficsim_api.errors import Unavailable
+from trafficsim_api.layout import Layout
 from trafficsim_api.phases import Phase
+from trafficsim_api.statistics import Answer, zeros
 from trafficsim_api.status import Status, Users
 from trafficsim_operator import keys
 from trafficsim_operator.actions import Happening
@@ -194,26 +197,65 @@ async def test_an_event_that_cannot_be_published_is_counted_not_raised(api, name
     assert [False] == told
 
 
-async def test_totals_of_ended_runners_are_kept_beside_the_resource(api, record, namespace, caplog):
+def an_answer(runner: str, run: int = 1, gauges: int = 0) -> bytes:
+    """Return the last answer of a runner, the longer the more gauges it has."""
+    layout = Layout(actions=(("list", "read"),))
+    noise = {hashlib.sha256(str(number).encode()).hexdigest(): number for number in range(gauges)}
+    return Answer(
+        runner=runner, boot="b", run=run, layout=layout, sequence=1, first=1, total=zeros(layout),
+        warmup=zeros(layout), extremes=(), windows=(), gauges=noise,
+    ).encode()  # fmt: skip
+
+
+async def a_document(api, record, namespace):
     await api.create(SIMULATIONS, a_simulation(namespace))
-    document = await record.read(namespace, "shop")
+    return await record.read(namespace, "shop")
+
+
+async def test_totals_of_ended_runners_are_kept_beside_the_resource(api, record, namespace):
+    """Kept one by one or all at once, they are read back as they were, and go with the resource."""
+    document = await a_document(api, record, namespace)
     assert {} == await record.totals(document)
-    await record.keep_totals(document, "runner-1", b"one")
-    await asyncio.gather(*(record.keep_totals(document, f"runner-{n}", b"more") for n in (2, 3)))
-    assert {"runner-1": b"one", "runner-2": b"more", "runner-3": b"more"} == await record.totals(document)
-    name = names.totals_name("shop", document.uid)
-    found = await api.get(CONFIG_MAPS, namespace, name)
+    answers = {f"runner-{number}": an_answer(f"runner-{number}") for number in range(3)}
+    await record.keep_totals(document, "runner-0", answers["runner-0"])
+    await asyncio.gather(*(record.keep_totals(document, name, answers[name]) for name in ("runner-1", "runner-2")))
+    assert answers == await record.totals(document)
+    found = await api.get(CONFIG_MAPS, namespace, names.totals_name("shop", document.uid))
     assert [document.uid] == [owner["uid"] for owner in found["metadata"]["ownerReferences"]]
-    noise = bytes(range(256)) * 4
-    assert len(gzip.compress(noise)) < len(noise)
 
 
 async def test_totals_have_a_limit(api, record, namespace, monkeypatch, caplog):
-    """What does not fit is left out and said."""
-    monkeypatch.setattr("trafficsim_operator.store.kubernetes._MAX_TOTALS", 100)
-    await api.create(SIMULATIONS, a_simulation(namespace))
-    document = await record.read(namespace, "shop")
-    await record.keep_totals(document, "runner-1", b"one")
-    await record.keep_totals(document, "runner-2", bytes(range(200)))
+    """What does not fit is left out and said; what an earlier run left makes room."""
+    monkeypatch.setattr("trafficsim_operator.store.kubernetes._MAX_TOTALS", 4000)
+    document = await a_document(api, record, namespace)
+    await record.keep_totals(document, "runner-1", an_answer("runner-1", gauges=50))
+    await record.keep_totals(document, "runner-2", an_answer("runner-2", gauges=50))
     assert {"runner-1"} == set(await record.totals(document))
     assert "no room for a runner's totals" in caplog.text
+    await record.keep_totals(document, "runner-3", an_answer("runner-3", run=2, gauges=50))
+    assert {"runner-3"} == set(await record.totals(document))
+
+
+async def test_a_crd_that_is_older_than_the_operator(api, control_plane, namespace, record, caplog):
+    """Fields the cluster does not know are left out and said; everything else is written."""
+    older = crd()
+    [version] = older["spec"]["versions"]
+    status = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    del status["strategy"], status["users"]["properties"]["placed"]
+    document = await a_document(api, record, namespace)
+    try:
+        await asyncio.to_thread(install_kind, control_plane, older)
+        written = Status(phase=Phase.RUNNING, strategy="x", users=Users(active=7, placed=7))
+
+        async def write():
+            await record.write(await record.read(namespace, "shop"), written)
+            found = await record.read(namespace, "shop")
+            return found.body["status"]
+
+        found = await until(write, lambda status: "strategy" not in status, 20, "the older schema is in force")
+        assert ("Running", 7) == (found["phase"], found["users"]["active"])
+        assert "placed" not in found["users"]
+        assert "the CRD is older than the operator" in caplog.text
+    finally:
+        await asyncio.to_thread(install_kind, control_plane)
+    assert document.uid

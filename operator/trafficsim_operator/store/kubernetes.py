@@ -11,13 +11,15 @@ import base64
 import binascii
 import gzip
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
 from trafficsim_api import names
 from trafficsim_api.errors import Unavailable
+from trafficsim_api.statistics import Answer
 from trafficsim_api.status import Status
 from trafficsim_operator.actions import Happening
 from trafficsim_operator.fleet import Owner
@@ -30,6 +32,7 @@ __all__ = ["KubernetesRecord"]
 log = logging.getLogger(__name__)
 
 _MAX_TOTALS: Final = 256 * 1024
+_UNDECLARED: Final = re.compile(r"\.status\.([A-Za-z.]+): field not declared in schema")
 _MAX_NOTE: Final = 1000  # the API allows 1 KiB
 
 
@@ -48,6 +51,7 @@ class KubernetesRecord:
         """Publish events as *identity*; *told* hears of each and whether it came through, *wrote* of each status."""
         self._api, self._identity, self._now_ms = api, identity, now_ms
         self._told, self._wrote = told, wrote
+        self._unknown: set[str] = set()
 
     async def read(self, namespace: str, name: str) -> Document | None:
         """Return the document, None when there is none (any more)."""
@@ -75,12 +79,30 @@ class KubernetesRecord:
         }
         content = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         try:
-            await self._api.apply(
-                SIMULATIONS, {"metadata": meta, "status": content}, names.FieldManager.STATUS, subresource="status"
-            )
+            await self._write(meta, content)
         except (Changed, Gone) as error:
             raise Conflict(str(error)) from error
         self._wrote(document, status)
+
+    async def _write(self, meta: Object, content: Object) -> None:
+        """
+        Apply *content*, without the fields that the cluster's CRD does not know.
+
+        Subtle: server-side apply refuses the whole document for one unknown field, so an operator that is newer than
+        the CRD would write nothing at all.
+        """
+        body = {"metadata": meta, "status": _without(content, self._unknown)}
+        try:
+            await self._api.apply(SIMULATIONS, body, names.FieldManager.STATUS, subresource="status")
+        except (Changed, Gone):
+            raise
+        except Unavailable as error:
+            fresh = set(_UNDECLARED.findall(str(error))) - self._unknown
+            if not fresh:
+                raise
+            log.warning("the CRD is older than the operator: fields left out", extra={"fields": sorted(fresh)})
+            self._unknown |= fresh
+            await self._write(meta, content)
 
     async def tell(self, document: Document, happenings: tuple[Happening, ...]) -> None:
         """Publish events; a failure is logged and counted, never raised."""
@@ -102,7 +124,8 @@ class KubernetesRecord:
         """
         Keep the last answer of a runner that ends, gzipped, in a ConfigMap of at most 256 KiB.
 
-        A share that does not fit is left out and said: its numbers live on in the operator's memory only.
+        What earlier runs left goes first. A share that does not fit all the same is left out and said: its numbers
+        live on in the operator's memory only.
         """
         name = names.totals_name(document.name, document.uid)
         packed = gzip.compress(answer, mtime=0)
@@ -111,12 +134,14 @@ class KubernetesRecord:
             owner = Owner(namespace=document.namespace, name=document.name, uid=document.uid)
             await self._api.apply(CONFIG_MAPS, totals_map(owner, {runner: packed}), names.FieldManager.OBJECTS)
             return
-        kept = {uid: text for uid, text in (found.get("binaryData") or {}).items() if uid != runner}
-        size = sum(len(text) for text in kept.values()) + -(-len(packed) // 3) * 4
-        if size > _MAX_TOTALS:
+        text = base64.b64encode(packed).decode()
+        there = {uid: kept for uid, kept in (found.get("binaryData") or {}).items() if uid != runner}
+        run = Answer.decode(answer).run
+        old = {uid for uid, kept in _unpacked(found).items() if uid in there and Answer.decode(kept).run != run}
+        if len(text) + sum(len(kept) for uid, kept in there.items() if uid not in old) > _MAX_TOTALS:
             log.error("no room for a runner's totals", extra={"simulation": document.name, "runner": runner})
             return
-        patch = {"binaryData": {runner: base64.b64encode(packed).decode()}}
+        patch = {"binaryData": {runner: text} | dict.fromkeys(old)}
         await self._api.merge(CONFIG_MAPS, document.namespace, name, patch, names.FieldManager.OBJECTS)
 
     def _event(self, document: Document, happening: Happening) -> Object:
@@ -140,6 +165,17 @@ class KubernetesRecord:
             "note": note if len(note) <= _MAX_NOTE else note[: _MAX_NOTE - 1] + "…",
             "regarding": regarding,
         }
+
+
+def _without(content: Object, unknown: Iterable[str]) -> Object:
+    """Return *content* without the fields at the dotted paths *unknown*."""
+    for path in unknown:
+        head, _, rest = path.partition(".")
+        if rest and isinstance(content.get(head), dict):
+            content = content | {head: _without(content[head], (rest,))}
+        elif not rest:
+            content = {key: value for key, value in content.items() if key != head}
+    return content
 
 
 def _unpacked(config_map: Mapping[str, Any]) -> dict[str, bytes]:
