@@ -21,10 +21,10 @@ __all__ = [
     "FAULT",
     "allowing",
     "as_json",
-    "file_argument",
     "policy_from",
     "read_bytes",
     "simulation_from",
+    "tell",
     "tells_faults",
 ]
 
@@ -33,11 +33,6 @@ FAULT: Final = 3
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def file_argument(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return the FILE argument: `-` is standard input."""
-    return click.argument("file", metavar=options.pop("metavar", "FILE"), **options)
 
 
 def tells_faults(command: Callable[P, int]) -> Callable[P, None]:

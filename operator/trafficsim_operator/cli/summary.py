@@ -21,6 +21,7 @@ __all__ = ["document_of", "print_summary"]
 
 _STYLES: Final = {Verdict.PASSED: "bold green", Verdict.FAILED: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 _REFUSED: Final = "target.url: the policy does not allow"
+_SHOWN: Final = 5  # of the runners that died
 _MARKS: Final = {"True": ("✓", "green"), "False": ("✗", "red"), "Unknown": ("?", "yellow")}
 
 
@@ -140,7 +141,9 @@ def _remarks(outcome: Outcome, console: Console) -> None:
         share = f", {percent(status.run.lost_user_ms / planned)} of those planned" if planned else ""
         lines.append(("lost", f"{status.run.lost_user_ms / 1000:.1f} user-seconds{share}"))
     lines += [("missing", text) for text in report.missing]
-    lines += [("died", text) for text in outcome.losses]
+    lines += [("died", text) for text in outcome.losses[:_SHOWN]]
+    if len(outcome.losses) > _SHOWN:
+        lines.append(("", f"and {len(outcome.losses) - _SHOWN} more"))
     lines += _restarts(report)
     if report.requests:
         lines.append(("run", _run(outcome)))
