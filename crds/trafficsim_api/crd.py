@@ -23,6 +23,7 @@ from trafficsim_api.flow import VERBS
 from trafficsim_api.names import GROUP, KIND, PLURAL, SHORT_NAME, VERSION
 from trafficsim_api.resource import TrafficSimulation, TrafficSimulationSpec
 from trafficsim_api.rules import RULE
+from trafficsim_api.segments import SEGMENTS
 from trafficsim_api.status import Status
 from trafficsim_api.units import format_duration
 
@@ -104,7 +105,7 @@ RULES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         (_within("request"), "request: from 10ms to 10m is needed"),
     ),
     "CAFrom": ((_one_of("inline", "configMap"), "exactly one of inline, configMap is needed"),),
-    "Profile": ((_one_of("ramp", "hold"), "exactly one of ramp, hold is needed"),),
+    "Profile": ((_one_of(*SEGMENTS), f"exactly one of {', '.join(SEGMENTS)} is needed"),),
     "Ramp": (("double(self.to.replace('%', '')) <= 100.0", "to: at most 100% is needed"),),
     "Step": (
         (_one_of("request", "think", "repeat"), "exactly one of request, think, repeat is needed"),

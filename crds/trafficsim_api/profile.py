@@ -8,21 +8,34 @@ Within a ramp of d ms from a to b, at τ ms:
     u = (2·T·(a·(d-τ) + b·τ) + 10 000·d) // (20 000·d)
 
 The first segment starts from 0 %; after the last one its level is held. Absent: ramp to 100 % over 30 s, then hold.
+
+Every kind of segment becomes straight pieces:
+
+| segment | pieces |
+|---|---|
+| ramp, hold | one |
+| steps | count jumps, each held `every`; step k of n stands at a + (b - a)·k ÷ n |
+| spike | there, held, back |
+| sine | 32 a period: at phase φ low + (high - low)·(1 - cos 2πφ) ÷ 2; at most 0.5 % of the height off the wave |
+| curve | one to each point |
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from trafficsim_api.resource import Profile, Ramp
+from trafficsim_api.segments import Curve, Hold, Profile, Ramp, Sine, Spike, Steps
 from trafficsim_api.units import FULL, milliseconds
 
 __all__ = ["DEFAULT", "Segment", "Shape", "shape"]
 
 DEFAULT: Final = (Profile(ramp=Ramp(to=FULL, over=timedelta(seconds=30))),)
+PIECES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,10 @@ class Shape:
     """A profile as straight pieces, in order of time."""
 
     segments: tuple[Segment, ...]
+    _begins: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_begins", tuple(segment.begin_ms for segment in self.segments))
 
     @property
     def length_ms(self) -> int:
@@ -52,15 +69,24 @@ class Shape:
 
         10 users ramping to 100 % over 10 s: 0 at 0 s, 1 at 0.5 s, 5 at 4.9 s, 10 from 9.5 s on; none before the start.
         """
-        if at_ms < 0:
+        if at_ms < 0 or not self.segments:
             return 0
-        for segment in self.segments:
-            done = at_ms - segment.begin_ms
-            if done < segment.length_ms:
-                length = segment.length_ms
-                level = segment.start * (length - done) + segment.end * done
-                return (2 * total * level + FULL * length) // (2 * FULL * length)
-        return (2 * total * self.segments[-1].end + FULL) // (2 * FULL) if self.segments else 0
+        # Of several pieces that begin together all but the last have no length: a jump.
+        segment = self.segments[bisect_right(self._begins, at_ms) - 1]
+        done, length = at_ms - segment.begin_ms, segment.length_ms
+        if done >= length:
+            return (2 * total * segment.end + FULL) // (2 * FULL)
+        level = segment.start * (length - done) + segment.end * done
+        return (2 * total * level + FULL * length) // (2 * FULL * length)
+
+    def at(self, at_ms: int) -> tuple[Segment | None, int | None]:
+        """Return the piece that *at_ms* lies in (None: before the start, after the end) and when the next begins."""
+        number = bisect_right(self._begins, at_ms)
+        segment = self.segments[number - 1] if number else None
+        if segment is not None and at_ms >= segment.begin_ms + segment.length_ms:
+            return None, None
+        following = self._begins[number] if number < len(self._begins) else self.length_ms
+        return segment, following
 
     def peak(self, total: int, from_ms: int, until_ms: int) -> int:
         """Return the most users wanted at any instant in [*from_ms*, *until_ms*]."""
@@ -91,11 +117,46 @@ def shape(profile: Iterable[Profile] | None) -> Shape:
     segments: list[Segment] = []
     begin = level = 0
     for piece in DEFAULT if profile is None else profile:
-        if piece.ramp:
-            length, end = milliseconds(piece.ramp.over), piece.ramp.to
-        else:
-            assert piece.hold is not None
-            length, end = milliseconds(piece.hold.for_), level
-        segments.append(Segment(begin, length, level, end))
-        begin, level = begin + length, end
+        for length, start, end in _pieces(piece, level):
+            segments.append(Segment(begin, length, start, end))
+            begin, level = begin + length, end
     return Shape(tuple(segments))
+
+
+def _pieces(piece: Profile, level: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (ms, level at the start, level at the end) of each straight piece; the one before ended at *level*."""
+    match piece.ramp or piece.hold or piece.steps or piece.spike or piece.sine or piece.curve:
+        case Ramp(to=to, over=over):
+            yield milliseconds(over), level, to
+        case Hold(for_=length):
+            yield milliseconds(length), level, level
+        case Steps(to=to, count=count, every=every):
+            for step in range(1, count + 1):
+                height = level + ((to - level) * step * 2 + count) // (2 * count)
+                yield milliseconds(every), height, height
+        case Spike(to=to, over=over, hold=hold):
+            yield milliseconds(over), level, to
+            yield milliseconds(hold), to, to
+            yield milliseconds(over), to, level
+        case Sine() as wave:
+            yield from _wave(wave)
+        case Curve(points=points):
+            at = 0
+            for point in points:
+                yield milliseconds(point.at) - at, level, point.to
+                at, level = milliseconds(point.at), point.to
+
+
+def _wave(wave: Sine) -> Iterator[tuple[int, int, int]]:
+    """Yield the pieces of *wave*; the last one is cut where the segment ends."""
+    period, whole = milliseconds(wave.period), milliseconds(wave.for_)
+
+    def height(at: int) -> int:
+        return wave.low + round((wave.high - wave.low) * (1 - math.cos(2 * math.pi * (at % period) / period)) / 2)
+
+    begin, number = 0, 1
+    while begin < whole:
+        end = min(whole, number * period // PIECES)
+        if end > begin:
+            yield end - begin, height(begin), height(end)
+        begin, number = max(begin, end), number + 1

@@ -15,11 +15,12 @@ from pydantic.alias_generators import to_camel
 
 from trafficsim_api.flow import ACTION_GROUPS, VERBS, Archetype, Expect, Repeat, Request, Step, Think, actions_of
 from trafficsim_api.layout import MAX_ACTIONS
-from trafficsim_api.model import PRESERVE, Model, exactly_one, fault
+from trafficsim_api.model import PRESERVE, Model, fault
 from trafficsim_api.rules import parse_rule
+from trafficsim_api.segments import Curve, CurvePoint, Hold, Profile, Ramp, Sine, Spike, Steps
 from trafficsim_api.target import TLS, CAFrom, Target, Timeouts
 from trafficsim_api.template import EnvVar, ImagePullSecret, Quantities, Resources, Runner, Toleration
-from trafficsim_api.units import FULL, Duration, Percentage
+from trafficsim_api.units import Duration
 
 __all__ = [
     "ACTION_GROUPS",
@@ -28,6 +29,8 @@ __all__ = [
     "VERBS",
     "Archetype",
     "CAFrom",
+    "Curve",
+    "CurvePoint",
     "EnvVar",
     "Expect",
     "Hold",
@@ -42,7 +45,10 @@ __all__ = [
     "Resources",
     "Runner",
     "Scaling",
+    "Sine",
+    "Spike",
     "Step",
+    "Steps",
     "Target",
     "Think",
     "Threshold",
@@ -54,34 +60,6 @@ __all__ = [
 ]
 
 OBJECT_NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-
-
-class Ramp(Model):
-    """Change the users evenly."""
-
-    to: Percentage
-    """The share of `users` at the end of the segment."""
-    over: Duration
-
-
-class Hold(Model):
-    """Keep the users as they are."""
-
-    for_: Annotated[Duration, Field(alias="for")]
-
-
-class Profile(Model):
-    """One segment of the profile: exactly one of ramp and hold."""
-
-    ramp: Ramp | None = None
-    hold: Hold | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        exactly_one(self, ("ramp", "hold"), "exactly one of ramp, hold")
-        if self.ramp and self.ramp.to > FULL:
-            raise fault("ramp.to", "at most 100% is needed")
-        return self
 
 
 class Threshold(Model):

@@ -53,13 +53,11 @@ class Pacer:
 
     def next_look_ms(self, at_ms: int) -> int:
         """Return when `wanted` may have changed: 20 ms on in a ramp, else at the profile's next corner or the end."""
-        corners = [0, self._end_ms]
-        for segment in self._shape.segments:
-            end = segment.begin_ms + segment.length_ms
-            if segment.start != segment.end and segment.begin_ms <= at_ms < end and not self._suspended:
-                return min(at_ms + LOOK_MS, self._end_ms if at_ms < self._end_ms else at_ms + LOOK_MS)
-            corners += [segment.begin_ms, end]
-        return min((corner for corner in corners if corner > at_ms), default=at_ms + _NEVER)
+        segment, corner = self._shape.at(at_ms)
+        if segment is not None and segment.start != segment.end and not self._suspended:
+            return min(at_ms + LOOK_MS, self._end_ms) if at_ms < self._end_ms else at_ms + LOOK_MS
+        corners = (0, corner, self._end_ms)
+        return min((at for at in corners if at is not None and at > at_ms), default=at_ms + _NEVER)
 
 
 def spread(count: int, over_ms: int) -> list[int]:

@@ -1,5 +1,6 @@
 """The profile: u(t) in integers, by its formula."""
 
+import math
 from datetime import timedelta
 from fractions import Fraction
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trafficsim_api.profile import shape
-from trafficsim_api.resource import Hold, Profile, Ramp
+from trafficsim_api.resource import Curve, CurvePoint, Hold, Profile, Ramp, Sine, Spike, Steps
 from trafficsim_api.units import FULL
 
 MAX = 60_000
@@ -136,3 +137,66 @@ def test_user_time_by_example():
 
 def test_length():
     assert 25_000 == shape([ramp(FULL, 10_000), hold(15_000)]).length_ms
+
+
+def seconds(count):
+    return timedelta(seconds=count)
+
+
+KINDS = {
+    "steps up": (Profile(steps=Steps(to=FULL, count=4, every=seconds(10))), {0: 25, 9.9: 25, 10: 50, 39: 100, 40: 100}),
+    "steps of a third": (Profile(steps=Steps(to=FULL, count=3, every=seconds(1))), {0: 33, 1: 67, 2: 100}),
+    "spike at once": (Profile(spike=Spike(to=FULL, hold=seconds(5))), {0: 100, 4.9: 100, 5: 0, 60: 0}),
+    "spike with slopes": (
+        Profile(spike=Spike(to=FULL, over=seconds(10), hold=seconds(5))),
+        {0: 0, 5: 50, 10: 100, 14.9: 100, 20: 50, 25: 0},
+    ),
+    "sine": (
+        Profile(sine=Sine(low=1000, high=9000, period=seconds(20), for_=seconds(60))),
+        {0: 10, 5: 50, 10: 90, 15: 50, 20: 10, 30: 90, 60: 10, 99: 10},
+    ),
+    "curve": (
+        Profile(curve=Curve(points=(CurvePoint(at=seconds(0), to=2000), CurvePoint(at=seconds(10), to=8000)))),
+        {0: 20, 5: 50, 10: 80, 99: 80},
+    ),
+}
+
+
+@pytest.mark.parametrize(("piece", "expected"), KINDS.values(), ids=KINDS.keys())
+def test_kinds(piece, expected):
+    """Each kind of segment at its corners, with 100 users."""
+    wanted = shape([piece])
+    assert expected == {at: wanted.users_at(100, int(at * 1000)) for at in expected}
+
+
+def test_steps_go_down_too():
+    """From 100 % to 0 in four steps: 75, 50, 25, 0."""
+    down = shape([hold(0), ramp(FULL, 0), Profile(steps=Steps(to=0, count=4, every=seconds(1)))])
+    assert [75, 50, 25, 0] == [down.users_at(100, at) for at in (0, 1000, 2000, 3000)]
+
+
+@given(
+    low=st.integers(0, FULL),
+    high=st.integers(0, FULL),
+    period_ms=st.integers(1000, 100_000),
+    at_ms=st.integers(0, 250_000),
+)
+def test_a_wave_is_close_to_its_sine(low, high, period_ms, at_ms):
+    """The straight pieces stay within 0.5 % of the height (and a rounded user)."""
+    low, high = min(low, high), max(low, high)
+    wave = Sine(low=low, high=high, period=timedelta(milliseconds=period_ms), for_=seconds(250))
+    total = 10_000
+    exact = low + (high - low) * (1 - math.cos(2 * math.pi * at_ms / period_ms)) / 2
+    assert abs(shape([Profile(sine=wave)]).users_at(total, at_ms) - exact) <= 0.005 * (high - low) + 2
+
+
+@given(at_ms=st.integers(-1000, 200_000), kind=st.sampled_from(sorted(KINDS)))
+def test_where_an_instant_lies(at_ms, kind):
+    """`at` names the piece that `users_at` computes by, and the next corner lies ahead."""
+    wanted = shape([KINDS[kind][0], hold(1000)])
+    piece, following = wanted.at(at_ms)
+    if piece is None:
+        assert at_ms < 0 or at_ms >= wanted.length_ms
+    else:
+        assert piece.begin_ms <= at_ms < piece.begin_ms + piece.length_ms
+        assert following > at_ms

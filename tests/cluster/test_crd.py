@@ -116,7 +116,7 @@ def test_wrong_files_are_refused_by_name(dry_run, path):
     ("name", "message"),
     [
         ("both-verbs", "spec.archetypes[0].flow[0].request: .*one of get, head, post, put, patch, delete, options is"),
-        ("missing-segment", r"spec.profile\[0\]: .*exactly one of ramp, hold is needed"),
+        ("missing-segment", r"spec.profile\[0\]: .*exactly one of ramp, hold, steps, spike, sine, curve is needed"),
         ("half-think-form", r"flow\[1\].think: .*constant, or min and max, or median and p95 is needed"),
         ("conflict-warm-up", "warmUp: must be shorter than duration"),
         ("conflict-runners", "spec.scaling: .*minRunners: must not be above maxRunners"),

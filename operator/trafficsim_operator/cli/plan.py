@@ -15,7 +15,8 @@ from trafficsim_api.policy import DEFAULT, Policy
 from trafficsim_api.profile import DEFAULT as RAMP_AND_HOLD
 from trafficsim_api.profile import shape
 from trafficsim_api.resource import TrafficSimulation, TrafficSimulationSpec
-from trafficsim_api.units import format_duration, milliseconds
+from trafficsim_api.segments import Curve, Profile, Ramp, Sine, Spike, Steps
+from trafficsim_api.units import FULL, format_duration, milliseconds
 from trafficsim_operator.cli.faults import FAULT, as_json, policy_from, simulation_from, tell, tells_faults
 from trafficsim_operator.cli.figures import bytes_of, clock, count, spark
 from trafficsim_operator.fleet.local import IMAGE
@@ -116,15 +117,37 @@ def _profile_lines(spec: TrafficSimulationSpec) -> list[str]:
     end = milliseconds(spec.duration) if spec.duration else max(profile.length_ms * 5 // 4, 1000)
     curve = spark([profile.users_at(spec.users, end * step // 59) for step in range(60)])
     lines = [f"profile     {curve}  {'over ' + format_duration(spec.duration) if spec.duration else 'until stopped'}"]
-    for segment, piece in zip(profile.segments, spec.profile or RAMP_AND_HOLD, strict=True):
-        at, after = segment.begin_ms, segment.begin_ms + segment.length_ms
-        users = profile.users_at(spec.users, after)
-        doing = f"ramp to {count(users)}" if piece.ramp else f"hold {count(users)}"
-        lines.append(f"            {clock(at)} – {clock(after)}  {doing} users")
+    at = 0
+    for number, piece in enumerate(spec.profile or RAMP_AND_HOLD):
+        after = shape((spec.profile or RAMP_AND_HOLD)[: number + 1]).length_ms
+        doing = _doing(piece, spec.users, count(profile.users_at(spec.users, after)))
+        lines.append(f"            {clock(at)} – {clock(after)}  {doing}")
+        at = after
     peak, planned = count(profile.peak(spec.users, 0, end)), profile.user_ms(spec.users, 0, end) / 3_600_000
     warm_up = format_duration(spec.warm_up)
     lines.append(f"            at most {peak} users, {planned:.2f} user-hours; warm-up {warm_up}")
     return lines
+
+
+def _doing(piece: Profile, users: int, afterwards: str) -> str:
+    """Say what a segment does, in users."""
+
+    def at(level: int) -> str:
+        return count((2 * users * level + FULL) // (2 * FULL))
+
+    match piece.ramp or piece.hold or piece.steps or piece.spike or piece.sine or piece.curve:
+        case Ramp(to=to):
+            return f"ramp to {at(to)} users"
+        case Steps(to=to, count=steps, every=every):
+            return f"{steps} steps to {at(to)} users, {format_duration(every)} each"
+        case Spike(to=to, hold=hold):
+            return f"spike to {at(to)} users for {format_duration(hold)}, and back"
+        case Sine(low=low, high=high, period=period):
+            return f"waves between {at(low)} and {at(high)} users, one in {format_duration(period)}"
+        case Curve(points=points):
+            return f"curve through {', '.join(at(point.to) for point in points)} users"
+        case _:
+            return f"hold {afterwards} users"
 
 
 def _document(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, ruling: Ruling) -> Mapping[str, Any]:
