@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from trafficsim_operator.fleet.workspace import workspace
 
 pytestmark = [pytest.mark.component, pytest.mark.timeout(90)]
 
@@ -248,6 +249,8 @@ async def test_a_killed_command_leaves_nothing_behind(shop: str, write: Any, tmp
         async with asyncio.timeout(10):
             while any(is_alive(pid) for pid in family):
                 await asyncio.sleep(0.05)
+    with workspace() as directory:  # the next run sweeps what this one could not
+        assert [] == list(directory.parent.glob("trafficsim-run-*/runners/short-*"))
 
 
 async def test_an_edit_changes_the_users_of_a_running_simulation(shop: str, write: Any, tmp_path: Path) -> None:
