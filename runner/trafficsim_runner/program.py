@@ -28,7 +28,7 @@ END: Final = 4  # the flow is done: its top follows
 RESTART: Final = 5  # the load was edited: the new flow's top follows
 
 _HEADS_KEPT: Final = 64
-_HEADS_TRIED: Final = 512
+_PARSED_BEFORE_RETRY: Final = 10_000
 _NOTHING: Final = HeadRecord(head=b"\0", total=-1, status=200, headers=())
 
 
@@ -60,8 +60,8 @@ class RequestStep(Step):
     """
 
     __slots__ = (
-        "_body", "_head", "_tries", "action", "before", "behind", "checks", "heads", "is_head", "is_idempotent", "last",
-        "memoises", "needs_body", "own_cookie", "saves", "sends", "tally",
+        "_body", "_head", "_to_parse", "action", "before", "behind", "checks", "heads", "is_head", "is_idempotent",
+        "last", "needs_body", "own_cookie", "saves", "sends", "tally",
     )  # fmt: skip
 
     def __init__(
@@ -80,8 +80,7 @@ class RequestStep(Step):
         self.sends = 0
         self.last: HeadRecord = _NOTHING
         self.heads: dict[bytes, HeadRecord] = {}
-        self.memoises = True
-        self._tries = 0
+        self._to_parse = 0  # answers to parse before heads are kept again
         self._head = head
         self._body = body
         self.before = self.behind = b""
@@ -109,18 +108,24 @@ class RequestStep(Step):
         record = self.heads.get(data[:end])
         return record if record is not None and record.total == len(data) else None
 
+    def memoises(self) -> bool:
+        """Say whether to keep the head of the answer just parsed, and count it."""
+        if self._to_parse:
+            self._to_parse -= 1
+        return not self._to_parse
+
     def memoise(self, record: HeadRecord) -> bool:
         """
         Keep *record* for the next answers; say whether older ones had to go (they must be folded before).
 
-        Heads that change all the time make the memo a cost: after 512 records, none of which lasted, the step parses
-        every answer.
+        Heads that change all the time make the memo a cost: when 64 of them were met less than twice each, the step
+        parses its next 10 000 answers, then tries again.
         """
-        self._tries += 1
         full = len(self.heads) >= _HEADS_KEPT
         if full:
+            uses = sum(kept.uses + kept.count for kept in self.heads.values())
+            self._to_parse = _PARSED_BEFORE_RETRY if uses < 2 * _HEADS_KEPT else 0
             self.heads.clear()
-            self.memoises = self._tries < _HEADS_TRIED
         self.heads[record.head] = record
         self.last = record
         return full

@@ -285,6 +285,8 @@ class Worker:
         """Tell the supervisor how things stand: when something it waits for changed, and when *force* is given."""
         engine, account = self._engine, self._account
         if engine is None or account is None:
+            if force:  # nothing was ever assigned: nobody is there
+                self._say({"ack": {"epoch": 0, "settled": True, "drained": True, "slab": "", "active": 0}})
             return
         state = {
             "epoch": self._task.epoch if self._task else 0,

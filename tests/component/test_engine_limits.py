@@ -84,3 +84,22 @@ def test_a_target_that_comes_back_is_used_again(tmp_path):
             worker.wait_until(lambda w: w.live("class_2xx") >= 20)
             worker.drain()
             assert Figures.of(worker)["class_2xx"] == server.log.received
+
+
+def test_a_name_is_looked_up(tmp_path):
+    """A host name is as good as an address, whatever its addresses are, as long as one of them takes connections."""
+    with Scripted([Route(path="/")]) as server, WorkerProcess(tmp_path) as worker:
+        load = a_load(server.port, FLOW, target={"url": f"http://localhost:{server.port}"})
+        limits = {"targets": [{"network": "127.0.0.0/8"}, {"network": "::1/128"}]}
+        worker.assign(load, users=6, limits=limits)
+        worker.wait_for(lambda ack: ack["settled"])
+        worker.wait_until(lambda w: w.live("done") >= 60)
+        worker.drain()
+        figures = Figures.of(worker)
+        assert figures["sent"] == figures["class_2xx"] == server.log.received
+
+
+def test_a_worker_without_an_assignment_is_drained(tmp_path):
+    """Asked to drain before it was given anything, it says that nobody is there."""
+    with WorkerProcess(tmp_path) as worker:
+        worker.drain()

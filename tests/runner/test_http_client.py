@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from trafficsim_api.layout import Layout
-from trafficsim_api.protocol import Load
+from trafficsim_api.protocol import Allowed, Load
 from trafficsim_api.resource import actions_of
 from trafficsim_api.statistics import action_counter
 from trafficsim_runner.flow import compile_load
@@ -243,3 +243,61 @@ def test_the_longest_answers_are_slow_but_right(bench):
             bench.client.handle_ready()
     assert 4 == bench.count("done") == bench.count("class_2xx")
     assert 4 * len(long) == bench.count("bytes_in")
+
+
+class FixedNames:
+    """Addresses without a resolver."""
+
+    failed = False
+
+    def __init__(self, *ports):
+        self.addresses = [(socket.AF_INET, ("127.0.0.1", port)) for port in ports]
+        self.suspected = 0
+
+    def ask(self, now_ns):
+        pass
+
+    def suspect(self):
+        self.suspected += 1
+
+    def close(self):
+        pass
+
+
+def closed_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_address_that_refuses_is_passed_over(bench, place):
+    """The next address is tried, and nothing counts as failed; with none left the request fails once."""
+    bench.client._close(bench.connection)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(2)
+        names = bench.client._names = FixedNames(closed_port(), listener.getsockname()[1], closed_port())
+        bench.client.allow([Allowed(network="127.0.0.0/8")], connections=10, concurrency=10)
+        bench.user.place = place
+        bench.send()
+        wait_for(bench, lambda: bench.walker.told)
+        assert ["sent"] == bench.walker.told
+        assert 1 == bench.client.in_flight == bench.client.open_connections
+        assert bench.worker_count("connects") == 1 + names.suspected
+        listener.accept()[0].close()
+    wait_for(bench, lambda: "failed" in bench.walker.told)
+    bench.send()
+    wait_for(bench, lambda: bench.walker.told.count("failed") == 2)
+    assert 1 == bench.count("error_network_refused")
+    assert (0, 0) == (bench.client.in_flight, bench.client.open_connections)
+
+
+def wait_for(bench, claim):
+    poller = select.poll()
+    poller.register(bench.client.fileno(), select.POLLIN)
+    for _ in range(100):
+        if claim():
+            return
+        poller.poll(100)
+        bench.client.handle_ready()
+    raise AssertionError(bench.walker.told)

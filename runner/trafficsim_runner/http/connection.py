@@ -41,8 +41,8 @@ class Connection:
     """
 
     __slots__ = (
-        "endpoint", "fd", "parser", "received", "recv", "rest", "retried", "reused", "send", "since_ns", "socket",
-        "state", "step", "tls", "user", "wire",
+        "address", "endpoint", "fd", "parser", "received", "recv", "rest", "retried", "reused", "send", "since_ns",
+        "socket", "state", "step", "tls", "user", "wire",
     )  # fmt: skip
 
     def __init__(self, raw: socket.socket, user: User, endpoint: Endpoint, now_ns: int) -> None:
@@ -62,6 +62,7 @@ class Connection:
         self.received = 0
         self.reused = False
         self.retried = False
+        self.address: Address | None = None
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Put TLS on the connected socket; `shake_hands` follows."""

@@ -84,6 +84,8 @@ class Exchange(Opening):
                 if waited > connection.endpoint.connect_ns:
                     is_tls = connection.state == HANDSHAKE
                     self._suspect()
+                    if connection.address is not None:
+                        self._pass_over(connection.address)
                     self._fail(connection, Error.TLS_TIMEOUT if is_tls else Error.CONNECT_TIMEOUT, now_ns)
             elif connection.state != IDLE and waited > connection.endpoint.request_ns:
                 self._fail(connection, Error.REQUEST_TIMEOUT, now_ns)
@@ -259,7 +261,7 @@ class Exchange(Opening):
             self._account.count("unsolicited")
             closes = True
         cookies = changes_in(parser.headers, self._wall_s())
-        if head is not None and step.memoises and not closes and not parser.interim:
+        if head is not None and not closes and not parser.interim:
             self._memoise(step, parser, head, cookies)
         status, headers, body = parser.status, parser.headers, parser.body
         missed = step.checks.failed_by_head(status, headers)
@@ -276,6 +278,8 @@ class Exchange(Opening):
 
     def _memoise(self, step: RequestStep, parser: AnswerParser, data: bytes, cookies: tuple[Change, ...]) -> None:
         """Keep the head of an answer whose length it tells, so that the next one like it needs no parser."""
+        if not step.memoises():
+            return
         names = {name for name, _ in parser.headers}
         is_sized = step.is_head or parser.status in _BODILESS or b"content-length" in names
         end = data.find(b"\r\n\r\n") + 4

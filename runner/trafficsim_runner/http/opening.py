@@ -1,7 +1,9 @@
 """
 Connections: opened, watched in one epoll, and closed; how requests fail that never get one.
 
-Each user has its own connection. Policy is checked at every connect, against the address itself.
+Each user has its own connection. Policy is checked at every connect, against the address itself. Users are spread over
+the target's addresses; one that cannot be connected to is passed over for the next, until the name is looked up again,
+and a request fails when no address is left.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ class Opening(ABC):
         self._names: Names | None = None
         self._tls: ssl.SSLContext | None = None
         self._allowed: tuple[Allowed, ...] = ()
-        self._verdicts: dict[Address, bool] = {}
+        self._usable: list[Address] | None = None
         self.in_flight = 0
         self.concurrency = 0
         self.connection_limit = 0
@@ -88,14 +90,13 @@ class Opening(ABC):
         """Send what comes next to *endpoint*; connections to another close after their request."""
         if self._names is not None:
             self._names.close()
-        self._endpoint, self._tls = endpoint, tls
+        self._endpoint, self._tls, self._usable = endpoint, tls, None
         self._names = Names(endpoint, self._names_known)
         self._close_idle()
 
     def allow(self, allowed: Sequence[Allowed], *, connections: int, concurrency: int) -> None:
         """Connect only to what is *allowed*, with at most so many connections and requests in flight."""
-        self._allowed = tuple(allowed)
-        self._verdicts = {}
+        self._allowed, self._usable = tuple(allowed), None
         self.connection_limit, self.concurrency = connections, concurrency
 
     @property
@@ -121,27 +122,39 @@ class Opening(ABC):
         if not names.addresses:
             self._waiting.append(user)
             return
-        address = names.addresses[user.place % len(names.addresses)]
-        if not self._may_connect(address):
+        usable = self._permitted(names.addresses)
+        if not usable:
             self._fail_unconnected(user, step, Error.FORBIDDEN, now_ns)
             return
+        address = usable[user.place % len(usable)]
         try:
             connection = open_connection(address, user, self._endpoint, now_ns)
         except OSError as error:
-            self._suspect()
-            self._fail_unconnected(user, step, kind_of(error, connected=False), now_ns)
+            names.suspect()
+            if self._pass_over(address):
+                self._connect(user, step, wire, now_ns, retried=retried)
+            else:
+                self._fail_unconnected(user, step, kind_of(error, connected=False), now_ns)
             return
+        connection.address = address
         connection.step, connection.wire, connection.retried = step, wire, retried
         user.connection = connection
         self._connections[connection.fd] = connection
         self._epoll.register(connection.fd, _OUT)
         self._account.count("connects")
 
-    def _may_connect(self, address: Address) -> bool:
-        verdict = self._verdicts.get(address)
-        if verdict is None:
-            verdict = self._verdicts[address] = is_allowed(address, self._allowed)
-        return verdict
+    def _permitted(self, addresses: Sequence[Address]) -> list[Address]:
+        """Return the addresses that policy allows and that were not passed over."""
+        if self._usable is None:
+            self._usable = [address for address in addresses if is_allowed(address, self._allowed)]
+        return self._usable
+
+    def _pass_over(self, address: Address) -> bool:
+        """Leave *address* out when others are left; say whether there are."""
+        others = [other for other in self._usable or () if other != address]
+        if others:
+            self._usable = others
+        return bool(others)
 
     def _suspect(self) -> None:
         if self._names is not None:
@@ -149,6 +162,7 @@ class Opening(ABC):
 
     def _names_known(self) -> None:
         """Go on with those who waited for an address; without one their requests fail."""
+        self._usable = None
         waiting, self._waiting = self._waiting, []
         now_ns = self._clock()
         for user in waiting:
@@ -167,7 +181,10 @@ class Opening(ABC):
         number = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             self._suspect()
-            self._fail(connection, kind_of_errno(number, connected=False), now_ns)
+            if connection.address is not None and self._pass_over(connection.address):
+                self._try_next(connection, now_ns)
+            else:
+                self._fail(connection, kind_of_errno(number, connected=False), now_ns)
         elif self._tls is None:
             self._connected(connection, now_ns)
         else:
@@ -177,6 +194,13 @@ class Opening(ABC):
                 self._fail(connection, Error.TLS, now_ns)
                 return
             self._shake_hands(connection)
+
+    def _try_next(self, connection: Connection, now_ns: int) -> None:
+        """Connect to another address instead."""
+        user, step, wire = connection.user, connection.step, connection.wire
+        assert step is not None and wire is not None
+        self._close(connection)
+        self._connect(user, step, wire, now_ns, retried=connection.retried)
 
     def _shake_hands(self, connection: Connection) -> None:
         now_ns = self._clock()

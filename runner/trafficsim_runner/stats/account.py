@@ -53,7 +53,8 @@ class HeadRecord:
     """
     One head an action's answers had, with all that follows from it.
 
-    An answer matches when it begins with *head* and is *total* bytes long. *count*: answers since the last fold.
+    An answer matches when it begins with *head* and is *total* bytes long. *count*: answers since the last fold, *uses*
+    those before.
     *is_plain*: nothing is to be done but to go on (no cookie, nothing to save, no body to check, connection kept).
     """
 
@@ -68,6 +69,7 @@ class HeadRecord:
         "status",
         "tally",
         "total",
+        "uses",
     )
 
     def __init__(self, *, head: bytes, total: int, status: int, headers: tuple[tuple[bytes, bytes], ...]) -> None:
@@ -76,6 +78,7 @@ class HeadRecord:
         self.status = status
         self.headers = headers
         self.count = 0
+        self.uses = 0
         self.is_plain = False
         self.cookies: tuple[tuple[str, str | None], ...] = ()
         self.checks = 0
@@ -110,6 +113,7 @@ class Account:
         for record in self.heads:
             tally, count = record.tally, record.count
             record.count = 0
+            record.uses += count
             assert tally is not None
             base = tally.base
             live[base + _DONE] += count
