@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from trafficsim_operator.fleet.workspace import workspace
 
 pytestmark = [pytest.mark.component, pytest.mark.timeout(90)]
