@@ -94,10 +94,13 @@ class Stage:
         }
 
     async def acknowledgements(self) -> dict[str, Acknowledgement]:
-        """Ask every ready runner itself what it does."""
+        """Ask every ready runner itself what it does; who does not answer is left out."""
         found = {}
         for name, address in (await self.ready()).items():
-            answer = await self.http.get(f"http://{address}:{PORT}/v1/acknowledgement")
+            try:
+                answer = await self.http.get(f"http://{address}:{PORT}/v1/acknowledgement")
+            except httpx.HTTPError:
+                continue
             found[name] = Acknowledgement.model_validate_json(answer.content)
         return found
 
@@ -177,7 +180,7 @@ async def test_users_are_applied_edited_suspended_and_deleted(stage: Stage) -> N
     )
     first = await stage.counted()
 
-    await stage.patch(users=2001)
+    await stage.kube("scale", "tsim/shop", "--replicas=2001")
     await until(stage.ready, lambda ready: len(ready) == 3, 30, "3 runners are ready")
     await acknowledged_within(stage, 2.0, users=2001, runners=3)
     await stage.settled(2001, 3)
@@ -300,6 +303,31 @@ async def test_what_others_change_is_put_right(stage: Stage) -> None:
     await stage.kube("delete", "deployment", deployment)
     await until(shape, lambda found: found == (1, IMAGE), 20, "the Deployment is there again")
     await stage.settled(100, 1, 60)
+
+
+async def test_runners_that_die_are_replaced(stage: Stage) -> None:
+    """A container that is killed goes on with its places; a pod that is gone is replaced, and the loss is told."""
+    await stage.apply(users=600)
+    await stage.phase("Running")
+    before = await stage.settled(600, 2)
+    first, second = before
+    stage.kubelet.kill(first)
+    acks = await until(
+        stage.acknowledgements,
+        lambda acks: first in acks and acks[first].boot != before[first].boot,
+        30,
+        "the container is there again",
+    )
+    assert acks[second].boot == before[second].boot
+    assert set(before) == set(await stage.settled(600, 2))
+
+    await stage.kube("delete", "pod", second, "--grace-period=0", "--force")
+    await until(stage.ready, lambda ready: len(ready) == 2 and second not in ready, 60, "another runner is ready")
+    await stage.settled(600, 2, 60)
+    lost = await until(stage.status, lambda status: status["run"].get("lostRunners", 0) > 0, 20, "the loss is told")
+    assert "Running" == lost["phase"]
+    events = await stage.kube("get", "events", "-o", "json", "--field-selector", "reason=RunnerLost")
+    assert events["items"]
 
 
 async def test_a_rejected_file_names_its_field(stage: Stage) -> None:
