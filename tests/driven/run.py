@@ -26,6 +26,7 @@ from trafficsim_api.errors import Unavailable
 from trafficsim_api.layout import EXTREMES, Layout
 from trafficsim_api.phases import Phase
 from trafficsim_api.policy import LOCAL_DEFAULT
+from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.statistics import Vector, action_counter, histogram, quantiles, total
 from trafficsim_api.status import Status
 from trafficsim_api.units import parse_instant
@@ -108,6 +109,7 @@ class Run:
     fleet: LocalFleet
     record: SqliteRecord
     looks: list[Seen] = field(default_factory=list)
+    spec: TrafficSimulationSpec | None = None
     _looked: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -127,11 +129,9 @@ class Run:
         layout, whole, warm, extremes = self.ledger.merged()
         return Account(layout=layout, whole=whole, warm=warm, extremes=extremes)
 
-    async def evidence(self) -> Evidence:
+    def evidence(self) -> Evidence:
         """Return what the verdict is judged by."""
-        document = await self.record.read(NAMESPACE, NAME)
-        assert document is not None
-        return self.ledger.evidence(read(document).spec, now_ms())
+        return self.ledger.evidence(self.spec, now_ms())
 
     async def until(self, claim: Callable[[Run], object], *, within_s: float = 30) -> None:
         """Wait for the first look after which *claim* holds."""
@@ -167,6 +167,7 @@ class Run:
                 for runner in self.ledger.remembered.values()
                 if runner.acknowledgement is not None and runner.answered
             }
+            self.spec = read(document).spec
             seen = Seen(began_ms=began, ended_ms=now_ms(), status=read(document).status, active=active)
             self.looks.append(seen)
             self._looked.set()

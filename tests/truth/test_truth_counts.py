@@ -70,7 +70,7 @@ async def drive(tmp_path, *, users: int, duration: str, runners: int) -> tuple[A
         )  # fmt: skip
         async with a_run(document, directory=tmp_path) as run:
             await run.ends(within_s=200)
-            assert () == (await run.evidence()).missing
+            assert () == run.evidence().missing
             account = run.account()
     return account, server.log
 

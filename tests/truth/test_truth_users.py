@@ -158,6 +158,8 @@ def profile(scale: int) -> list[dict[str, dict[str, str]]]:
 
 # From a ramp's end to "everybody is there": starts are spread, the first request follows.
 SETTLE_MS = 300
+# A worker says how many are active once a second.
+TOLD_MS = SETTLE_MS + 1000
 
 
 async def deliver(tmp_path: Path, *, users: int, runners: int, duration: str, scale: int = 1) -> None:
@@ -188,7 +190,7 @@ async def deliver(tmp_path: Path, *, users: int, runners: int, duration: str, sc
         inside = [
             sum(look.active.values())
             for look in looks
-            if begin + SETTLE_MS <= look.began_ms - origin_ms and look.ended_ms - origin_ms <= end
+            if begin + TOLD_MS <= look.began_ms - origin_ms and look.ended_ms - origin_ms <= end
         ]
         assert len(inside) >= 2
         assert {u} == set(inside), f"active on the hold from {begin} ms"
