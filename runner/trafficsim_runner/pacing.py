@@ -53,11 +53,17 @@ class Pacer:
 
     def next_look_ms(self, at_ms: int) -> int:
         """Return when `wanted` may have changed: 20 ms on in a ramp, else at the profile's next corner or the end."""
-        segment, corner = self._shape.at(at_ms)
-        if segment is not None and segment.start != segment.end and not self._suspended:
-            return min(at_ms + LOOK_MS, self._end_ms) if at_ms < self._end_ms else at_ms + LOOK_MS
-        corners = (0, corner, self._end_ms)
-        return min((at for at in corners if at is not None and at > at_ms), default=at_ms + _NEVER)
+        if self._suspended or at_ms >= self._end_ms:
+            return at_ms + _NEVER
+        if at_ms < 0:
+            return 0
+        segment, following = self._shape.at(at_ms)
+        looks = [self._end_ms, at_ms + _NEVER]
+        if following is not None:
+            looks.append(following)
+        if segment is not None and segment.start != segment.end:
+            looks.append(at_ms + LOOK_MS)
+        return min(looks)
 
 
 def spread(count: int, over_ms: int) -> list[int]:

@@ -44,6 +44,25 @@ def test_nothing_changes_before_the_next_look(at, suspended, held):
         assert {pacer.wanted(at)} == {pacer.wanted(t) for t in range(at, min(next_look, at + 20_000), 7)}
 
 
+@given(
+    pieces=lists(tuples(integers(0, 400), integers(0, 10_000), integers(0, 10_000)), min_size=1, max_size=5),
+    users=integers(1, 60),
+)
+def test_following_the_looks_misses_nothing(pieces, users):
+    """Whatever the profile (jumps are pieces without length), between two looks a change waits at most 20 ms."""
+    segments, begin = [], 0
+    for length, start, end in pieces:
+        segments.append(Segment(begin, length, start, end))
+        begin += length
+    pacer = a_pacer(users, [(0, users)], Shape(tuple(segments)), end_ms=1500)
+    at, seen = -5, pacer.wanted(-5)
+    while at < 1600:
+        following = pacer.next_look_ms(at)
+        changes = [t for t in range(at + 1, min(following, 1700)) if pacer.wanted(t) != seen]
+        assert not changes or following - changes[0] <= 20
+        at, seen = following, pacer.wanted(following)
+
+
 def test_the_end_is_looked_at():
     """At the end of the run the next look comes exactly then, also in the middle of a ramp."""
     assert END == a_pacer().next_look_ms(END - 1)

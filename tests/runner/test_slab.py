@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from trafficsim_api.layout import Layout
 from trafficsim_runner.stats.slab import HEADER, SlabWriter
 from trafficsim_runner.stats.slab_reader import Slab, TornSlab
