@@ -58,6 +58,7 @@ class Engine:
         self._pool = UserPool()
         self._wheel: Wheel[User] = Wheel(clock() // MS)
         self._armed_ms = 0
+        self._is_waking = False
         self._users: dict[int, User] = {}
         self._leaving: dict[int, User] = {}
         self._awaited: set[int] = set()
@@ -73,7 +74,7 @@ class Engine:
         self.active = 0
         self.wanted = 0
         self.client = Client(
-            account=account, walker=self, clock=clock, wall_s=wall_s, raw=raw, on_timer=self._on_timer
+            account=account, walker=self, clock=clock, wall_s=wall_s, raw=raw, on_timer=self.wake
         )  # fmt: skip
 
     # What the worker asks for.
@@ -315,7 +316,7 @@ class Engine:
         user.state = state
         due_ms = -(-due_ns // MS)
         self._wheel.park(user, due_ms)
-        if not self._armed_ms or due_ms < self._armed_ms:
+        if not self._is_waking and (not self._armed_ms or due_ms < self._armed_ms):
             self._arm(due_ms)
 
     def _arm(self, due_ms: int | None) -> None:
@@ -323,12 +324,18 @@ class Engine:
         if due_ms is not None:
             self.client.timer.arm(due_ms * MS)
 
-    def _on_timer(self) -> None:
-        self.wake()
-
     def wake(self) -> None:
         """Lead on everybody who is due, in chunks of 8 with the answers that came handled between."""
-        self._armed_ms = 0
+        if self._is_waking:
+            return  # the timer fired while those due before are led on: they come first, then it is armed again
+        self._is_waking = True
+        try:
+            self._wake()
+        finally:
+            self._is_waking = False
+        self._arm(self._wheel.next_ms())
+
+    def _wake(self) -> None:
         due = self._wheel.take_due(self._clock() // MS)
         for first in range(0, len(due), CHUNK):
             if first:
@@ -339,9 +346,6 @@ class Engine:
                     due_ns = -user.due_ms * MS
                     user.due_ms = 0
                     self._walk(user, self._clock(), due_ns)
-        next_ms = self._wheel.next_ms()
-        if next_ms is not None and (not self._armed_ms or next_ms < self._armed_ms):
-            self._arm(next_ms)
 
     # What the client tells (see Walker).
 

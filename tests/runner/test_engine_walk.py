@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 
 import pytest
 
@@ -59,6 +60,9 @@ class FakeClient:
         self.in_flight = len(self.out)
 
     def handle_ready(self):
+        if self.timer.at_ns is not None and self.timer.at_ns <= self.world.now:
+            self.timer.at_ns = None
+            self.world.engine.wake()
         return 0
 
     def bury(self):
@@ -176,6 +180,24 @@ def test_a_flow_that_sends_nothing_is_no_busy_loop(tmp_path, flow):
     world = World(tmp_path, flow, users=3)
     world.until(300)
     assert [] == world.client.seen
+
+
+def test_an_overloaded_worker_wakes_its_users_in_turn(tmp_path):
+    """When walking takes longer than a slot of the wheel, the timer that fires meanwhile waits its turn."""
+    world = World(tmp_path, [{"request": {"get": "/a"}}, {"think": {"constant": "20ms"}}], users=400)
+    world.until(1100)
+    seen = len(world.client.seen)
+    request = world.client.request
+
+    def slow(*arguments):
+        world.now += MS // 4
+        request(*arguments)
+
+    world.client.request = slow
+    world.until(1000)
+    counts = Counter(place for _, place, _ in world.client.seen[seen:])
+    assert 400 == len(counts)
+    assert max(counts.values()) - min(counts.values()) <= 2
 
 
 def test_without_a_slot_a_request_is_due_again_in_100_ms(tmp_path):
