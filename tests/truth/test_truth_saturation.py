@@ -43,18 +43,17 @@ def condition(run: Run, kind: Condition) -> tuple[str, str]:
     return found.status, found.reason
 
 
-def hungry(think: str) -> list[dict]:
-    return [
-        {"action": "large", "request": {"get": "/large"}, "expect": {"json": {"last": "end"}}},
-        {"think": {"constant": think}},
-    ]
-
-
-async def asked_too_much(tmp_path: Path, *, duration: str) -> None:
-    """600 users want a page of 20 KB every 20 ms and have it checked: several cores' work for one process."""
-    run, _ = await ask(tmp_path, users=600, flow=hungry("20ms"), duration=duration)
+async def asked_too_much(tmp_path: Path, *, think: str | None, duration: str) -> None:
+    """500 users want a page of 20 KB (every 20 ms, say) and have it checked: several cores' work for one process."""
+    flow: list[dict] = [{"action": "large", "request": {"get": "/large"}, "expect": {"json": {"last": "end"}}}]
+    if think:
+        flow.append({"think": {"constant": think}})
+    run, others = await ask(tmp_path, users=500, flow=flow, duration=duration)
     evidence = run.evidence()
     print(f"{evidence.bad_windows} of {evidence.windows} windows bad; {run.status.verdict_reason}")
+    if not think and not evidence.saturated and others > FOREIGN_CORE:
+        # Without a pause nobody is late, so CPU is the only evidence: and 90 % of a core cannot be had here.
+        pytest.skip(f"other processes kept {others:.1f} cores busy: the worker had no core of its own to use up")
     assert Verdict.INCONCLUSIVE is run.status.verdict, run.status.verdict_reason
     assert evidence.saturated == run.status.verdict_reason
     assert evidence.bad_windows >= 2
@@ -81,7 +80,7 @@ async def asked_little(tmp_path: Path, *, duration: str) -> None:
 @pytest.mark.slow
 async def test_more_than_a_core_can_give_is_inconclusive(tmp_path):
     """Two bad windows of 10 s: Inconclusive, GeneratorSaturated."""
-    await asked_too_much(tmp_path, duration="23s")
+    await asked_too_much(tmp_path, think="20ms", duration="23s")
 
 
 @pytest.mark.component
@@ -94,9 +93,10 @@ async def test_well_within_a_core_passes(tmp_path):
 @pytest.mark.component
 @pytest.mark.truth
 @pytest.mark.timeout(180)
-async def test_more_than_a_core_can_give_for_a_minute_is_inconclusive(tmp_path):
-    """The same over six windows."""
-    await asked_too_much(tmp_path, duration="63s")
+@pytest.mark.parametrize("think", ["20ms", None], ids=["paced", "without-think-time"])
+async def test_more_than_a_core_can_give_for_longer_is_inconclusive(tmp_path, think):
+    """The same over four windows; without think time nobody is late, it is the CPU that tells."""
+    await asked_too_much(tmp_path, think=think, duration="43s")
 
 
 @pytest.mark.component
