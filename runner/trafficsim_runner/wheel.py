@@ -2,11 +2,13 @@
 A hashed timing wheel of 1 ms slots: who is due when.
 
 Whoever parks carries the instant itself, so an entry costs one reference, and moving or cancelling is a write: entries
-that no longer say the truth are dropped when their slot comes round.
+that no longer say the truth are dropped when their slot comes round. Who is due beyond one turn of the wheel (4.1 s)
+waits in a heap first, so that slots hold one instant each and nobody is looked at twice.
 """
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from typing import Final, Generic, Protocol, TypeVar
 
 __all__ = ["SLOTS", "Parked", "Wheel"]
@@ -27,13 +29,15 @@ class Wheel(Generic[P]):
     """
     Holds parked items until their millisecond comes.
 
-    Slot of an instant = due_ms mod 4096; an item due in a later round stays in its slot until then.
+    Slot of an instant = due_ms mod 4096, for instants within the next 4096 ms.
     """
 
-    __slots__ = ("_next_ms", "_occupied", "_slots")
+    __slots__ = ("_count", "_far", "_next_ms", "_occupied", "_slots")
 
     def __init__(self, now_ms: int) -> None:
         self._slots: list[list[P] | None] = [None] * SLOTS
+        self._far: list[tuple[int, int, P]] = []
+        self._count = 0  # orders equal instants in the heap
         self._next_ms = now_ms  # every slot before this instant was emptied
         self._occupied = 0  # bit i: slot i holds someone
 
@@ -42,23 +46,24 @@ class Wheel(Generic[P]):
         if due_ms < self._next_ms:
             due_ms = self._next_ms
         item.due_ms = due_ms
-        index = due_ms % SLOTS
-        slot = self._slots[index]
-        if slot is None:
-            self._slots[index] = [item]
-            self._occupied |= 1 << index
+        if due_ms - self._next_ms < SLOTS:
+            self._put(item, due_ms)
         else:
-            slot.append(item)
+            self._count += 1
+            heappush(self._far, (due_ms, self._count, item))
 
     def next_ms(self) -> int | None:
-        """Return the instant of the next occupied slot (its items may be due a round later); None: all are empty."""
+        """Return the instant of the next entry, None without any (an entry may be out of date)."""
+        far = self._far[0][0] if self._far else None
         if not self._occupied:
-            return None
+            return far
         start = self._next_ms % SLOTS
         ahead = self._occupied >> start
         if ahead:
-            return self._next_ms + (ahead & -ahead).bit_length() - 1
-        return self._next_ms + SLOTS - start + (self._occupied & -self._occupied).bit_length() - 1
+            near = self._next_ms + (ahead & -ahead).bit_length() - 1
+        else:
+            near = self._next_ms + SLOTS - start + (self._occupied & -self._occupied).bit_length() - 1
+        return near if far is None or near < far else far
 
     def take_due(self, now_ms: int) -> list[P]:
         """Return the items due at or before *now_ms*, in the order of their instants, no longer parked."""
@@ -67,21 +72,36 @@ class Wheel(Generic[P]):
             at = self.next_ms()
             if at is None or at > now_ms:
                 break
+            self._next_ms = at
+            self._bring_near()
             index = at % SLOTS
             slot = self._slots[index]
+            self._next_ms = at + 1
+            if slot is None:
+                continue  # what the heap held for now was out of date
             self._slots[index] = None
             self._occupied ^= 1 << index
-            assert slot is not None
-            # Subtle: more than a round may have passed (a stopped process): what was due earlier is due as well.
-            later = [item for item in slot if item.due_ms > now_ms and item.due_ms % SLOTS == index]
             for item in slot:
-                if 0 < item.due_ms <= now_ms and item.due_ms % SLOTS == index:
-                    item.due_ms = -item.due_ms
+                if item.due_ms == at:
+                    item.due_ms = -at
                     due.append(item)
-            if later:
-                self._slots[index] = later
-                self._occupied |= 1 << index
-            self._next_ms = at + 1
         if now_ms >= self._next_ms:
             self._next_ms = now_ms + 1
         return due
+
+    def _bring_near(self) -> None:
+        """Move who is due within one turn from the heap to the slots."""
+        far, horizon = self._far, self._next_ms + SLOTS
+        while far and far[0][0] < horizon:
+            due_ms, _, item = heappop(far)
+            if item.due_ms == due_ms:
+                self._put(item, due_ms)
+
+    def _put(self, item: P, due_ms: int) -> None:
+        index = due_ms % SLOTS
+        slot = self._slots[index]
+        if slot is None:
+            self._slots[index] = [item]
+            self._occupied |= 1 << index
+        else:
+            slot.append(item)

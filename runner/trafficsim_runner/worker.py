@@ -131,21 +131,21 @@ class Worker:
         self._ended.set()
 
     def _assign(self, task: Task) -> None:
-        before = self._task
-        if before is not None and task.run != before.run:
-            self._end_run()
-            before = None
         load = task.load
+        # Whatever may be wrong with the assignment shows before anything changes.
         if task.limits.verbs:
             _check_verbs(task)
-        is_new = before is None or _recompiles(before.load, load)
+        endpoint = endpoint_of(load.target)
+        tls = tls_of(load) if endpoint.is_tls else None
+        if self._task is not None and task.run != self._task.run:
+            self._end_run()
+        before = self._task
         engine, account = self._prepared(load)
-        if is_new:
-            endpoint = endpoint_of(load.target)
+        if before is None or _recompiles(before.load, load):
             numbers = {action: number for number, action in enumerate(self._actions)}
             program = compile_load(load, endpoint, numbers, account.tallies, self._environ)
             if before is None or (before.load.target, before.load.ca) != (load.target, load.ca):
-                engine.client.aim(endpoint, tls_of(load) if endpoint.is_tls else None)
+                engine.client.aim(endpoint, tls)
             engine.use_program(program, [archetype.weight for archetype in load.archetypes], load.seed)
         limits = task.limits
         engine.client.allow(limits.targets, connections=limits.connections, concurrency=limits.concurrency)
