@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import kopf
 import prometheus_client
+from aiohttp import web
 
 from trafficsim_api import __version__, names
 from trafficsim_api.errors import SpecError, Unavailable
@@ -93,9 +94,8 @@ async def run(settings: Settings) -> None:
         )  # fmt: skip
         server = await serve(metrics, health, runners, settings.host, settings.port)
         try:
-            await _operate(parts)
+            await _operate(parts, server)
         finally:
-            await server.cleanup()
             await runners.aclose()
 
 
@@ -104,7 +104,7 @@ async def _look(key: Key, world: World) -> float | None:
     return None if wish is None else wish / 1000
 
 
-async def _operate(parts: _Parts) -> None:
+async def _operate(parts: _Parts, server: web.AppRunner) -> None:
     """Run kopf, the workers and the resync as root tasks: any end of one is the end of all."""
     settings = parts.settings
     registry = kopf.OperatorRegistry()
@@ -119,12 +119,21 @@ async def _operate(parts: _Parts) -> None:
     tasks = list(await kopf.spawn_tasks(registry=registry, settings=_kopf_settings(), standalone=True, **where))
     tasks.append(asyncio.create_task(parts.queue.serve(settings.workers), name="queue"))
     tasks.append(asyncio.create_task(_resync(parts), name="resync"))
+    tasks.append(asyncio.create_task(_hold(server), name="pages"))
     log.info(
         "operator started",
         extra={"version": __version__, "namespaces": settings.namespaces or "all", "image": settings.image},
     )
     await kopf.run_tasks(tasks, ignored=before)
     log.info("operator stopped")
+
+
+async def _hold(server: web.AppRunner) -> None:
+    """Serve until cancelled, and close what is open then: kopf waits five seconds for every task that goes on."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await server.cleanup()
 
 
 async def _resync(parts: _Parts) -> None:

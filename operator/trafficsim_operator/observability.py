@@ -164,7 +164,7 @@ async def serve(metrics: Metrics, health: Health, runners: ObservedRunners, host
 
     app = web.Application()
     app.add_routes([web.get("/metrics", text), web.get("/healthz", healthz), web.get("/readyz", readyz)])
-    server = web.AppRunner(app, access_log=None)
+    server = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await server.setup()
     try:
         await web.TCPSite(server, host, port).start()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 
@@ -45,15 +46,15 @@ async def test_it_serves_with_the_rights_it_states(control_plane, namespace, tmp
         page = await operator.text("/metrics")
         for line in (
             'trafficsim_reconciles_total{result="done"}',
-            'trafficsim_simulations{phase="Failed"} 1.0',
-            'trafficsim_events_total{reason="Refused",result="published"} 1.0',
+            'trafficsim_simulations{phase="Failed"}',
+            'trafficsim_events_total{reason="Refused",result="published"}',
             "trafficsim_queue_depth 0.0",
             "trafficsim_watch_behind_seconds 0.0",
         ):
             assert line in page
         assert 0 == operator.stop()
         assert [] == operator.errors()
-        assert "403" not in operator.log.read_text()
+        assert not re.search(r": 403 |[Ff]orbidden", operator.log.read_text())
 
 
 async def test_it_writes_nothing_of_its_own_onto_the_resource(control_plane, namespace, tmp_path):
