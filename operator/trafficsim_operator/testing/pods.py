@@ -199,7 +199,8 @@ class PodProcess:
             except (ApiError, *UNREACHABLE):
                 pass
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._poked.wait(), _WAIT)
+                async with asyncio.timeout(_WAIT):
+                    await self._poked.wait()
         return None
 
     async def _program(self) -> Program:
@@ -355,7 +356,8 @@ class PodProcess:
             return
         process.send_signal(signal.SIGTERM)
         with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), self.pod["spec"].get("terminationGracePeriodSeconds", 30))
+            async with asyncio.timeout(self.pod["spec"].get("terminationGracePeriodSeconds", 30)):
+                await process.wait()
         if process.returncode is None:
             process.kill()
 
@@ -395,7 +397,8 @@ class PodProcess:
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._leaving.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._leaving.wait()
 
     def _set(self, state: PodState) -> None:
         self.state = state

@@ -292,7 +292,8 @@ class ProcessKubelet:
         """Bind pending pods that fit, in the order they were made; say of the others why not."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), _LOOK_AGAIN if self._pending else None)
+                async with asyncio.timeout(_LOOK_AGAIN if self._pending else None):
+                    await self._look.wait()
             self._look.clear()
             await self._connected.wait()
             bound = [process.pod for process in self._pods.values()]
