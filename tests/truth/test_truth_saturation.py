@@ -14,7 +14,7 @@ from trafficsim_api.names import Condition
 from trafficsim_api.phases import Phase, Verdict
 
 # An answer that costs the generator more than the target: it writes it ready made, the generator reads and checks it.
-LARGE = json.dumps({"items": [{"id": number, "name": f"item {number}"} for number in range(400)], "last": "end"})
+LARGE = json.dumps({"items": [{"id": number, "name": f"item {number}"} for number in range(1000)], "last": "end"})
 ROUTES = (Route(path="/healthz"), Route(path="/large", body=LARGE), Route(path="/small"))
 
 
@@ -44,7 +44,7 @@ def condition(run: Run, kind: Condition) -> tuple[str, str]:
 
 
 async def asked_too_much(tmp_path: Path, *, think: str | None, duration: str) -> None:
-    """500 users want a page of 20 KB (every 20 ms, say) and have it checked: several cores' work for one process."""
+    """500 users want a page of 50 KB (every 20 ms, say) and have it checked: several cores' work for one process."""
     flow: list[dict] = [{"action": "large", "request": {"get": "/large"}, "expect": {"json": {"last": "end"}}}]
     if think:
         flow.append({"think": {"constant": think}})
@@ -78,6 +78,7 @@ async def asked_little(tmp_path: Path, *, duration: str) -> None:
 
 @pytest.mark.component
 @pytest.mark.slow
+@pytest.mark.timeout(90)
 async def test_more_than_a_core_can_give_is_inconclusive(tmp_path):
     """Two bad windows of 10 s: Inconclusive, GeneratorSaturated."""
     await asked_too_much(tmp_path, think="20ms", duration="23s")
@@ -85,6 +86,7 @@ async def test_more_than_a_core_can_give_is_inconclusive(tmp_path):
 
 @pytest.mark.component
 @pytest.mark.slow
+@pytest.mark.timeout(90)
 async def test_well_within_a_core_passes(tmp_path):
     """No bad window: Passed."""
     await asked_little(tmp_path, duration="13s")
