@@ -354,12 +354,15 @@ class PodProcess:
         process = self._process
         if process is None or process.returncode is not None:
             return
-        process.send_signal(signal.SIGTERM)
+        # Subtle: the methods of Popen poll first, and would take the exit code away from asyncio's watcher.
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
         with suppress(TimeoutError):
             async with asyncio.timeout(self.pod["spec"].get("terminationGracePeriodSeconds", 30)):
                 await process.wait()
         if process.returncode is None:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
 
     async def _leave(self, life: asyncio.Task[None]) -> None:
         """End the process within the grace that the deletion gives, which may still be shortened."""
