@@ -27,15 +27,23 @@ class Request(Model):
     """One HTTP request: a verb with its path, and what is sent."""
 
     get: UrlPath | None = None
+    """The path to GET; of the seven verbs exactly one is given."""
     head: UrlPath | None = None
+    """The path to HEAD."""
     post: UrlPath | None = None
+    """The path to POST to."""
     put: UrlPath | None = None
+    """The path to PUT."""
     patch: UrlPath | None = None
+    """The path to PATCH."""
     delete: UrlPath | None = None
+    """The path to DELETE."""
     options: UrlPath | None = None
+    """The path to ask OPTIONS of."""
     params: StringMap | None = None
     """Query parameters, encoded."""
     headers: StringMap | None = None
+    """Request headers; Host, Connection and the lengths are set by the runner."""
     json_: Annotated[Json, Field(alias="json")] = None
     """A JSON body; templates work in its strings."""
     form: StringMap | None = None
@@ -105,10 +113,15 @@ class Think(Model):
     """A pause; exactly one form: constant, min and max (uniform), median and p95 (log-normal)."""
 
     constant: Duration | None = None
+    """Always this long."""
     min: Duration | None = None
+    """The shortest pause; all between min and max are as likely."""
     max: Duration | None = None
+    """The longest pause."""
     median: Duration | None = None
+    """Half of the pauses are shorter."""
     p95: Duration | None = None
+    """95 of 100 pauses are shorter."""
 
     @model_validator(mode="after")
     def _form(self) -> Self:
@@ -140,6 +153,7 @@ class Repeat(Model):
         Field(min_length=1, max_length=128),
         WithJsonSchema({"type": "array", "minItems": 1, "maxItems": 128, "items": {"type": "object", **PRESERVE}}),
     ]
+    """What is done."""
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -226,9 +240,11 @@ class Archetype(Model):
     """A kind of user: its share of the users and what such a user does, over and over."""
 
     name: Name
+    """What this kind of user is called."""
     weight: Annotated[int, Field(ge=0, le=1000)] = 1
     """The share of the users, relative to the other archetypes' weights."""
     flow: Annotated[tuple[Step, ...], Field(min_length=1, max_length=128)]
+    """The steps, from top to bottom, again and again."""
 
     @model_validator(mode="after")
     def _sound(self) -> Self:

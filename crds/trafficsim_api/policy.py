@@ -40,8 +40,11 @@ class PolicyTarget(Model):
     """One kind of target that may be hit; exactly one of service, host, cidr."""
 
     service: Literal["own"] | None = None
+    """`own`: a Service with a selector in the simulation's own namespace."""
     host: Annotated[str, StringConstraints(min_length=1, max_length=253, to_lower=True)] | None = None
+    """A host by its name, as the URL has it."""
     cidr: str | None = None
+    """A network: every address that the target resolves to must lie in an allowed one."""
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = ()
     """Empty: every port."""
 
@@ -66,12 +69,19 @@ class Policy(Model):
     """What simulations may do; an absent field sets no limit."""
 
     targets: tuple[PolicyTarget, ...] = ()
+    """What may be hit; nothing when the list is empty."""
     verbs: tuple[Verb, ...] | None = None
+    """The verbs that may be used; absent: all."""
     images: tuple[str, ...] | None = None
+    """Repositories of runner images, not tags; absent: any."""
     max_users: Annotated[int, Field(ge=0)] | None = None
+    """The most users of a simulation."""
     max_runners: Annotated[int, Field(ge=1)] | None = None
+    """The most runners of a simulation."""
     max_duration: Duration | None = None
+    """The longest run; with it a duration is needed."""
     max_connections: Annotated[int, Field(ge=1, le=50_000)] = 1000
+    """Open connections per runner."""
 
 
 DEFAULT: Final = Policy(

@@ -6,19 +6,15 @@ Each table is one model; what a field means is its docstring, the same text that
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import TypeAdapter
-
+from trafficsim_api.crd import AsWritten, written_default
 from trafficsim_api.model import Model
 from trafficsim_api.policy import Policy
 from trafficsim_api.resource import TrafficSimulationSpec
-from trafficsim_api.units import format_duration
 
 __all__ = ["main", "reference"]
 
@@ -57,7 +53,7 @@ def reference() -> str:
 
 
 def _tables(model: type[Model], root: str) -> Iterator[str]:
-    schema = model.model_json_schema(by_alias=True)
+    schema = model.model_json_schema(by_alias=True, schema_generator=AsWritten)
     definitions: dict[str, Schema] = schema.get("$defs", {})
     places: dict[str, str] = {}
     waiting: list[tuple[str, Schema]] = [(root, schema)]
@@ -92,19 +88,11 @@ def _references(field: Schema, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _row(name: str, field: Schema, required: bool, definitions: Mapping[str, Schema]) -> str:
-    shown = "needed" if required else "" if "$ref" in field else _default(field.get("default"))
+    written = written_default(field)
+    shown = "needed" if required else f"`{written}`" if written else ""
     meaning = field.get("description") or _meaning_of(field, definitions)
     cells = (f"`{name}`", _value(field), shown, _prose(meaning))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _default(default: Any) -> str:
-    """Return *default* as a user writes it; nothing for an empty one."""
-    if default is None or default in ("", [], {}):
-        return ""
-    if isinstance(default, str) and default.startswith("PT"):  # pydantic's schema has ISO 8601 durations
-        return f"`{format_duration(TypeAdapter(timedelta).validate_python(default))}`"
-    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
 
 
 def _meaning_of(field: Schema, definitions: Mapping[str, Schema]) -> str:

@@ -81,10 +81,13 @@ class Scaling(Model):
     """How users become runners and processes."""
 
     min_runners: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Never fewer runners than this."""
     max_runners: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Absent: the policy's."""
     users_per_process: Annotated[int, Field(ge=1, le=50_000)] = 1000
+    """The most users of one worker process."""
     max_processes: Annotated[int, Field(ge=1, le=64)] = 16
+    """The most worker processes of one runner."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -106,10 +109,13 @@ class TrafficSimulationSpec(Model):
     profile: Annotated[tuple[Profile, ...], Field(min_length=1, max_length=64)] | None = None
     """Absent: ramp to 100% over 30s, then hold. After the last segment its level is held."""
     archetypes: Annotated[tuple[Archetype, ...], Field(min_length=1, max_length=32)]
-    thresholds: Annotated[tuple[Threshold, ...], Field(max_length=64)] = ()
+    """The kinds of users."""
+    thresholds: Annotated[tuple[Threshold, ...], Field(max_length=32)] = ()
+    """The rules the run is judged by."""
     runner: Runner = Runner()
     scaling: Scaling = Scaling()
     seed: Annotated[int, Field(ge=0, le=2**53)] = 0
+    """What every draw comes from: same seed, same archetype and data for each user."""
     warm_up: Duration = timedelta(seconds=10)
     """From the run's start; its numbers are left out of the verdict."""
     run_request: Annotated[str, StringConstraints(max_length=128)] | None = None

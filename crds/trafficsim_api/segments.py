@@ -38,6 +38,7 @@ class Ramp(Model):
     to: Percentage
     """The share of `users` at the end of the segment."""
     over: Duration
+    """How long it takes."""
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -49,12 +50,14 @@ class Hold(Model):
     """Keep the users as they are."""
 
     for_: Annotated[Duration, Field(alias="for")]
+    """For how long."""
 
 
 class Steps(Model):
     """Go to a level in equal steps, each held; the first step is at once."""
 
     to: Percentage
+    """The share of `users` after the last step."""
     count: Annotated[int, Field(ge=1, le=100)]
     """How many steps."""
     every: Duration
@@ -70,9 +73,11 @@ class Spike(Model):
     """Go to a level, stay, and come back to where the segment began."""
 
     to: Percentage
+    """The share of `users` at the top, or at the bottom."""
     over: Duration = timedelta(0)
     """How long the way there takes, and the way back."""
     hold: Duration
+    """How long the level is held."""
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -84,9 +89,13 @@ class Sine(Model):
     """A wave: from low over high back to low in each period."""
 
     low: Percentage = 0
+    """The least share of `users`."""
     high: Percentage = FULL
+    """The largest share of `users`."""
     period: Duration
+    """From one low to the next."""
     for_: Annotated[Duration, Field(alias="for")]
+    """How long it goes on."""
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -106,12 +115,14 @@ class CurvePoint(Model):
     at: Duration
     """From the segment's start."""
     to: Percentage
+    """The share of `users` there."""
 
 
 class Curve(Model):
     """Straight lines through points."""
 
     points: Annotated[tuple[CurvePoint, ...], Field(min_length=1, max_length=256)]
+    """The points, each later than the one before."""
 
     @model_validator(mode="after")
     def _rising(self) -> Self:

@@ -19,7 +19,9 @@ class Quantities(Model):
     """CPU and memory."""
 
     cpu: CPU | None = None
+    """Cores: 2, 0.5 or 500m."""
     memory: Memory | None = None
+    """Bytes: 512Mi or 1Gi."""
 
 
 class Resources(Model):
@@ -52,27 +54,38 @@ class Resources(Model):
         return next((q.memory for q in (self.limits, self.requests) if q and q.memory is not None), 2**30)
 
 
+MAX_BYTES: Final = 4096
+
+
 class EnvVar(Model):
     """A literal environment variable of the runners."""
 
     name: Annotated[str, StringConstraints(pattern=ENV_NAME, max_length=128)]
+    """The name; what begins with TRAFFICSIM_ is ours."""
     value: Scalar = ""
+    """The value, as it stands."""
 
 
 class ImagePullSecret(Model):
     """The name of a pull secret in the simulation's namespace."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    """Its name."""
 
 
 class Toleration(Model):
     """A toleration, as in a pod."""
 
     key: Annotated[str, StringConstraints(max_length=316)] | None = None
+    """The taint it tolerates; absent with Exists: every taint."""
     operator: Literal["Exists", "Equal"] | None = None
+    """How the taint is compared; absent: Equal."""
     value: Annotated[str, StringConstraints(max_length=63)] | None = None
+    """The value of the taint, for Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """The effect of the taint; absent: every effect."""
     toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+    """How long a NoExecute taint is tolerated; absent: for ever."""
 
 
 class Runner(Model):
@@ -86,10 +99,14 @@ class Runner(Model):
     service_account_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
     """Its token is not mounted."""
     node_selector: StringMap | None = None
+    """Labels a node must have."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16)] = ()
     priority_class_name: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
+    """The priority class of the pods."""
     labels: StringMap | None = None
+    """More labels of the pods."""
     annotations: StringMap | None = None
+    """Annotations of the pods."""
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -100,4 +117,7 @@ class Runner(Model):
             if name in names:
                 raise fault(f"env[{index}].name", f"{name} is given twice")
             names.add(name)
+        # The template is kept in the status, which has 16 KiB for everything.
+        if len(self.model_dump_json(exclude_defaults=True)) > MAX_BYTES:
+            raise fault("", f"at most {MAX_BYTES} bytes of env, labels, annotations and the rest are possible")
         return self
