@@ -94,7 +94,6 @@ class Reason(StrEnum):
     TARGET_UNREACHABLE = "TargetUnreachable"
     TARGET_REACHABLE = "TargetReachable"
     START_TIMEOUT = "StartTimeout"
-    RUNNERS_FAILING = "RunnersFailing"
     RUNNERS_READY = "RunnersReady"
     RUNNERS_STARTING = "RunnersStarting"
     RUNNERS_LOST = "RunnersLost"
@@ -107,7 +106,6 @@ class Reason(StrEnum):
     STOPPED = "Stopped"
     PASSED = "Passed"
     FAILED = "Failed"
-    INCONCLUSIVE = "Inconclusive"
     SUSPENDED = "Suspended"
     RUNNING = "Running"
     COMPLETED = "Completed"
@@ -119,11 +117,9 @@ class Reason(StrEnum):
 class Event(StrEnum):
     """Reasons of the events about a simulation."""
 
-    ACCEPTED = "Accepted"
     REFUSED = "Refused"
     PHASE = "PhaseChanged"
     SCALED = "Scaled"
-    USERS_ASSIGNED = "UsersAssigned"
     RUNNER_LOST = "RunnerLost"
     RUNNER_RETIRED = "RunnerRetired"
     DRIFT_REPAIRED = "DriftRepaired"

@@ -41,7 +41,7 @@ class Verdict(StrEnum):
 WAITING: Final = frozenset({Phase.PENDING, Phase.PREFLIGHT, Phase.STARTING, Phase.DRAINING})
 
 TRANSITIONS: Final[Mapping[Phase, frozenset[Phase]]] = {
-    Phase.PENDING: frozenset({Phase.PREFLIGHT, Phase.SUSPENDED, Phase.FAILED}),
+    Phase.PENDING: frozenset({Phase.PREFLIGHT, Phase.SUSPENDED, Phase.DRAINING, Phase.FAILED}),
     Phase.PREFLIGHT: frozenset({Phase.STARTING, Phase.SUSPENDED, Phase.DRAINING, Phase.FAILED}),
     Phase.STARTING: frozenset({Phase.RUNNING, Phase.SUSPENDED, Phase.DRAINING, Phase.FAILED}),
     Phase.RUNNING: frozenset({Phase.SUSPENDED, Phase.DRAINING, Phase.FAILED}),

@@ -73,3 +73,5 @@ class Decision:
     actions: tuple[Action, ...] = ()
     happenings: tuple[Happening, ...] = ()
     next_look_ms: int | None = None
+    accepted: bool = False
+    """The document itself was accepted: what a later, refused edit falls back to."""

@@ -13,7 +13,7 @@ from trafficsim_api.phases import Phase
 from trafficsim_api.status import LastCommand, Status
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.actions import Action, Assign, Decision, EnsureRevision, Happening, Retire
-from trafficsim_operator.observed import Desired, Observed, Runner, RunnerState
+from trafficsim_operator.observed import Desired, Observed, Runner, RunnerState, TargetFacts
 from trafficsim_operator.plan import commands, verdict
 from trafficsim_operator.plan.acceptance import Accepted, Refused, accept
 from trafficsim_operator.plan.assignments import Terms, assign, cause_of, held_by, holders, retiring
@@ -23,7 +23,7 @@ from trafficsim_operator.plan.look import ENDED, ON, Look, next_look
 from trafficsim_operator.plan.objects import objects
 from trafficsim_operator.plan.places import Deal, deal
 from trafficsim_operator.plan.planned import plan_on
-from trafficsim_operator.plan.refusal import name_taken, refuse
+from trafficsim_operator.plan.refusal import name_taken, refuse, told
 
 __all__ = ["decide"]
 
@@ -34,6 +34,9 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
     on = before.phase in ON
     begun = on and (before.phase is not Phase.SUSPENDED or (before.run is not None and before.run.origin is not None))
     accepted = accept(desired, observed, before.stable if begun else None)
+    refused: Refused | None = None
+    if isinstance(accepted, Refused):
+        refused, accepted = accepted, _as_before(desired, observed) if begun else accepted
     if isinstance(accepted, Refused):
         return refuse(desired, observed, accepted, now_ms)
     if any(seen.foreign for seen in observed.revisions.values()):
@@ -41,11 +44,18 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
     command = commands.answer(
         desired.command, before.last_command, before.phase, running=on or before.phase is Phase.PENDING
     )
-    life = _live(desired, observed, accepted, command, now_ms)
+    life = _live(desired, observed, accepted, command, now_ms, is_edit=refused is None)
     total = _total(desired, observed, accepted, life)
-    life = replace(life, run=plan_on(life, before.run, accepted.spec, total, now_ms))
+    life = replace(life, run=plan_on(life, before.run, observed.accepted or accepted.spec, total, now_ms))
     look = Look(
-        desired=desired, observed=observed, now_ms=now_ms, accepted=accepted, life=life, total=total, command=command
+        desired=desired,
+        observed=observed,
+        now_ms=now_ms,
+        accepted=accepted,
+        refused=refused,
+        life=life,
+        total=total,
+        command=command,
     )
     dealt = _deal(look)
     epoch, assigns = _assign(look, dealt)
@@ -54,13 +64,38 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
     return Decision(
         status=status,
         actions=actions,
-        happenings=_happenings(before, status, command, actions),
+        happenings=(*_happenings(look, status, actions), *told(before, status)),
         next_look_ms=next_look(look, dealt, actions),
+        accepted=refused is None,
     )
 
 
-def _live(desired: Desired, observed: Observed, accepted: Accepted, command: LastCommand | None, now_ms: int) -> Life:
-    """Take the phase on by what was seen."""
+def _as_before(desired: Desired, observed: Observed) -> Accepted | Refused:
+    """
+    Return what was accepted before an edit that is refused: the run goes on by it while the user mends the edit.
+
+    Refused as well where this operator has not seen it, or policy forbids it by now.
+    """
+    before, run = observed.accepted, desired.status.run
+    if before is None or run is None or run.generation == desired.generation:
+        return accept(desired, observed, desired.status.stable)
+    target = observed.target
+    if desired.spec is not None and desired.spec.target != before.target:
+        # What was looked up is the refused target: nothing new is assigned by it.
+        target = TargetFacts(host=target.host, port=target.port, problem="the edit of the target is refused")
+    return accept(replace(desired, spec=before, problems=()), replace(observed, target=target), desired.status.stable)
+
+
+def _live(
+    desired: Desired,
+    observed: Observed,
+    accepted: Accepted,
+    command: LastCommand | None,
+    now_ms: int,
+    *,
+    is_edit: bool,
+) -> Life:
+    """Take the phase on by what was seen; *is_edit*: the newest generation counts as accepted."""
     before = desired.status
     done = command.action if command is not None and command.result == "Done" else ""
     seen = _seen(desired, observed, accepted, done, now_ms)
@@ -69,13 +104,14 @@ def _live(desired: Desired, observed: Observed, accepted: Accepted, command: Las
     if run is None or (phase is Phase.FAILED and _refused_before(before)):
         run, phase = next_run(run, seen) if run is None or run.origin else run, Phase.PENDING
         run = run.model_copy(update={"phase_since": format_instant(now_ms)})
-    if run.generation != desired.generation:
+    if is_edit and run.generation != desired.generation:
         run = run.model_copy(update={"generation": desired.generation})
     return live(Life(phase=phase, run=run, reason=_reason_of(before), message=before.message), seen)
 
 
 def _refused_before(status: Status) -> bool:
-    return any(c.type == Condition.ACCEPTED and c.status == "False" for c in status.conditions)
+    taken = _reason_of(status) == Reason.NAME_TAKEN
+    return taken or any(c.type == Condition.ACCEPTED and c.status == "False" for c in status.conditions)
 
 
 def _reason_of(status: Status) -> str:
@@ -106,10 +142,11 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
         runners_up=len(up),
         target=_target(ready, number),
         waiting=accepted.waiting,
-        cause=cause_of(runners, revision.problem if revision else ""),
+        cause=cause_of(runners, (revision.problem if revision else "") or observed.trouble),
         stop=_stop(before, observed, accepted, done, now_ms),
         drained=all(ack.retire and ack.drained for ack in retired) and observed.evidence.complete,
         drain_ms=milliseconds(spec.target.timeouts.request) + 15_000,
+        highest_run=max((r.acknowledgement.run for r in runners if r.acknowledgement), default=0),
         restart=requested or edited or done in ("start", "rerun"),
     )
 
@@ -149,16 +186,26 @@ def _total(desired: Desired, observed: Observed, accepted: Accepted, life: Life)
 
 
 def _deal(look: Look) -> Deal:
-    """Deal the places."""
+    """
+    Deal the places; none that seem missing while a runner that is up has never been heard: it may hold them.
+
+    So after a restart of the operator an unreachable runner keeps its places too.
+    """
     sizing = look.accepted.sizing
+    unknown = any(
+        r.acknowledgement is None and r.state in (RunnerState.READY, RunnerState.UNREADY) for r in look.runners
+    )
     going = retiring(look.runners, look.run.id, sizing.runners) if look.life.phase is Phase.RUNNING else frozenset()
-    return deal(look.total, holders(look.runners, look.run.id, going), max(1, sizing.capacity))
+    return deal(look.total, holders(look.runners, look.run.id, going), max(1, sizing.capacity), unknown=unknown)
 
 
 def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
     """Return the epoch, and an assignment for each runner that does not hold what it should."""
     epoch = max([look.before.epoch, *(r.acknowledgement.epoch for r in look.runners if r.acknowledgement)])
     if look.life.phase in (Phase.PENDING, *ENDED):
+        return epoch, ()
+    if look.life.phase is Phase.RUNNING and look.accepted.waiting:
+        # The target's name does not resolve just now: limits without addresses would stop a load that runs.
         return epoch, ()
     run, spec = look.run, look.accepted.spec
     terms = Terms(
@@ -189,10 +236,9 @@ def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
     return epoch + bool(found), tuple(found)
 
 
-def _happenings(
-    before: Status, status: Status, command: LastCommand | None, actions: tuple[Action, ...]
-) -> tuple[Happening, ...]:
+def _happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple[Happening, ...]:
     """Return one event per thing worth telling, the reason and the numbers in the message."""
+    before, command = look.before, look.command
     found: list[Happening] = []
     if command is not None:
         text = f"{command.action}: {command.result}" + (f" ({command.reason})" if command.reason else "")
@@ -204,13 +250,21 @@ def _happenings(
             failed = status.phase is Phase.FAILED
             text = f"{before.phase} → {status.phase}" + (f": {status.message}" if status.message else "")
             found.append(Happening(reason=Event.FAILED if failed else Event.PHASE, message=text, warning=failed))
-    found += [
-        Happening(
-            reason=Event.SCALED, message=f"revision {action.revision} to {action.replicas} runners: {action.reason}"
-        )
-        for action in actions
-        if isinstance(action, EnsureRevision | Retire)
-    ]
+    for action in actions:
+        match action:
+            case EnsureRevision() if look.is_drifted(action.revision):
+                text = f"revision {action.revision} was changed by somebody else; put back"
+                found.append(Happening(reason=Event.DRIFT_REPAIRED, message=text, warning=True))
+            case EnsureRevision() if status.runners.wanted != before.runners.wanted:
+                text = (
+                    f"revision {action.revision} to {action.replicas} {'runner' if action.replicas == 1 else 'runners'}"
+                )
+                found.append(Happening(reason=Event.SCALED, message=f"{text}: {action.reason}"))
+            case Retire() if look.life.phase is Phase.RUNNING:
+                text = f"{', '.join(action.runners)}: {action.reason}"
+                found.append(Happening(reason=Event.RUNNER_RETIRED, message=text))
+            case _:
+                pass
     lost = (status.run.lost_runners if status.run else 0) - (before.run.lost_runners if before.run else 0)
     if lost > 0:
         found.append(Happening(reason=Event.RUNNER_LOST, message=f"{lost} runners were lost", warning=True))

@@ -270,8 +270,8 @@ class _Local:
         document, desired = await self._read()
         assert desired.spec is not None, f"only documents that can be read are put on record: {desired.problems}"
         now = now_ms()
-        ledger = await self.world.ledgers.of(document, desired, self.record, now)
-        evidence = ledger.evidence(desired.spec, now)
+        ledger = await self.world.ledgers.of(document, desired.status, self.record, now)
+        evidence = ledger.evidence(desired.spec)
         return Frame(name=self.name, spec=desired.spec, status=desired.status, evidence=evidence, now_ms=now)
 
     async def _watch(self) -> None:
@@ -308,7 +308,7 @@ class _Local:
         assert frame is not None
         status = frame.status
         document, desired = await self._read()
-        ledger = await self.world.ledgers.of(document, desired, self.record, now_ms())
+        ledger = await self.world.ledgers.of(document, desired.status, self.record, now_ms())
         verdict, reason = status.verdict, status.verdict_reason
         if self._stopped:
             verdict, reason = Verdict.INCONCLUSIVE, self._stopped

@@ -56,6 +56,8 @@ class Runner:
     acknowledgement: Acknowledgement | None = None
     answered: bool = False
     restarts: int = 0
+    clock_offset_ms: int = 0
+    """How far the runner's wall clock is ahead of ours."""
     started_ms: int = 0
 
 
@@ -86,6 +88,8 @@ class TargetFacts:
     port: int
     addresses: tuple[str, ...] = ()
     own_service: bool = False
+    not_own: str = ""
+    """Why a Service of the simulation's own namespace does not count as an own one."""
     problem: str = ""
 
 
@@ -178,6 +182,10 @@ class Observed:
     ca_problem: str = ""
     stop: str = ""
     """Why the run is to be ended now, when somebody at the terminal asks for it."""
+    accepted: TrafficSimulationSpec | None = None
+    """The newest spec that was accepted before, as far as this operator remembers."""
+    trouble: str = ""
+    """What the world last said no to, when the newest actions did not come through."""
     watched: bool = False
     """Somebody looks on: figures every second instead of every five."""
 

@@ -20,7 +20,9 @@ from trafficsim_api.document import load_spec
 from trafficsim_api.errors import Problem, SpecError, Unavailable
 from trafficsim_api.names import COMMAND_ANNOTATION
 from trafficsim_api.policy import Policy
+from trafficsim_api.protocol import SUPPORTED as SERVED
 from trafficsim_api.resource import TrafficSimulationSpec
+from trafficsim_api.statistics import Answer
 from trafficsim_api.status import Status
 from trafficsim_operator.actions import Action, Assign, EnsureRevision, RemoveRevision, Retire
 from trafficsim_operator.decide import decide
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 
 # How soon to look again after a conflict or an unanswered call, ms.
 _SOON_MS = 500
+_COMMAND_BYTES = 4096
+# How much later than we asked a call may be answered and still tell a clock apart, ms.
+_PROMPT_MS = 200
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,10 +73,16 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
             await world.record.write(document, decision.status)  # intent first
         except Conflict:
             return _SOON_MS
-    await world.record.tell(document, decision.happenings)
     owner = Owner(namespace=namespace, name=name, uid=document.uid)
-    done = await asyncio.gather(*(_apply(action, owner, document, world) for action in decision.actions))
-    return decision.next_look_ms if all(done) else min(decision.next_look_ms or _SOON_MS, _SOON_MS)
+    _, *troubles = await asyncio.gather(
+        world.record.tell(document, decision.happenings),
+        *(_apply(action, owner, document, world) for action in decision.actions),
+    )
+    ledger = world.ledgers.get(namespace, name)
+    if ledger is not None:
+        ledger.trouble = next((trouble for trouble in troubles if trouble), "")
+        ledger.accepted = desired.spec if decision.accepted else ledger.accepted
+    return min(decision.next_look_ms or _SOON_MS, _SOON_MS) if any(troubles) else decision.next_look_ms
 
 
 def read(document: Document) -> Desired:
@@ -105,12 +116,14 @@ def _command(annotations: dict[str, str]) -> Command | None:
     if not text:
         return None
     try:
+        if len(text) > _COMMAND_BYTES:
+            raise ValueError
         raw = json.loads(text)
         attempt = raw.get("attempt")
         return Command(
             id=str(raw["id"])[:64], action=str(raw["action"])[:64], attempt=None if attempt is None else int(attempt)
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return Command(id=text[:64], action="", problem='a JSON object {"id", "action"} is needed')
 
 
@@ -122,22 +135,26 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
     facts, ca, ca_problem = TargetFacts(host="", port=0), None, ""
     if desired.spec is not None:
         facts, ca, ca_problem = await world.fleet.look_up(owner, desired.spec, policy)
-    ledger = await world.ledgers.of(document, desired, world.record, world.now_ms())
+    ledger = await world.ledgers.of(document, desired.status, world.record, world.now_ms())
+    spec = desired.spec or ledger.accepted
     seen = {name: await _ask(revision, ledger.remembered, world) for name, revision in revisions.items()}
     runners = tuple(runner for revision in seen.values() for runner in revision.runners)
     for address in ledger.addresses() - {runner.address for runner in runners}:
         await world.runners.forget(address)
-    await ledger.read(runners, world.runners, world.now_ms(), desired.spec)
+    for uid, answer in (await ledger.read(runners, world.runners, world.now_ms(), spec)).items():
+        await _keep(document, uid, answer, world)
     return Observed(
         revisions=seen,
         target=facts,
         policy=policy,
         image=world.fleet.image,
         cores=world.fleet.cores,
-        evidence=ledger.evidence(desired.spec, world.now_ms()),
+        evidence=ledger.evidence(spec),
         ca=ca,
         ca_problem=ca_problem,
         stop=world.stop,
+        accepted=ledger.accepted,
+        trouble=ledger.trouble,
         watched=world.watched,
     )
 
@@ -147,8 +164,14 @@ async def _ask(revision: RevisionSeen, remembered: dict[str, Runner], world: Wor
         known = remembered.get(runner.uid)
         if runner.address is not None and runner.state is not RunnerState.STARTING:
             try:
+                asked = world.now_ms()
                 answer = await world.runners.acknowledgement(runner.address)
-                runner = replace(runner, acknowledgement=answer, answered=True)
+                if answer.runner not in ("", runner.uid):
+                    raise Unavailable(f"{runner.address} is another runner's address by now")
+                if answer.protocol not in SERVED:
+                    raise Unavailable(f"it speaks protocol {answer.protocol}; this operator serves {SERVED}")
+                offset = _offset(answer.clock_ms, asked, world.now_ms(), known)
+                runner = replace(runner, acknowledgement=answer, answered=True, clock_offset_ms=offset)
             except Unavailable as error:
                 log.info("runner does not answer", extra={"runner": runner.name, "error": str(error)})
         if not runner.answered and known is not None:
@@ -159,14 +182,31 @@ async def _ask(revision: RevisionSeen, remembered: dict[str, Runner], world: Wor
     return replace(revision, runners=tuple(await asyncio.gather(*(ask(runner) for runner in revision.runners))))
 
 
-async def _apply(action: Action, owner: Owner, document: Document, world: World) -> bool:
-    """Carry out one action; say whether it came through. A failure is logged and looked at again soon."""
+def _offset(clock_ms: int, asked: int, answered: int, known: Runner | None) -> int:
+    """Return how far the runner's clock is ahead, by the middle of the round trip; a slow one tells nothing new."""
+    if not clock_ms or answered - asked > _PROMPT_MS:
+        return known.clock_offset_ms if known else 0
+    return clock_ms - (asked + answered) // 2
+
+
+async def _keep(document: Document, uid: str, answer: Answer, world: World) -> None:
+    """Put the last answer of a runner that has ended on record; it stays in the ledger if that fails."""
+    try:
+        await world.record.keep_totals(document, uid, answer.encode())
+    except Unavailable as error:
+        log.warning("totals not kept", extra={"simulation": document.name, "error": str(error)})
+
+
+async def _apply(action: Action, owner: Owner, document: Document, world: World) -> str:
+    """Carry out one action; return what was wrong, "" when it came through."""
     try:
         match action:
             case Assign():
                 await world.runners.assign(action.address, action.assignment)
             case Retire():
-                await world.ledgers.keep(document, action.runners, world.record)
+                ledger = world.ledgers.get(document.namespace, document.name)
+                for uid, answer in ledger.ending(action.runners).items() if ledger else ():
+                    await _keep(document, uid, answer, world)
                 await world.fleet.apply(owner, action)
             case EnsureRevision() | RemoveRevision():
                 await world.fleet.apply(owner, action)
@@ -176,5 +216,5 @@ async def _apply(action: Action, owner: Owner, document: Document, world: World)
         log.warning(
             "action failed", extra={"action": type(action).__name__, "error": str(error), "simulation": owner.name}
         )
-        return False
-    return True
+        return str(error)
+    return ""

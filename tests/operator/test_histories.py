@@ -59,7 +59,7 @@ def holding(world: FakeWorld) -> Counter[int]:
 EVENTS = st.sampled_from(["look"] * 4 + ["edit", "lose", "silence", "speak", "conflict", "forget", "suspend", "resume"])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(EVENTS, st.integers(1, 60)), max_size=25))
 async def test_whatever_happens(history: list[tuple[str, int]]) -> None:
     """The invariants of the module's docstring, over one history."""

@@ -89,7 +89,8 @@ class Runners:
             self._clients[address] = client
         try:
             return await client.request(method, path, content=content, params=params)
-        except (httpx.HTTPError, OSError) as error:
+        except (httpx.HTTPError, OSError, RuntimeError) as error:
+            # RuntimeError: another simulation, whose runner had this address before, closed the client meanwhile.
             raise Unavailable(f"runner at {address} does not answer: {str(error) or type(error).__name__}") from error
 
 

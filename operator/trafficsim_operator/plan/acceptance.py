@@ -64,7 +64,7 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
     spec = desired.spec
     if spec is None:
         return Refused(problems=desired.problems, invalid=True)
-    if observed.ca_problem:
+    if observed.ca_problem and pinned is None:
         return Refused(problems=(Problem(field="target.tls.caFrom", reason=observed.ca_problem),), invalid=True)
     asked = spec.runner.image or observed.image
     template: Mapping[str, Any] = template_of(spec.runner, asked)
@@ -92,7 +92,7 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
         sizing=sizing,
         revision=revision,
         limits=ruling.limits,
-        waiting=observed.target.problem,
+        waiting=observed.target.problem or observed.ca_problem,
         later=later,
         load=Load(target=spec.target, profile=spec.profile, archetypes=spec.archetypes, seed=spec.seed, ca=observed.ca),
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from trafficsim_api.names import hash8
 from trafficsim_api.places import Places
@@ -16,6 +17,9 @@ from trafficsim_operator.plan.acceptance import Accepted
 from trafficsim_operator.plan.places import Holder
 
 __all__ = ["Terms", "assign", "cause_of", "held_by", "holders", "retiring"]
+
+
+_CLOCK_MS: Final = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,11 @@ def holders(runners: Iterable[Runner], run: int, going: frozenset[str]) -> tuple
 
 
 def assign(runner: Runner, places: Places, terms: Terms, *, epoch: int, retire: bool, digest: str) -> Assign | None:
-    """Return the assignment that *runner* needs to hold *places* under *terms*; None when it holds them already."""
+    """
+    Return the assignment that *runner* needs to hold *places* under *terms*; None when it holds them already.
+
+    Instants are told in the runner's own wall clock where that is a quarter of a second or more off ours.
+    """
     if runner.address is None or not runner.answered:
         return None
     sizing = terms.accepted.sizing
@@ -100,6 +108,7 @@ def assign(runner: Runner, places: Places, terms: Terms, *, epoch: int, retire: 
         retire,
     ):
         return None
+    shift = runner.clock_offset_ms if abs(runner.clock_offset_ms) >= _CLOCK_MS else 0
     assignment = Assignment(
         simulation=terms.simulation,
         run=terms.run,
@@ -110,9 +119,9 @@ def assign(runner: Runner, places: Places, terms: Terms, *, epoch: int, retire: 
         places=places.ranges,
         processes=processes,
         digest=digest,
-        start_at_ms=terms.start_at_ms,
+        start_at_ms=terms.start_at_ms + shift,
         warm_up_ms=terms.warm_up_ms,
-        end_ms=terms.end_ms,
+        end_ms=terms.end_ms + shift,
         suspended=terms.suspended,
         retire=retire,
         load=terms.accepted.load,

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from trafficsim_api.names import Condition, Reason
 from trafficsim_api.phases import Phase, Verdict, standard_conditions
 from trafficsim_api.status import ConditionStatus
 
-__all__ = ["Finding", "conditions", "of_phase", "of_verdict", "verdict_reason"]
+__all__ = ["MESSAGE", "Finding", "conditions", "of_phase", "of_verdict", "verdict_reason"]
+
+# Room for a policy snippet; nine conditions of this length still leave the status well under 16 KiB.
+MESSAGE: Final = 768
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -42,7 +45,7 @@ def conditions(
                 type=finding.type,
                 status=status,
                 reason=finding.reason,
-                message=finding.message[:1024],
+                message=finding.message[:MESSAGE],
                 last_transition_time=since,
                 observed_generation=generation,
             )

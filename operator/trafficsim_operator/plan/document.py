@@ -9,7 +9,8 @@ from trafficsim_api.units import format_instant, parse_instant
 from trafficsim_operator.observed import RunnerState
 from trafficsim_operator.plan import verdict
 from trafficsim_operator.plan.assignments import cause_of, held_by
-from trafficsim_operator.plan.conditions import Finding, conditions, of_phase, of_verdict, verdict_reason
+from trafficsim_operator.plan.bounds import fitted
+from trafficsim_operator.plan.conditions import MESSAGE, Finding, conditions, of_phase, of_verdict, verdict_reason
 from trafficsim_operator.plan.lifecycle import Life
 from trafficsim_operator.plan.look import ENDED, STEADY_MS, WATCHED_MS, Look
 from trafficsim_operator.plan.places import Deal
@@ -34,7 +35,7 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
             look.observed.evidence, planned_user_ms=planned, lost_user_ms=lost, stopped=run.stop or ""
         )
         judged, why, reason = judgement.verdict, judgement.message, judgement.reason
-    if life.phase in (Phase.RUNNING, Phase.DRAINING):
+    if life.phase in (Phase.RUNNING, Phase.DRAINING) or ended:
         run = run.model_copy(update={"lost_runners": look.observed.evidence.lost_runners})
     wanted, users = _users(look, dealt)
     figures, accounts, rules, users = _figures(look, users, final=ended, fresh=fresh)
@@ -42,35 +43,48 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
     ready = sum(runner.state is RunnerState.READY for runner in look.runners)
     found = [
         *of_phase(life.phase, life.reason, why if life.phase is Phase.COMPLETED else life.message),
-        Finding(type=Condition.ACCEPTED, status=True, reason=Reason.ACCEPTED, message=accepted.later),
+        _acceptance(look),
         *_preflight(before, life),
         *_health(look, ready),
         *_saturation(look),
         *of_verdict(judged, reason, why, "; ".join(r.rule for r in rules if r.holds == "False")),
     ]
-    return Status(
-        observed_generation=look.desired.generation,
-        phase=life.phase,
-        message=why if life.phase is Phase.COMPLETED else life.message,
-        run=run,
-        epoch=epoch,
-        tier=sizing.tier.name if sizing.tier else "",
-        strategy=sizing.tier.strategy if sizing.tier else "",
-        users=users,
-        runners=Runners(wanted=wanted, ready=ready),
-        sizing=SizingTerms(
-            capacity=sizing.capacity, per_process=sizing.per_process, processes=sizing.processes, reason=sizing.reason
-        ),
-        version=_version(accepted.revision),
-        stable=accepted.revision.model_copy(update={"places": users.placed}),
-        figures=figures,
-        accounts=accounts,
-        rules=rules,
-        verdict=judged,
-        verdict_reason=why,
-        last_command=look.command or before.last_command,
-        conditions=conditions(before.conditions, found, generation=look.desired.generation, now=now),
+    return fitted(
+        Status(
+            observed_generation=look.desired.generation,
+            phase=life.phase,
+            message=(why if life.phase is Phase.COMPLETED else life.message)[:MESSAGE],
+            run=run,
+            epoch=epoch,
+            tier=sizing.tier.name if sizing.tier else "",
+            strategy=sizing.tier.strategy if sizing.tier else "",
+            users=users,
+            runners=Runners(wanted=wanted, ready=ready),
+            sizing=SizingTerms(
+                capacity=sizing.capacity,
+                per_process=sizing.per_process,
+                processes=sizing.processes,
+                reason=sizing.reason,
+            ),
+            version=_version(accepted.revision),
+            stable=accepted.revision.model_copy(update={"places": users.placed}),
+            figures=figures,
+            accounts=accounts,
+            rules=rules,
+            verdict=judged,
+            verdict_reason=why[:MESSAGE],
+            last_command=look.command or before.last_command,
+            conditions=conditions(before.conditions, found, generation=look.desired.generation, now=now),
+        )
     )
+
+
+def _acceptance(look: Look) -> Finding:
+    """Return Accepted: of the newest document, also while the run goes on by the one before."""
+    if look.refused is None:
+        return Finding(type=Condition.ACCEPTED, status=True, reason=Reason.ACCEPTED, message=look.accepted.later)
+    reason = Reason.INVALID if look.refused.invalid else Reason.REFUSED
+    return Finding(type=Condition.ACCEPTED, status=False, reason=reason, message=look.refused.message)
 
 
 def _users(look: Look, dealt: Deal) -> tuple[int, Users]:
@@ -90,10 +104,12 @@ def _figures(
 ) -> tuple[Figures, Accounts, tuple[RuleStatus, ...], Users]:
     """Return the figures: new ones when it is time, written only when a printed digit changed."""
     before = look.before
+    if fresh:
+        return Figures(), Accounts(), (), users
     at = parse_instant(before.figures.at) if before.figures.at else 0
     pace = WATCHED_MS if look.observed.watched else STEADY_MS
     turned = look.life.phase is not before.phase or users.target != before.users.target
-    if not (final or fresh or turned or look.now_ms - at >= pace) or (look.life.phase in ENDED and not final):
+    if not (final or turned or look.now_ms - at >= pace) or (look.life.phase in ENDED and not final):
         kept = users.model_copy(update={"wanted": before.users.wanted, "active": before.users.active})
         return before.figures, before.accounts, before.rules, users if look.life.phase in ENDED else kept
     seen = look.observed.evidence
@@ -164,7 +180,7 @@ def _health(look: Look, ready: int) -> tuple[Finding, ...]:
     wanted = look.accepted.sizing.runners
     if ready < wanted:
         seen = look.observed.revisions.get(look.accepted.revision.revision)
-        cause = cause_of(look.runners, seen.problem if seen else "")
+        cause = cause_of(look.runners, (seen.problem if seen else "") or look.observed.trouble)
         text = f"{ready} of {wanted} runners are ready" + (f"; {cause}" if cause else "")
         return (Finding(type=kind, status=False, reason=Reason.RUNNERS_STARTING, message=text),)
     return (Finding(type=kind, status=True, reason=Reason.RUNNERS_READY),)

@@ -1,7 +1,7 @@
 """
 The life of a run: which phase comes next, one step at a time, by guards over what was seen.
 
-`step` is called until nothing changes; phases.TRANSITIONS says which steps exist, an illegal one raises.
+`live` steps until nothing changes; phases.TRANSITIONS says which steps exist, an illegal one raises.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Seen:
     drained: bool
     drain_ms: int
     """How long a drain may take."""
+    highest_run: int
+    """The highest run that any runner knows of: after a lost status runs are numbered from there."""
     restart: bool
     """A command or a new runRequest asks for the next run."""
 
@@ -80,7 +82,7 @@ def live(life: Life, seen: Seen) -> Life:
 def next_run(before: Run | None, seen: Seen) -> Run:
     """Return the run that follows *before*; runs are numbered from 1."""
     return Run(
-        id=before.id + 1 if before else 1,
+        id=max(before.id if before else 0, seen.highest_run) + 1,
         phase_since=format_instant(seen.now_ms),
         generation=seen.generation,
         request=seen.request,
@@ -103,7 +105,7 @@ def _step(life: Life, seen: Seen) -> Life:
             return life
         case Phase.DRAINING:
             return _draining(life, run, seen)
-        case _ if seen.stop and life.phase is not Phase.PENDING:
+        case _ if seen.stop:
             return Life(
                 phase=Phase.DRAINING,
                 run=run.model_copy(update={"stop": seen.stop}),
@@ -113,7 +115,8 @@ def _step(life: Life, seen: Seen) -> Life:
         case Phase.SUSPENDED:
             return _suspended(life, run, seen)
         case _ if seen.suspend:
-            at = format_instant(seen.now_ms) if run.origin else None
+            # Suspended again before it went on: the first pause is not over.
+            at = (run.suspended_at or format_instant(seen.now_ms)) if run.origin else None
             return Life(phase=Phase.SUSPENDED, run=run.model_copy(update={"suspended_at": at}), reason=Reason.SUSPENDED)
         case Phase.RUNNING:
             return _running(life, run, seen)

@@ -8,10 +8,10 @@ from typing import Final
 from trafficsim_api.phases import Phase
 from trafficsim_api.profile import Shape, shape
 from trafficsim_api.status import LastCommand, Run, Status
-from trafficsim_api.units import milliseconds
+from trafficsim_api.units import milliseconds, parse_instant
 from trafficsim_operator.actions import Action
 from trafficsim_operator.observed import Desired, Observed, Runner
-from trafficsim_operator.plan.acceptance import Accepted
+from trafficsim_operator.plan.acceptance import Accepted, Refused
 from trafficsim_operator.plan.assignments import held_by
 from trafficsim_operator.plan.lifecycle import Life, start_at
 from trafficsim_operator.plan.places import Deal
@@ -33,6 +33,8 @@ class Look:
     observed: Observed
     now_ms: int
     accepted: Accepted
+    refused: Refused | None = None
+    """Why the newest edit is not acted on; the run goes on by *accepted*, the one before."""
     life: Life
     total: int
     """The T that places are dealt for now."""
@@ -60,6 +62,11 @@ class Look:
         """Return the profile as straight pieces."""
         return shape(self.accepted.spec.profile)
 
+    def is_drifted(self, revision: str) -> bool:
+        """Say whether the revision's object is not as it was applied."""
+        seen = self.observed.revisions.get(revision)
+        return seen is not None and seen.drifted
+
     @property
     def elapsed_ms(self) -> int:
         """Return the ms since the run's origin, -1 while it has none."""
@@ -71,13 +78,16 @@ def next_look(look: Look, dealt: Deal, actions: tuple[Action, ...]) -> int | Non
     phase = look.life.phase
     if phase in ENDED:
         return IN_MOTION_MS * 4 if actions else None
-    settled = all(ack.settled for runner in look.runners if (ack := held_by(runner, look.run.id)) is not None)
-    waiting = phase in (Phase.PENDING, Phase.PREFLIGHT, Phase.STARTING, Phase.DRAINING)
-    if actions or waiting or dealt.moving or dealt.unplaced or not settled:
-        return IN_MOTION_MS
-    if phase is Phase.SUSPENDED:
-        return WATCHED_MS if look.observed.watched else STEADY_MS
     pace = WATCHED_MS if look.observed.watched else STEADY_MS
+    if phase is Phase.SUSPENDED:
+        return IN_MOTION_MS if actions else pace
+    if actions or dealt.moving:
+        return IN_MOTION_MS
+    settled = all(ack.settled for runner in look.runners if (ack := held_by(runner, look.run.id)) is not None)
+    if phase is not Phase.RUNNING or dealt.unplaced or not settled:
+        # The longer it waits, the less a look more would hurry it.
+        waited = look.now_ms - parse_instant(look.run.phase_since)
+        return min(pace, max(IN_MOTION_MS, waited // 10)) if phase is not Phase.RUNNING else 2 * IN_MOTION_MS
     if look.accepted.spec.duration is not None:
         left = start_at(look.run) + milliseconds(look.accepted.spec.duration) - look.now_ms
         pace = max(IN_MOTION_MS, min(pace, left))

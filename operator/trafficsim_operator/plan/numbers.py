@@ -2,18 +2,23 @@
 Numbers from merged vectors: what a rule's metric is worth, and one layout's counters in another's order.
 
     error_rate = failed ÷ done · success = 1 - checks_failed ÷ checks · check_failures = checks_failed ÷ checks
-    avg = sum ÷ answered · percentiles from the merged histogram, the bucket's upper edge · rps = done ÷ seconds
+    avg = sum ÷ answered · rps = done ÷ seconds
+    percentiles, min and max from the merged histogram: the bucket's upper edge
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
+from trafficsim_api.histogram import BUCKETS, upper_edge
 from trafficsim_api.layout import ACTION_COUNTERS, EXTREMES, FIRST_ACTION, STRIDE, Layout
 from trafficsim_api.rules import Rule
 from trafficsim_api.statistics import Vector, histogram, quantiles, zeros
 
-__all__ = ["actions_named", "aligned", "aligned_extremes", "counter", "joined", "samples_of", "value_of"]
+__all__ = ["actions_named", "aligned", "aligned_extremes", "counter", "joined", "remapped", "samples_of", "value_of"]
 
 
 def joined(left: Layout, right: Layout) -> Layout:
@@ -47,6 +52,20 @@ def actions_named(layout: Layout, name: str | None) -> tuple[int, ...]:
     return tuple(number for number, (action, _) in enumerate(layout.actions) if name is None or action == name)
 
 
+def remapped(indices: npt.NDArray[np.uint32], layout: Layout, to: Layout) -> npt.NDArray[np.int64]:
+    """Return *indices* into *layout* as indices into *to*, which has all its actions."""
+    wide = indices.astype(np.int64)
+    if layout.actions == to.actions[: len(layout.actions)]:
+        return wide
+    places = {action: number for number, action in enumerate(to.actions)}
+    shift = np.array(
+        [(places[action] - number) * STRIDE for number, action in enumerate(layout.actions)], dtype=np.int64
+    )
+    inside = wide >= FIRST_ACTION
+    wide[inside] += shift[(wide[inside] - FIRST_ACTION) // STRIDE]
+    return wide
+
+
 def counter(layout: Layout, vector: Vector, name: str, actions: Iterable[int]) -> int:
     """Return a counter summed over *actions*."""
     assert name in ACTION_COUNTERS
@@ -58,11 +77,11 @@ def samples_of(rule: Rule, layout: Layout, vector: Vector) -> int:
     return counter(layout, vector, "done", actions_named(layout, rule.action))
 
 
-def value_of(
-    rule: Rule, layout: Layout, vector: Vector, *, seconds: float, extremes: Sequence[int] = ()
-) -> float | None:
+def value_of(rule: Rule, layout: Layout, vector: Vector, *, seconds: float) -> float | None:
     """Return what *rule*'s metric is worth in its unit (ns, ratio, per second, number); None without samples."""
     actions = actions_named(layout, rule.action)
+    if not actions:
+        return None
     done = counter(layout, vector, "done", actions)
     which = "service" if rule.service else "response"
     match rule.metric:
@@ -80,14 +99,18 @@ def value_of(
             answered = sum(int(histogram(layout, vector, which, action).sum()) for action in actions)
             return counter(layout, vector, f"{which}_ns", actions) / answered if answered else None
         case "min" | "max":
-            at = EXTREMES.index(f"{which}_{rule.metric}_ns")
-            values = [v for action in actions if (v := int(extremes[action * len(EXTREMES) + at]))] if extremes else []
-            return float(min(values) if rule.metric == "min" else max(values)) if values else None
+            # From the outermost buckets, so that warm-up and span are as with the percentiles.
+            filled = np.flatnonzero(_merged(layout, vector, which, actions))
+            bucket = None if not len(filled) else int(filled[0 if rule.metric == "min" else -1])
+            return None if bucket is None else float(upper_edge(bucket))
         case _:
-            merged = sum(
-                (histogram(layout, vector, which, action) for action in actions[1:]),
-                histogram(layout, vector, which, actions[0]),
-            )
             assert rule.quantile is not None
-            found = quantiles(merged, (rule.quantile,))[0]
+            found = quantiles(_merged(layout, vector, which, actions), (rule.quantile,))[0]
             return None if found is None else float(found)
+
+
+def _merged(layout: Layout, vector: Vector, which: str, actions: Iterable[int]) -> Vector:
+    merged = np.zeros(BUCKETS, dtype="<u8")
+    for action in actions:
+        merged += histogram(layout, vector, which, action)
+    return merged

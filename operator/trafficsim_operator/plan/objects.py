@@ -48,7 +48,9 @@ def objects(look: Look) -> tuple[Action, ...]:
         return (*others, Retire(revision=revision.revision, runners=gone, replicas=left, reason=sizing.reason))
     replicas = seen.replicas if seen else 0
     if seen is None or seen.drifted or replicas < sizing.runners:
-        wanted = max(sizing.runners, 0 if seen is None or seen.drifted else replicas)
+        # A scale-in under way is not cut short by a repair: who holds places stays.
+        holding = sum(bool(ack and ack.held) for ack in (held_by(r, look.run.id) for r in look.runners))
+        wanted = max(sizing.runners, holding if seen is not None and seen.drifted else replicas)
         return (
             *others,
             EnsureRevision(revision=revision.revision, template=revision.runner, replicas=wanted, reason=sizing.reason),
@@ -64,11 +66,15 @@ def _let_go(look: Look) -> bool:
 
 
 def _retired(look: Look) -> tuple[str, ...]:
-    """Return the runners that were told to retire, have drained, and are no longer ready."""
+    """Return the runners to let go: retired, drained and no longer ready; or never started, holding nothing."""
     going = retiring(look.runners, look.run.id, look.accepted.sizing.runners)
-    return tuple(
-        runner.name
-        for runner in look.runners
-        if runner.name in going and runner.state is RunnerState.UNREADY
-        if (ack := held_by(runner, look.run.id)) is not None and ack.retire and ack.drained
-    )
+    found = []
+    for runner in (runner for runner in look.runners if runner.name in going):
+        ack = held_by(runner, look.run.id)
+        if ack is None:
+            is_done = runner.state is RunnerState.STARTING
+        else:
+            is_done = runner.state is RunnerState.UNREADY and ack.retire and ack.drained
+        if is_done:
+            found.append(runner.name)
+    return tuple(found)

@@ -11,7 +11,7 @@ In order, the first that applies:
 4. **Move.** When nothing else is under way and all are settled, up to c = max(1, ⌊T ÷ 10⌋) places go from the fullest
    (a retiring one first, its highest places) to the emptiest; the giver keeps them until step 2.
 
-A runner that does not answer keeps its places and takes none.
+A runner that does not answer keeps its places and takes none; while one was never heard (*unknown*), nothing is dealt.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Deal", "Holder", "deal", "max_over"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """A runner as the dealer sees it. *takes*: ready, answering and not leaving. *gives*: it is being retired."""
+    """A runner as the dealer sees it. *takes*: ready, answering, not leaving; *retiring*: it gives all."""
 
     name: str
     held: Places
@@ -50,7 +50,7 @@ def max_over(total: int) -> int:
     return max(1, total // 10)
 
 
-def deal(total: int, holders: Sequence[Holder], capacity: int) -> Deal:
+def deal(total: int, holders: Sequence[Holder], capacity: int, *, unknown: bool = False) -> Deal:
     """
     Return the next step for *total* places over *holders* of at most *capacity* places each.
 
@@ -63,7 +63,9 @@ def deal(total: int, holders: Sequence[Holder], capacity: int) -> Deal:
     moving = _finish_moves(held, by_name)
     missing = Places.first(total) - Places.union(held.values())
     share = min(capacity, -(-total // len(takers))) if takers else 0
-    if missing:
+    if missing and unknown:
+        pass  # a runner that was never heard may hold them
+    elif missing:
         missing = _give(held, takers, missing, share)
         missing = _give(held, takers, missing, capacity)
     elif not moving and takers and all(holder.settled for holder in holders if holder.answers):

@@ -18,9 +18,9 @@ __all__ = ["plan_on", "planned_user_ms"]
 
 def plan_on(life: Life, before: Run | None, spec: TrafficSimulationSpec, total: int, now_ms: int) -> Run:
     """
-    Fold planned user time where T (*total*, as dealt) changes, or load stops and starts again.
+    Fold planned user time where T (*total*, as dealt) or the spec changes, or load stops and starts again.
 
-    *before* is the run as it was at the last look, whose origin the open piece counts from.
+    *before* is the run as it was at the last look, *spec* what was accepted then: the open piece is theirs.
 
     planned = ∫ u(t) dt of T and profile while running; the open piece begins at *planned_since*.
     """
@@ -28,7 +28,8 @@ def plan_on(life: Life, before: Run | None, spec: TrafficSimulationSpec, total: 
     assert after is not None
     running = life.phase is Phase.RUNNING
     since = after.planned_since
-    if since is not None and (not running or after.planned_users != total):
+    is_edited = before is not None and before.generation != after.generation
+    if since is not None and (not running or after.planned_users != total or is_edited):
         after = after.model_copy(
             update={"planned_user_ms": planned_user_ms(before or after, spec, now_ms), "planned_since": None}
         )

@@ -142,8 +142,9 @@ def _target(facts: TargetFacts, policy: Policy) -> Iterator[tuple[Problem, str]]
                 else {"host": facts.host}
             )
             key, value = next(iter(entry.items()))
+            why = f": {facts.not_own}" if facts.not_own else ""
             yield (
-                Problem(field="target.url", reason=f"the policy does not allow {what} port {facts.port}"),
+                Problem(field="target.url", reason=f"the policy does not allow {what} port {facts.port}{why}"),
                 f'targets: [{{{key}: "{value}", ports: [{facts.port}]}}]',
             )
             return

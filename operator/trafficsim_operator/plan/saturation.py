@@ -6,7 +6,7 @@ Saturation: was the generator itself the bottleneck. Judged in disjoint 10 s win
 | lag p99 (a user was due → its request was sent) | 50 ms |
 | CPU: pod ÷ quota, or the busiest worker ÷ its core | 90 % |
 | throttled periods of the CPU quota | 5 % |
-| generator drops ÷ (sent + dropped) | 0.1 % |
+| generator drops ÷ (sent + dropped), with requests that found no port or descriptor | 0.1 % |
 
 A window is bad when any runner's is. Two bad windows and more than 5 % of all are saturation.
 """
@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 
 from trafficsim_api.histogram import BUCKETS
-from trafficsim_api.layout import FIRST_ACTION, STRIDE, Drop, Layout
+from trafficsim_api.layout import ACTION_INDEX, FIRST_ACTION, STRIDE, Drop, Error, Layout
 from trafficsim_api.statistics import Vector, Window, quantiles
 
 __all__ = ["WINDOW_MS", "Health", "saturated", "window_of"]
@@ -30,6 +30,7 @@ _LAG_NS: Final = 50_000_000
 _CPU_PERMILLE: Final = 900
 _THROTTLED: Final = 0.05
 _DROPS: Final = 0.001
+_GENERATOR_ERRORS: Final = (Error.NO_PORT, Error.NO_FD)
 _GENERATOR_DROPS: Final = (Drop.NO_SLOT, Drop.GENERATOR_SATURATED, Drop.POOL_WAIT)
 # A window counts when nearly all of its seconds were seen: one second of slack for snapshots off the grid.
 _WHOLE_MS: Final = WINDOW_MS - 1_500
@@ -38,6 +39,12 @@ _WHOLE_MS: Final = WINDOW_MS - 1_500
 def window_of(start_ms: int, warm_up_ms: int) -> int:
     """Return the number of the 10 s window that an instant after the warm-up lies in."""
     return (start_ms - warm_up_ms) // WINDOW_MS
+
+
+def _summed(window: Window, counter: str) -> int:
+    """Return an action counter summed over the actions of a sparse window."""
+    inside = (window.indices >= FIRST_ACTION) & ((window.indices - FIRST_ACTION) % STRIDE == ACTION_INDEX[counter])
+    return int(window.counts[inside].sum())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,9 +75,9 @@ class Health:
         self.periods += known.get(layout.worker("cfs_periods"), 0)
         self.throttled += known.get(layout.worker("cfs_throttled"), 0)
         self.dropped += sum(known.get(layout.worker(f"drop_{reason}"), 0) for reason in _GENERATOR_DROPS)
-        offset = layout.action(0, "sent") - FIRST_ACTION if layout.actions else 0
-        sent = (indices >= FIRST_ACTION) & ((indices - FIRST_ACTION) % STRIDE == offset)
-        self.sent += int(counts[sent].sum())
+        self.sent += _summed(window, "sent")
+        # A request that the generator could not even connect was not the target's failure: it counts as dropped.
+        self.dropped += sum(_summed(window, f"error_{kind}") for kind in _GENERATOR_ERRORS)
 
     @property
     def whole(self) -> bool:

@@ -2,7 +2,7 @@
 Fakes of everything outside the decision: a record, a fleet and runners in memory, under a clock that is only moved.
 
 They keep the rules of the real ones (compare-and-set, absolute actions, older epochs refused, settled after a look) and
-are held to them by the contract suites of the tests.
+are what the tests of the decision run against; the real ones have tests of their own.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class FakeRunner:
     assignment: Assignment | None = None
     looks: int = 0
     silent: bool = False
+    clock_ahead_ms: int = 0
     done: int = 0
     wanted_user_ms: int = 0
     counted_ms: int = 0
@@ -60,10 +61,11 @@ class FakeRunner:
         return sum(position(place, a.users) < wanted for place in a.held)
 
     def count(self, now_ms: int) -> None:
-        """Count the user time and requests since the last call."""
-        spent = now_ms - self.counted_ms if self.counted_ms else 0
+        """Count the user time and requests since the last call, up to the assignment's end."""
+        until = now_ms if self.assignment is None else min(now_ms, self.assignment.end_ms)
+        spent = max(0, until - self.counted_ms) if self.counted_ms else 0
+        users = self.active(until - spent // 2 - 1)  # the middle: exact over a straight piece
         self.counted_ms = now_ms
-        users = self.active(now_ms)
         self.wanted_user_ms += users * spent
         self.done += users * spent // 1000
 
@@ -72,7 +74,7 @@ class FakeRunner:
         self.looks += 1
         a = self.assignment
         if a is None:
-            return Acknowledgement(boot=f"boot-{self.uid}", runner=self.uid)
+            return Acknowledgement(boot=f"boot-{self.uid}", runner=self.uid, clock_ms=now_ms + self.clock_ahead_ms)
         active = self.active(now_ms)
         return Acknowledgement(
             boot=f"boot-{self.uid}",
@@ -91,6 +93,7 @@ class FakeRunner:
             suspended=a.suspended,
             drained=not active,
             target="reachable",
+            clock_ms=now_ms + self.clock_ahead_ms,
         )
 
     def answer(self, now_ms: int) -> Answer:
@@ -128,6 +131,7 @@ class FakeFleet:
     runners: dict[str, FakeRunner] = field(default_factory=dict)
     made: int = 0
     problem: str = ""
+    unresolved: str = ""
     settles: int = 1
 
     async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
@@ -184,7 +188,9 @@ class FakeFleet:
     async def look_up(
         self, owner: Owner, spec: TrafficSimulationSpec, policy: Policy
     ) -> tuple[TargetFacts, str | None, str]:
-        """Return a target on loopback."""
+        """Return a target on loopback, or why it does not resolve."""
+        if self.unresolved:
+            return TargetFacts(host="shop", port=8080, problem=self.unresolved), None, ""
         return TargetFacts(host="127.0.0.1", port=8080, addresses=("127.0.0.1",)), None, ""
 
 
@@ -208,8 +214,11 @@ class FakeRunners(Runners):
     async def assign(self, address: str, assignment: Assignment) -> Acknowledgement:
         """Tell the runner; it refuses an older epoch."""
         runner = self._runner(address)
-        if runner.assignment is not None and assignment.epoch < runner.assignment.epoch:
+        told = runner.assignment
+        if told is not None and (assignment.run, assignment.epoch) < (told.run, told.epoch):
             raise RunnerRefused("409: older epoch")
+        if told is not None and assignment.run > told.run:
+            runner.done = runner.wanted_user_ms = 0
         runner.count(self._world.now_ms)
         runner.assignment, runner.looks = assignment, 0
         return runner.acknowledgement(self._world.now_ms)

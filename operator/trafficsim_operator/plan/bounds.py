@@ -1,0 +1,45 @@
+"""
+The status stays within 16 KiB: when it would not, what says least goes first.
+
+In order: rules that hold, then all but two missing shares and eight rules, then messages beyond 128 characters.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trafficsim_api.status import Status
+
+__all__ = ["LIMIT", "fitted", "size_of"]
+
+LIMIT: Final = 16 * 1024
+_SHORT: Final = 128
+
+
+def size_of(status: Status) -> int:
+    """Return the bytes of *status* as JSON."""
+    return len(status.model_dump_json(by_alias=True, exclude_none=True).encode())
+
+
+def fitted(status: Status) -> Status:
+    """Return *status*, shortened as far as it must be."""
+    for shorten in (_broken_rules_only, _few_rules, _short_messages):
+        if size_of(status) <= LIMIT:
+            break
+        status = shorten(status)
+    return status
+
+
+def _broken_rules_only(status: Status) -> Status:
+    return status.model_copy(update={"rules": tuple(rule for rule in status.rules if rule.holds != "True")})
+
+
+def _few_rules(status: Status) -> Status:
+    accounts = status.accounts.model_copy(update={"missing": status.accounts.missing[:2]})
+    return status.model_copy(update={"rules": status.rules[:8], "accounts": accounts})
+
+
+def _short_messages(status: Status) -> Status:
+    cut = tuple(c.model_copy(update={"message": c.message[:_SHORT]}) for c in status.conditions)
+    texts = {"message": status.message[:_SHORT], "verdict_reason": status.verdict_reason[:_SHORT]}
+    return status.model_copy(update={"conditions": cut} | texts)
