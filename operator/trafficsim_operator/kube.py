@@ -145,8 +145,6 @@ class KubeApi:
         self._client = ApiClient(configuration)
         self._client.user_agent = "trafficsim"
         self._heard = heard
-        self.answered_at: float | None = None
-        """When the API server last answered, by the loop's clock."""
 
     async def __aenter__(self) -> KubeApi:
         return self
@@ -199,6 +197,13 @@ class KubeApi:
             content="application/merge-patch+json",
         )  # fmt: skip
 
+    async def replace(self, resource: Resource, body: Object, manager: str) -> Object:
+        """Put *body* in the place of the object, if that still has the resourceVersion in it; raise Changed if not."""
+        meta = body["metadata"]
+        full = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+        path = resource.path(meta["namespace"], meta["name"])
+        return await self._call("PUT", resource, path, query={"fieldManager": manager}, body=full)
+
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         """Delete the object with *uid* and, in the background, what it owns; an object that is gone is fine."""
         body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
@@ -238,7 +243,6 @@ class KubeApi:
             )  # fmt: skip
             response = await self._client.call_api(verb, url, headers, data, _request_timeout=_DEADLINE)
             status, raw = response.status, await response.read()  # type: ignore[no-untyped-call]
-            self.answered_at = loop.time()
         except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError) as error:
             raise Unavailable(f"the API server does not answer: {str(error) or type(error).__name__}") from error
         finally:

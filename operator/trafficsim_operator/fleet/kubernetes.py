@@ -20,21 +20,40 @@ from trafficsim_api.policy import Policy
 from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_operator.actions import EnsureRevision, RemoveRevision, Retire
 from trafficsim_operator.fleet import Owner
-from trafficsim_operator.fleet.drift import applied_template, is_drifted
+from trafficsim_operator.fleet.drift import (
+    applied_template,
+    fingerprint,
+    has_additions,
+    has_other_selector,
+    is_drifted,
+)
 from trafficsim_operator.fleet.lookup import host_and_port, resolve
 from trafficsim_operator.fleet.pods import is_lost, replica_failure, runner_of, state_of
 from trafficsim_operator.fleet.services import is_address, own_service_name, service_facts, trusted_certificates
-from trafficsim_operator.kube import CONFIG_MAPS, DEPLOYMENTS, PODS, REPLICA_SETS, KubeApi, Object, owned_by
+from trafficsim_operator.kube import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    PODS,
+    REPLICA_SETS,
+    Forbidden,
+    KubeApi,
+    Object,
+    Unacceptable,
+    owned_by,
+)
 from trafficsim_operator.manifests import deployment, keys_map
-from trafficsim_operator.manifests.deployment import DEFAULT_GRACE_S
-from trafficsim_operator.observed import RevisionSeen, Runner, RunnerState, TargetFacts
+from trafficsim_operator.manifests.deployment import DEFAULT_GRACE_S, grace_after
+from trafficsim_operator.observed import RevisionSeen, RunnerState, TargetFacts
 
 __all__ = ["KubernetesFleet"]
 
 log = logging.getLogger(__name__)
 
-_LAST_READ_S: Final = 10
 _DNS_KEPT_MS: Final = 30_000
+_SERVICE_KEPT_MS: Final = 10_000
+# So often the same drift is repaired in vain before it is borne: an admission webhook puts it back.
+_REPAIRS: Final = 2
+_DATA: Final = ("data", "binaryData")
 
 
 class KubernetesFleet:
@@ -53,6 +72,10 @@ class KubernetesFleet:
         self._grace_s: dict[tuple[str, str], int] = {}
         """A runner's grace by simulation (namespace, name): it follows from the target's time-out, not the template."""
         self._dns: dict[str, tuple[int, TargetFacts]] = {}
+        self._services: dict[tuple[str, str, int], tuple[int, TargetFacts]] = {}
+        """Own Services by (namespace, host, port), and until when that is believed: a look lists the target's pods."""
+        self._repaired: dict[str, tuple[str, int]] = {}
+        """By Deployment UID: the fingerprint that a repair left drifted, and how many repairs did."""
 
     async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
         """Return every revision that exists, with its runners."""
@@ -62,9 +85,9 @@ class KubernetesFleet:
         )
         now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
         seen: dict[str, RevisionSeen] = {}
-        for item in deployments:
-            if not owned_by(item, owner.uid) or item["metadata"].get("deletionTimestamp"):
-                continue
+        own_ones = [item for item in deployments if owned_by(item, owner.uid) and not _is_leaving(item)]
+        keys_differ = bool(own_ones) and _differ(await self._keys_map(owner), keys_map(owner, self._keys))
+        for item in own_ones:
             revision = item["metadata"]["labels"].get(names.Label.REVISION, "")
             own = _pods_of(item, replica_sets, pods)
             runners = tuple(runner_of(pod) for pod in own if not is_lost(pod, now))
@@ -73,7 +96,7 @@ class KubernetesFleet:
                 replicas=item["spec"].get("replicas", 1),
                 runners=runners,
                 problem=replica_failure(item),
-                drifted=is_drifted(item) or await self._keys_gone(owner, runners),
+                drifted=keys_differ or self._is_drifted(item),
             )
         return seen | await self._taken(owner)
 
@@ -84,25 +107,29 @@ class KubernetesFleet:
         if live is not None and not owned_by(live, owner.uid):
             self._foreign.add((owner.uid, action.revision))
             raise Unavailable(f"a Deployment {name} that is not ours is in the way")
-        match action:
-            case EnsureRevision():
-                await self._ensure(owner, action, live)
-            case Retire():
-                await self._retire(owner, action, live)
-            case RemoveRevision():
-                if live is not None:
-                    await self._api.delete(DEPLOYMENTS, owner.namespace, name, live["metadata"]["uid"])
-            case _:
-                assert_never(action)
+        try:
+            match action:
+                case EnsureRevision():
+                    await self._ensure(owner, action, live)
+                case Retire():
+                    await self._retire(owner, action, live)
+                case RemoveRevision():
+                    if live is not None:
+                        await self._api.delete(DEPLOYMENTS, owner.namespace, name, live["metadata"]["uid"])
+                        self._repaired.pop(live["metadata"]["uid"], None)
+                case _:
+                    assert_never(action)
+        except (Forbidden, Unacceptable) as error:
+            raise Unavailable(f"the cluster says no: {str(error).partition(': ')[2]}") from error
 
     async def look_up(
         self, owner: Owner, spec: TrafficSimulationSpec, policy: Policy
     ) -> tuple[TargetFacts, str | None, str]:
         """Return what the target's URL means in the simulation's namespace, and the certificates to trust."""
         request_s = -(-spec.target.timeouts.request // timedelta(seconds=1))
-        self._grace_s[owner.namespace, owner.name] = request_s + _LAST_READ_S
+        self._grace_s[owner.namespace, owner.name] = grace_after(request_s)
         host, port = host_and_port(spec)
-        facts = await service_facts(self._api, owner, host, port) or await self._resolve(owner, host, port)
+        facts = await self._own_service(owner, host, port) or await self._resolve(owner, host, port)
         given = spec.target.tls.ca_from if spec.target.tls else None
         if given is None or given.inline is not None:
             return facts, given.inline if given else None, ""
@@ -111,35 +138,79 @@ class KubernetesFleet:
         return facts, *await trusted_certificates(self._api, owner.namespace, given.config_map)
 
     async def _ensure(self, owner: Owner, action: EnsureRevision, live: Object | None) -> None:
+        await self._ensure_keys(owner)
+        if live is not None and has_other_selector(live) and not _lacks_labels(live, owner, action.revision):
+            await self._api.delete(DEPLOYMENTS, owner.namespace, live["metadata"]["name"], live["metadata"]["uid"])
+            live = None
         if live is None:
-            await self._api.apply(CONFIG_MAPS, keys_map(owner, self._keys), names.FieldManager.OBJECTS)
-            await self._apply_whole(owner, action, None)
-        elif is_drifted(live):
-            await self._api.apply(CONFIG_MAPS, keys_map(owner, self._keys), names.FieldManager.OBJECTS)
-            await self._apply_whole(owner, action, live)
-            log.info("drift repaired", extra={"deployment": live["metadata"]["name"], "namespace": owner.namespace})
-        else:
-            if await self._api.get(CONFIG_MAPS, owner.namespace, names.keys_name(owner.name, owner.uid)) is None:
-                await self._api.apply(CONFIG_MAPS, keys_map(owner, self._keys), names.FieldManager.OBJECTS)
-            if live["spec"].get("replicas") != action.replicas:
-                await self._scale(owner, live, action.replicas)
+            await self._api.apply(DEPLOYMENTS, self._body(owner, action, None), names.FieldManager.OBJECTS)
+        elif self._is_drifted(live) or _lacks_labels(live, owner, action.revision):
+            await self._repair(owner, action, live)
+        elif live["spec"].get("replicas") != action.replicas:
+            await self._scale(owner, live, action.replicas)
 
-    async def _apply_whole(self, owner: Owner, action: EnsureRevision, live: Object | None) -> None:
+    async def _repair(self, owner: Owner, action: EnsureRevision, live: Object) -> None:
         """
-        Apply the whole Deployment, with its replicas.
+        Apply the whole Deployment again, its replicas too.
+
+        Subtle: what others added is theirs under server-side apply and stays, so it is replaced first; applying
+        afterwards takes the fields that they hold.
+        """
+        body = self._body(owner, action, live)
+        if has_additions(live):
+            meta = {key: value for key, value in live["metadata"].items() if key != "managedFields"}
+            for field in ("labels", "annotations"):
+                meta[field] = (meta.get(field) or {}) | body["metadata"][field]
+            await self._api.replace(DEPLOYMENTS, {"metadata": meta, "spec": body["spec"]}, names.FieldManager.OBJECTS)
+        now = await self._api.apply(DEPLOYMENTS, body, names.FieldManager.OBJECTS)
+        told = {"deployment": live["metadata"]["name"], "namespace": owner.namespace}
+        uid, mark = now["metadata"]["uid"], fingerprint(now)
+        if not is_drifted(now):
+            self._repaired.pop(uid, None)
+            log.info("drift repaired", extra=told)
+            return
+        before, times = self._repaired.get(uid, ("", 0))
+        self._repaired[uid] = (mark, times + 1 if before == mark else 1)
+        log.warning("drift comes back at once: does an admission webhook change Deployments?", extra=told)
+
+    def _is_drifted(self, live: Object) -> bool:
+        """Say whether a repair would help."""
+        mark, times = self._repaired.get(live["metadata"]["uid"], ("", 0))
+        return is_drifted(live, borne=mark if times >= _REPAIRS else "")
+
+    def _body(self, owner: Owner, action: EnsureRevision, live: Object | None) -> Object:
+        """
+        Return the whole Deployment, with its replicas.
 
         A repair applies the template as it was applied before: one built by another version of the operator might
         differ, and restart every runner.
         """
         grace_s = self._grace_s.get((owner.namespace, owner.name), DEFAULT_GRACE_S)
         body = deployment(owner, action.revision, action.template, action.replicas, grace_s)
-        if live is not None and (template := applied_template(live)) is not None:
+        if live is None:
+            return body
+        if (template := applied_template(live)) is not None:
             body["spec"]["template"] = template
             text = live["metadata"]["annotations"][names.APPLIED_ANNOTATION]
             body["metadata"]["annotations"][names.APPLIED_ANNOTATION] = text
-        if live is not None:
-            body["metadata"]["uid"] = live["metadata"]["uid"]
-        await self._api.apply(DEPLOYMENTS, body, names.FieldManager.OBJECTS)
+        body["metadata"]["uid"] = live["metadata"]["uid"]
+        return body
+
+    async def _keys_map(self, owner: Owner) -> Object | None:
+        return await self._api.get(CONFIG_MAPS, owner.namespace, names.keys_name(owner.name, owner.uid))
+
+    async def _ensure_keys(self, owner: Owner) -> None:
+        """Have the runners trust our key, and nobody else's."""
+        wanted = keys_map(owner, self._keys)
+        if not _differ(await self._keys_map(owner), wanted):
+            return
+        now = await self._api.apply(CONFIG_MAPS, wanted, names.FieldManager.OBJECTS)
+        # Entries that others made are theirs under server-side apply, and stay.
+        foreign = {field: (now.get(field) or {}).keys() - wanted.get(field, {}).keys() for field in _DATA}
+        if any(foreign.values()):
+            patch = {field: dict.fromkeys(entries) for field, entries in foreign.items() if entries}
+            meta = wanted["metadata"]
+            await self._api.merge(CONFIG_MAPS, meta["namespace"], meta["name"], patch, names.FieldManager.OBJECTS)
 
     async def _retire(self, owner: Owner, action: Retire, live: Object | None) -> None:
         """Take replicas away once the named pods are unready: of ready and unready ones the unready go first."""
@@ -155,12 +226,6 @@ class KubernetesFleet:
         meta = {"name": live["metadata"]["name"], "namespace": owner.namespace, "uid": live["metadata"]["uid"]}
         await self._api.apply(DEPLOYMENTS, {"metadata": meta, "spec": {"replicas": replicas}}, names.FieldManager.SCALE)
 
-    async def _keys_gone(self, owner: Owner, runners: tuple[Runner, ...]) -> bool:
-        """Say whether the public keys are missing while somebody needs them to start."""
-        if all(runner.state is not RunnerState.STARTING for runner in runners):
-            return False
-        return await self._api.get(CONFIG_MAPS, owner.namespace, names.keys_name(owner.name, owner.uid)) is None
-
     async def _taken(self, owner: Owner) -> dict[str, RevisionSeen]:
         """Return the revisions whose name is still taken by somebody else."""
         taken: dict[str, RevisionSeen] = {}
@@ -172,6 +237,17 @@ class KubernetesFleet:
             else:
                 taken[revision] = RevisionSeen(revision=revision, replicas=0, foreign=True)
         return taken
+
+    async def _own_service(self, owner: Owner, host: str, port: int) -> TargetFacts | None:
+        """Return what service_facts finds; what is in order is believed for ten seconds."""
+        now_ms, key = self._now_ms(), (owner.namespace, host, port)
+        self._services = {place: known for place, known in self._services.items() if known[0] > now_ms}
+        if key in self._services:
+            return self._services[key][1]
+        facts = await service_facts(self._api, owner, host, port)
+        if facts is not None and facts.own_service and not facts.problem:
+            self._services[key] = (now_ms + _SERVICE_KEPT_MS, facts)
+        return facts
 
     async def _resolve(self, owner: Owner, host: str, port: int) -> TargetFacts:
         """Resolve a name that is no own Service; an answer is kept half a minute, in order, so that it doesn't flap."""
@@ -188,6 +264,21 @@ class KubernetesFleet:
             known = (self._now_ms() + _DNS_KEPT_MS, TargetFacts(host=host, port=port, addresses=addresses))
             self._dns[host] = known
         return TargetFacts(host=host, port=port, addresses=known[1].addresses)
+
+
+def _is_leaving(item: Object) -> bool:
+    return bool(item["metadata"].get("deletionTimestamp"))
+
+
+def _lacks_labels(live: Object, owner: Owner, revision: str) -> bool:
+    """Say whether labels by which *live* is found are gone or changed."""
+    labels = live["metadata"].get("labels") or {}
+    return any(labels.get(key) != value for key, value in names.labels(owner.name, revision, owner.uid).items())
+
+
+def _differ(found: Object | None, wanted: Object) -> bool:
+    """Say whether the ConfigMap *found* holds anything else than *wanted*."""
+    return found is None or any((found.get(field) or {}) != wanted.get(field, {}) for field in _DATA)
 
 
 def _pods_of(item: Object, replica_sets: tuple[Object, ...], pods: tuple[Object, ...]) -> list[Object]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from trafficsim_operator.fleet import Owner
-from trafficsim_operator.kube import CONFIG_MAPS, ENDPOINT_SLICES, SERVICES, KubeApi
+from trafficsim_operator.kube import CONFIG_MAPS, ENDPOINT_SLICES, PODS, SERVICES, KubeApi
 from trafficsim_operator.observed import TargetFacts
 
-__all__ = ["own_service_name", "service_facts", "trusted_certificates"]
+__all__ = ["is_address", "own_service_name", "service_facts", "trusted_certificates"]
 
-_CA_KEY = "ca.crt"
+_CA_KEY: Final = "ca.crt"
+_SERVICE_LABEL: Final = "kubernetes.io/service-name"
+_MANAGED_LABEL: Final = "endpointslice.kubernetes.io/managed-by"
+_CONTROLLER: Final = "endpointslice-controller.k8s.io"
+# How long the controller of EndpointSlices may take to follow a pod that went.
+_SETTLE_S: Final = 1.0
 
 
 def own_service_name(host: str, namespace: str) -> str | None:
@@ -32,23 +39,33 @@ async def service_facts(api: KubeApi, owner: Owner, host: str, port: int) -> Tar
     """
     Return what is known when *host* is a Service of the own namespace; None when it is none of that name.
 
-    Only a Service with a selector is an own one: an ExternalName, or one with hand-made endpoints, points anywhere.
+    Only a Service with a selector, whose endpoints are the pods that it selects, is an own one: an ExternalName, or
+    endpoints made by hand, point anywhere. Of a headless Service the addresses of its pods count, and no others.
     """
     name = own_service_name(host, owner.namespace)
     service = await api.get(SERVICES, owner.namespace, name) if name else None
     if name is None or service is None:
         return None
     spec = service.get("spec") or {}
-    own = bool(spec.get("selector")) and spec.get("type") != "ExternalName"
     if spec.get("type") == "ExternalName":
         return None
+    selector = spec.get("selector") or {}
+    ends = await _ends(api, owner.namespace, name, selector) if selector else _Ends()
     addresses = [ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip and ip != "None"]
-    if not addresses:
-        addresses = await _endpoints(api, owner.namespace, name)
-    problem = "" if addresses else f"Service {name} has no ready endpoints"
+    is_headless = not addresses
+    if is_headless:
+        addresses = list(ends.pods if selector else await _unselected(api, owner.namespace, name))
+    not_own = "" if selector else f"Service {name} has no selector"
+    if ends.strange and not is_headless:
+        not_own = f"Service {name} has the endpoint {ends.strange[0]}, which is none of its pods"
     return TargetFacts(
-        host=host, port=port, addresses=tuple(sorted(set(addresses))), own_service=own, problem=problem
-    )  # fmt: skip
+        host=host,
+        port=port,
+        addresses=tuple(sorted(set(addresses))),
+        own_service=not not_own,
+        not_own=not_own,
+        problem="" if addresses else f"Service {name} has no ready endpoints",
+    )
 
 
 async def trusted_certificates(api: KubeApi, namespace: str, name: str) -> tuple[str | None, str]:
@@ -72,12 +89,54 @@ def is_address(host: str) -> bool:
     return True
 
 
-async def _endpoints(api: KubeApi, namespace: str, service: str) -> list[str]:
-    """Return the addresses behind a headless Service."""
-    slices = await api.list(ENDPOINT_SLICES, namespace, {"kubernetes.io/service-name": service})
-    return [address for part in slices for endpoint in part.get("endpoints") or () for address in _ready(endpoint)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ends:
+    """Where a Service leads: addresses of its *pods*, and *strange* ones that are not."""
+
+    pods: tuple[str, ...] = ()
+    strange: tuple[str, ...] = ()
 
 
-def _ready(endpoint: Mapping[str, Any]) -> list[str]:
-    ready = (endpoint.get("conditions") or {}).get("ready")
-    return list(endpoint.get("addresses") or ()) if ready is not False else []
+async def _ends(api: KubeApi, namespace: str, service: str, selector: Mapping[str, str]) -> _Ends:
+    """Return where the Service leads; what looks strange is looked at twice, since slices follow pods that went."""
+    found = await _ends_now(api, namespace, service, selector)
+    if not found.strange:
+        return found
+    await asyncio.sleep(_SETTLE_S)
+    again = await _ends_now(api, namespace, service, selector)
+    return replace(again, strange=tuple(sorted(set(found.strange) & set(again.strange))))
+
+
+async def _ends_now(api: KubeApi, namespace: str, service: str, selector: Mapping[str, str]) -> _Ends:
+    # In this order: a pod that came between is among the pods, and its address not yet in a slice.
+    slices = await api.list(ENDPOINT_SLICES, namespace, {_SERVICE_LABEL: service})
+    pods: set[str] = set()
+    for pod in await api.list(PODS, namespace, selector):
+        pods |= {entry["ip"] for entry in (pod.get("status") or {}).get("podIPs") or () if entry.get("ip")}
+    ours: set[str] = set()
+    strange: set[str] = set()
+    for part in slices:
+        managed = (part["metadata"].get("labels") or {}).get(_MANAGED_LABEL) == _CONTROLLER
+        for endpoint in part.get("endpoints") or ():
+            addresses = set(endpoint.get("addresses") or ())
+            if _is_served(endpoint):
+                strange |= addresses - pods if managed else addresses
+            if managed and _is_ready(endpoint):
+                ours |= addresses & pods
+    return _Ends(pods=tuple(sorted(ours)), strange=tuple(sorted(strange)))
+
+
+async def _unselected(api: KubeApi, namespace: str, service: str) -> list[str]:
+    """Return the addresses behind a headless Service without a selector; policy judges each."""
+    slices = await api.list(ENDPOINT_SLICES, namespace, {_SERVICE_LABEL: service})
+    ready = [endpoint for part in slices for endpoint in part.get("endpoints") or () if _is_ready(endpoint)]
+    return [address for endpoint in ready for address in endpoint.get("addresses") or () if is_address(address)]
+
+
+def _is_ready(endpoint: Mapping[str, Any]) -> bool:
+    return (endpoint.get("conditions") or {}).get("ready") is not False
+
+
+def _is_served(endpoint: Mapping[str, Any]) -> bool:
+    """Say whether connections may go there: ready, or, when nobody is, serving while it ends."""
+    return _is_ready(endpoint) or bool((endpoint.get("conditions") or {}).get("serving"))

@@ -16,18 +16,45 @@ from trafficsim_api.protocol import PORT
 from trafficsim_api.template import Runner, Toleration
 from trafficsim_operator.fleet import Owner
 
-__all__ = ["CONTAINER", "DEFAULT_GRACE_S", "deployment", "owner_reference"]
+__all__ = [
+    "CONTAINER",
+    "DEFAULT_GRACE_S",
+    "HISTORY_LIMIT",
+    "STRATEGY",
+    "deployment",
+    "grace_after",
+    "owner_reference",
+    "selector",
+]
 
 CONTAINER: Final = "runner"
 KEYS_PATH: Final = "/etc/trafficsim/keys"
 STATE_PATH: Final = "/var/run/trafficsim"
-# The default request time-out, and a little for the last account to be read.
-DEFAULT_GRACE_S: Final = 40
+# What is left of the grace when the last request has ended: for the last account to be read.
 _LAST_READ_S: Final = 10
+_REQUEST_S: Final = 30
+DEFAULT_GRACE_S: Final = _REQUEST_S + _LAST_READ_S
+# A template never changes under its revision. If somebody edits it all the same, no runner goes for it.
+STRATEGY: Final[Mapping[str, Any]] = {
+    "type": "RollingUpdate",
+    "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+}
+HISTORY_LIMIT: Final = 1
 
 # A pod on a node that is gone counts as lost after this; Kubernetes' own 300 s would be five minutes without load.
 _TOLERATED_S: Final = 30
 _AWAY: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+def grace_after(request_s: int) -> int:
+    """
+    Return the seconds from SIGTERM to SIGKILL for requests that may take *request_s*.
+
+        grace = request time-out + 10
+
+    The default time-out of 30 s needs 40 s.
+    """
+    return request_s + _LAST_READ_S
 
 
 def owner_reference(owner: Owner) -> dict[str, Any]:
@@ -61,17 +88,17 @@ def deployment(
         },
         "spec": {
             "replicas": replicas,
-            "revisionHistoryLimit": 1,
-            # A template never changes under its revision. If somebody edits it all the same, no runner goes for it.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "selector": {"matchLabels": _selector(owner, revision)},
+            "revisionHistoryLimit": HISTORY_LIMIT,
+            "strategy": dict(STRATEGY),
+            "selector": selector(owner.uid, revision),
             "template": pod,
         },
     }
 
 
-def _selector(owner: Owner, revision: str) -> dict[str, str]:
-    return {names.Label.SIMULATION_UID.value: owner.uid, names.Label.REVISION.value: revision}
+def selector(uid: str, revision: str) -> dict[str, Any]:
+    """Return what selects the pods of *revision* of the simulation *uid*."""
+    return {"matchLabels": {names.Label.SIMULATION_UID.value: uid, names.Label.REVISION.value: revision}}
 
 
 def _pod_template(owner: Owner, revision: str, runner: Runner, grace_s: int) -> dict[str, Any]:
@@ -175,7 +202,7 @@ def _spread(owner: Owner, revision: str, key: str) -> dict[str, Any]:
         "maxSkew": 1,
         "topologyKey": key,
         "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": _selector(owner, revision)},
+        "labelSelector": selector(owner.uid, revision),
     }
 
 

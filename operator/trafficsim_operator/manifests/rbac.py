@@ -22,8 +22,8 @@ def simulation_rules() -> list[dict[str, Any]]:
         _rule(names.GROUP, [f"{kinds}/status"], ["patch"]),
         # Where OwnerReferencesPermissionEnforcement is on, blockOwnerDeletion needs this.
         _rule(names.GROUP, [f"{kinds}/finalizers"], ["update"]),
-        # A server-side apply that creates is authorised as patch and as create.
-        _rule("apps", ["deployments"], ["get", "list", "watch", "create", "patch", "delete"]),
+        # A server-side apply that creates is authorised as patch and as create. What others added, an update takes out.
+        _rule("apps", ["deployments"], ["get", "list", "watch", "create", "patch", "update", "delete"]),
         _rule("apps", ["replicasets"], ["list"]),
         _rule("", ["pods"], ["get", "list", "watch"]),
         _rule("", ["configmaps"], ["get", "create", "patch"]),
