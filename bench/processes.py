@@ -1,22 +1,45 @@
-"""CPU time of a process and everything below it, from /proc."""
+"""CPU time, memory and cores of a process and everything below it, from /proc."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
-def cpu_seconds(root: int) -> dict[int, float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
     """
-    Return the CPU seconds (user + system) of *root* and of each living descendant, by process id.
+    One process: its *own* CPU seconds (user + system), and those of the children it has *buried*.
 
-    A child that has ended and been waited for is in its parent's figure, so the sum never falls.
+    A child that has ended and been waited for is in its parent's second figure, so the sum of both never falls.
     """
-    parents: dict[int, int] = {}
-    seconds: dict[int, float] = {}
+
+    pid: int
+    parent: int
+    own: float
+    buried: float
+
+    @property
+    def cpu(self) -> float:
+        """Return all the CPU seconds that are its."""
+        return self.own + self.buried
+
+
+def family_of(root: int) -> dict[int, Process]:
+    """Return *root* and each of its living descendants, by process id."""
+    known = {process.pid: process for process in _all()}
+    family = {root} & known.keys()
+    while grown := {pid for pid, process in known.items() if process.parent in family} - family:
+        family |= grown
+    return {pid: known[pid] for pid in family}
+
+
+def _all() -> Iterable[Process]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
@@ -25,9 +48,36 @@ def cpu_seconds(root: int) -> dict[int, float]:
                 continue  # it ended between the listing and the look
             # The name in parentheses may hold anything; what follows the last one is numbers.
             fields = text.rpartition(")")[2].split()
-            parents[int(entry.name)] = int(fields[1])
-            seconds[int(entry.name)] = sum(map(int, fields[11:15])) / _TICKS_PER_S
-    family = {root}
-    while grown := {pid for pid, parent in parents.items() if parent in family} - family:
-        family |= grown
-    return {pid: seconds[pid] for pid in family if pid in seconds}
+            own, buried = (sum(map(int, fields[at : at + 2])) / _TICKS_PER_S for at in (11, 13))
+            yield Process(pid=int(entry.name), parent=int(fields[1]), own=own, buried=buried)
+
+
+def pss_bytes(pid: int) -> int:
+    """Return the proportional set size of a process: its private memory and its share of what others share."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/{pid}/smaps_rollup tells no Pss")
+
+
+def command_of(pid: int) -> list[str]:
+    """Return the command line of a process, [] when it is gone."""
+    return _strings(Path(f"/proc/{pid}/cmdline"))
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """Return the environment a process was started with."""
+    return dict(text.split("=", 1) for text in _strings(Path(f"/proc/{pid}/environ")) if "=" in text)
+
+
+def move(pid: int, cores: Iterable[int]) -> None:
+    """Let every thread of a process run on *cores* only."""
+    for entry in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(entry.name), cores)
+
+
+def _strings(file: Path) -> list[str]:
+    try:
+        return [part.decode(errors="replace") for part in file.read_bytes().split(b"\0") if part]
+    except OSError:
+        return []
