@@ -135,16 +135,17 @@ class Worker:
         # Whatever may be wrong with the assignment shows before anything changes.
         if task.limits.verbs:
             _check_verbs(task)
+        before = self._task if self._task is not None and self._task.run == task.run else None
         endpoint = endpoint_of(load.target)
-        tls = tls_of(load) if endpoint.is_tls else None
-        if self._task is not None and task.run != self._task.run:
+        is_elsewhere = before is None or (before.load.target, before.load.ca) != (load.target, load.ca)
+        tls = tls_of(load) if endpoint.is_tls and is_elsewhere else None
+        if before is None and self._task is not None:
             self._end_run()
-        before = self._task
         engine, account = self._prepared(load)
         if before is None or _recompiles(before.load, load):
             numbers = {action: number for number, action in enumerate(self._actions)}
             program = compile_load(load, endpoint, numbers, account.tallies, self._environ)
-            if before is None or (before.load.target, before.load.ca) != (load.target, load.ca):
+            if is_elsewhere:
                 engine.client.aim(endpoint, tls)
             engine.use_program(program, [archetype.weight for archetype in load.archetypes], load.seed)
         limits = task.limits
