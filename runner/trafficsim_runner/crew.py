@@ -192,15 +192,18 @@ class Crew:
             # A user is never at work in two runs.
             await self._gone({other: task for other, task in self._tasks.items() if other.leaving})
             failures = 0
-            while not slot.leaving and not self._ending:
+            while self._wanted(slot):
                 began = self._clock()
                 await self._live(slot)
-                if slot.leaving or self._ending:
+                if not self._wanted(slot):
                     break
                 failures = 1 if self._clock() - began >= HEALTHY_NS else failures + 1
                 await asyncio.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (failures - 1)))
         finally:
             self._tasks.pop(slot, None)
+
+    def _wanted(self, slot: Slot) -> bool:
+        return not (slot.leaving or self._ending)
 
     async def _live(self, slot: Slot) -> None:
         """Start a process in *slot*, and listen to it until its death."""

@@ -137,7 +137,7 @@ def test_a_known_head_is_found_only_with_its_length():
 
 
 def test_heads_that_never_come_back_pause_the_memo():
-    """64 heads are kept; when they were hardly met again the next 10 000 answers are parsed, then heads are kept again."""
+    """64 heads are kept; when they were hardly met again the next 10 000 answers are parsed, then it begins anew."""
     step = compiled([{"request": {"get": "/"}}]).tops[0]
     kept = 0
     for n in range(20_000):

@@ -120,8 +120,8 @@ def locate(cgroups: str, mounts: str) -> Mapping[str, Path]:
         root, point = left.split(" ")[3:5]
         names = {"unified"} if kind == "cgroup2" else set(options.split(",")) & paths.keys()
         for name in names & paths.keys():
-            path = PurePosixPath(paths[name])
-            inside = path.relative_to(root) if path.is_relative_to(root) else path.relative_to("/")
+            group = PurePosixPath(paths[name])
+            inside = group.relative_to(root) if group.is_relative_to(root) else group.relative_to("/")
             found.setdefault(name, Path(point) / inside)
     return found
 
