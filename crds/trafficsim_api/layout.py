@@ -53,6 +53,7 @@ class Error(StrEnum):
     STATUS = "target_status_5xx"
     PROTOCOL = "target_protocol"
     CLOSED = "target_closed_early"
+    INTERNAL = "generator_internal"
 
 
 class Drop(StrEnum):
@@ -66,6 +67,7 @@ class Drop(StrEnum):
     RUNNER_LOST = "runner_lost"
     GENERATOR_SATURATED = "generator_saturated"
     TEMPLATE = "template"
+    INTERNAL = "internal"
 
 
 ERROR_KINDS: Final = tuple(Error)

@@ -137,9 +137,15 @@ class Save:
 
 
 def _text_of(value: Any) -> str | None:
+    """Return *value* as text; None for null, and for what no request could carry (half a surrogate pair)."""
     if value is MISSING or value is None:
         return None
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return None
+    return text
 
 
 def saves_of(step: StepSpec) -> tuple[Save, ...]:

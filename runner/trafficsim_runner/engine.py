@@ -20,7 +20,7 @@ from trafficsim_runner.pacing import Pacer, spread
 from trafficsim_runner.program import AGAIN, END, REPEAT, REQUEST, THINK, Program, RequestStep, Step
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
-from trafficsim_runner.users import STARTING, THINKING, WORKING, User, UserPool
+from trafficsim_runner.users import PARKED, STARTING, THINKING, WORKING, User, UserPool
 from trafficsim_runner.wheel import Wheel
 
 __all__ = ["Engine"]
@@ -40,7 +40,8 @@ class Engine:
     The users of one worker.
 
     *active* counts users from their first send until they are parked; *wanted* the places held that are on.
-    *on_change* is called when `is_settled` or `is_drained` may have changed.
+    *on_change* is called when `is_settled` or `is_drained` may have changed, *on_fault* with every mistake of ours that
+    came up while a user was led on: it costs that user its iteration, and nobody else anything.
     """
 
     def __init__(
@@ -51,10 +52,12 @@ class Engine:
         wall_s: Callable[[], float],
         raw: RawLog | None = None,
         on_change: Callable[[], None] = lambda: None,
+        on_fault: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self._account = account
         self._clock = clock
         self._on_change = on_change
+        self._on_fault = on_fault
         self._pool = UserPool()
         self._wheel: Wheel[User] = Wheel(clock() // MS)
         self._armed_ms = 0
@@ -345,7 +348,10 @@ class Engine:
                 if user.due_ms < 0 and user.state in (STARTING, THINKING):
                     due_ns = -user.due_ms * MS
                     user.due_ms = 0
-                    self._walk(user, self._clock(), due_ns)
+                    try:
+                        self._walk(user, self._clock(), due_ns)
+                    except Exception as error:  # noqa: BLE001 - the others are due as well
+                        self.broke(user, error)
 
     # What the client tells (see Walker).
 
@@ -372,3 +378,10 @@ class Engine:
     def refused(self, user: User, now_ns: int) -> None:
         """Try again in 100 ms: every try is work that was due."""
         self._wait(user, now_ns + RETRY_NS)
+
+    def broke(self, user: User, error: Exception) -> None:
+        """Let the user begin anew, as after a failure; one that left or waits already is left alone."""
+        self._on_fault(error)
+        if user.state != PARKED and user.due_ms <= 0:
+            self.client.give_up(user)
+            self.failed(user, self._clock())

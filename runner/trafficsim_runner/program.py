@@ -3,7 +3,8 @@ The steps users walk through: linked objects, made once per load by flow.py.
 
 A request's bytes are complete before the first user comes (*wire*) unless something in it changes from user to user;
 then head and body are templates. A step is never changed while it is walked, but for its links: when the load is
-edited, the steps of the old program lead to RESTART, so users go on with the new flow after their current action.
+edited, the steps of the old program become RESTART and lead there: users go on with the new flow after their current
+action, and nobody begins an old one.
 """
 
 from __future__ import annotations
@@ -149,4 +150,6 @@ class Program:
         """Let every step lead to the flow of the program that follows this one."""
         restart = Step(RESTART)
         for step in self.steps:
+            # A request that is out ends as what it was; who comes to the step only now goes on with the new flow.
+            step.kind = RESTART
             step.next = step.after = restart

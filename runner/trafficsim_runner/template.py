@@ -4,7 +4,7 @@ Templates, split once into literal bytes and lookups.
 `{{user.id}}` and `{{user.number}}` are the user's number, `{{user.archetype}}`, `{{user.iteration}}`, `{{env.X}}` (from
 the runner's environment, read when the load is compiled) and `{{name}}`, saved by an earlier step. A value is encoded
 for where it stands: percent-encoded in paths, query and form, escaped in JSON, refused in a header when it holds a line
-break.
+break. What UTF-8 cannot say (half a surrogate pair, which JSON can) counts as missing everywhere.
 """
 
 from __future__ import annotations
@@ -110,22 +110,30 @@ class Words:
             fixed = self._environ.get(name[4:])
         elif fixed is None:
             return _saved(name, encode)
-        encoded = None if fixed is None else encode(fixed)
+        encoded = None if fixed is None else _encoded(fixed, encode)
         # A variable the environment lacks drops the action, as a value that was not saved does.
         return (lambda user: None) if encoded is None else encoded
 
 
 def _literal(text: str, encode: Encoder) -> bytes:
-    encoded = encode(text)
+    encoded = _encoded(text, encode)
     if encoded is None:
-        raise ValueError(f"{text!r} cannot stand in a header")
+        raise ValueError(f"{text!r} cannot stand in a request")
     return encoded
+
+
+def _encoded(text: str, encode: Encoder) -> bytes | None:
+    """Return *text* encoded, None when it cannot be."""
+    try:
+        return encode(text)
+    except UnicodeEncodeError:
+        return None
 
 
 def _saved(name: str, encode: Encoder) -> Lookup:
     def look_up(user: User) -> bytes | None:
         value = user.saved.get(name) if user.saved is not None else None
-        return None if value is None else encode(value)
+        return None if value is None else _encoded(value, encode)
 
     return look_up
 

@@ -90,6 +90,14 @@ def test_saves(source, value):
     assert save.needs_body == source.startswith(("json", "body"))
 
 
+@pytest.mark.parametrize("path", ["half", "deep"])
+def test_what_no_request_could_carry_is_not_saved(path):
+    """JSON can say half a surrogate pair, UTF-8 cannot: it counts as nothing."""
+    (save,) = saves_of(Step.model_validate({"request": {"get": "/"}, "save": {"v": f"json.{path}"}}))
+    body = b'{"half": "\\ud800", "deep": {"x": ["\\udfff"]}}'
+    assert save.value(200, HEADERS, body, parsed(body)) is None
+
+
 def test_what_is_no_json_is_missing():
     """A check of JSON on something else fails, it does not raise."""
     assert parsed(b"<html>") is MISSING

@@ -16,6 +16,7 @@ from trafficsim_runner.engine import MS, Engine
 from trafficsim_runner.flow import compile_load
 from trafficsim_runner.http.endpoint import endpoint_of
 from trafficsim_runner.pacing import Pacer
+from trafficsim_runner.program import RequestStep
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.slab import SlabWriter
 from trafficsim_runner.stats.slab_reader import Slab
@@ -36,7 +37,7 @@ class FakeClient:
     def __init__(self, world):
         self.world, self.timer = world, FakeTimer()
         self.delay_ms, self.fails, self.full = 0, False, False
-        self.out, self.seen = [], []
+        self.out, self.seen, self.given_up = [], [], 0
         self.in_flight, self.fold_at = 0, 1
 
     def request(self, user, step, wire, now_ns, due_ns):
@@ -54,6 +55,9 @@ class FakeClient:
 
     def release(self, user):
         assert not self.is_sending(user)
+
+    def give_up(self, user):
+        self.given_up += 1
 
     def cut(self, user, now_ns):
         self.out = [entry for entry in self.out if entry[2] is not user]
@@ -73,13 +77,14 @@ class World:
     """An engine, its fake client, and time."""
 
     def __init__(self, tmp_path, flow, users=1, **load):
-        self.now = 1_000 * MS
+        self.now, self.faults = 1_000 * MS, []
         archetypes = [{"name": "one", "flow": flow}]
         document = {"target": {"url": "http://t"}, "archetypes": archetypes, "seed": 3, **load}
         self.load = Load.model_validate_json(json.dumps(document))
         actions = actions_of(self.load.archetypes)
         self.account = Account(SlabWriter(tmp_path / "slab", Layout(actions=actions), started_ns=0))
-        self.engine = Engine(account=self.account, clock=lambda: self.now, wall_s=lambda: 0.0)
+        self.engine = Engine(account=self.account, clock=lambda: self.now, wall_s=lambda: 0.0,
+                             on_fault=lambda error: self.faults.append(str(error)))  # fmt: skip
         self.engine.client.close()
         self.client = self.engine.client = FakeClient(self)
         self.compile(self.load, actions)
@@ -266,3 +271,39 @@ def test_an_edit_takes_effect_at_the_next_step(tmp_path):
     world.compile(Load.model_validate_json(json.dumps(edited)), (("x", "user"),))
     world.until(200)
     assert ["/a", "/b", "/new/1", "/new/2"] == [path for _, _, path in world.client.seen]
+
+
+def test_a_mistake_of_ours_costs_one_user_its_iteration(tmp_path):
+    """Everybody else who is due is led on; the user comes back after a pause, and the mistake is told."""
+    world = World(tmp_path, [{"request": {"get": "/{{user.id}}"}}, {"think": {"constant": "10ms"}}], users=3)
+    top = world.engine._program.tops[0]
+    render = top.render
+
+    def broken(user):
+        if user.place == 1:
+            raise RuntimeError("a mistake")
+        return render(user)
+
+    RequestStep.render, kept = (lambda step, user: broken(user)), RequestStep.render
+    try:
+        world.until(2_000)
+    finally:
+        RequestStep.render = kept
+    assert {"a mistake"} == set(world.faults)
+    assert world.client.given_up == len(world.faults) >= 2
+    assert {0, 2} == {place for _, place, _ in world.client.seen}
+    world.until(2_000)
+    assert {0, 1, 2} == {place for _, place, _ in world.client.seen}
+
+
+def test_nobody_begins_a_step_of_an_edited_load(tmp_path):
+    """A user that thinks while the load is edited goes on with the new flow, not with one more old request."""
+    world = World(tmp_path, [{"request": {"get": "/old"}}, {"think": {"constant": "500ms"}}])
+    world.until(100)
+    document = world.load.model_dump(mode="json", exclude_none=True)
+    document["archetypes"][0]["flow"][0]["request"]["get"] = "/new"
+    world.load = Load.model_validate_json(json.dumps(document))
+    world.account.use(SlabWriter(tmp_path / "slab.1", Layout(actions=actions_of(world.load.archetypes)), started_ns=0))
+    world.compile(world.load, actions_of(world.load.archetypes))
+    world.until(3_000)
+    assert ["/old", "/new", "/new"] == [path for _, _, path in world.client.seen][:3]

@@ -47,6 +47,10 @@ class Walker:
     def refused(self, user, now_ns):
         self.told.append("refused")
 
+    def broke(self, user, error):
+        self.told.append(type(error).__name__)
+        self.bench.client.give_up(user)
+
 
 class Bench:
     """A client with one user on one end of a socket pair; the test is the server at the other end."""
@@ -101,7 +105,6 @@ class Bench:
 
     def close(self):
         self.client.close()
-        self.client.timer.close()
         self.server.close()
 
 
@@ -301,3 +304,78 @@ def wait_for(bench, claim):
         poller.poll(100)
         bench.client.handle_ready()
     raise AssertionError(bench.walker.told)
+
+
+def test_a_mistake_of_ours_costs_one_user_its_request(bench, monkeypatch):
+    """What one user's step raises neither ends the batch nor stays in flight; it is counted as the generator's."""
+    other = User()
+    other.step = bench.step
+    mine, theirs = bench.connection, bench.server
+    bench.user = other
+    bench.connect()
+    bench.send()
+    bench.client.request(mine.user, bench.step, bench.step.render(mine.user), bench.now, bench.now)
+    real, raised = bench.client._first_read, []
+
+    def first_read(connection, data, now_ns):
+        if not raised:
+            raised.append(connection)
+            raise ValueError("a mistake")
+        real(connection, data, now_ns)
+
+    monkeypatch.setattr(bench.client, "_first_read", first_read)
+    for server in (theirs, bench.server):
+        server.recv(100_000)
+        server.sendall(OK)
+    assert 2 == bench.client.handle_ready()
+    assert ["sent", "sent", "ValueError", "answered"] == bench.walker.told
+    assert (2, 1, 1) == (bench.count("done"), bench.count("error_generator_internal"), bench.count("class_2xx"))
+    assert 0 == bench.client.in_flight
+    assert raised[0].user.connection is None
+    theirs.close()
+
+
+def test_a_mistake_after_the_answer_was_counted_is_no_failed_request(bench, monkeypatch):
+    """An answer counts once: what goes wrong afterwards is work that was not sent."""
+    monkeypatch.setattr(bench.walker, "answered", lambda user, now_ns: 1 // 0)
+    for known in (False, True):
+        bench.user.leaving = known  # a known head takes the hot way unless the user leaves
+        bench.send()
+        bench.answer()
+        assert "ZeroDivisionError" == bench.walker.told[-1]
+        bench.server.close()
+        bench.connect()
+    assert (2, 2, 0) == (bench.count("done"), bench.count("class_2xx"), bench.count("failed"))
+    assert (0, 2) == (bench.client.in_flight, bench.worker_count("drop_internal"))
+
+
+def test_a_time_out_that_goes_wrong_does_not_keep_the_others(bench, monkeypatch):
+    """Every connection is looked at."""
+    bench.send()
+    monkeypatch.setattr(bench.walker, "failed", lambda user, now_ns: 1 // 0)
+    bench.client.sweep(bench.now + 31_000_000_000)
+    assert "ZeroDivisionError" == bench.walker.told[-1]
+    assert 0 == bench.client.in_flight
+
+
+def test_who_waits_for_an_address_goes_on_when_the_target_changes(bench):
+    """The look-up of the old name is given up: its users get their step back instead of waiting for ever."""
+    bench.client._close(bench.connection)
+    bench.client._names = NoAnswer()
+    bench.send()
+    assert (1, []) == (bench.client.in_flight, bench.walker.told)
+    bench.client.aim(bench.endpoint, None)
+    assert (0, ["refused"]) == (bench.client.in_flight, bench.walker.told)
+    assert [] == bench.client._waiting
+
+
+class NoAnswer:
+    """Names whose look-up takes for ever."""
+
+    addresses = ()
+
+    def ask(self, now_ns):
+        pass
+
+    def close(self):
+        pass

@@ -24,6 +24,8 @@ class Resolver:
 
     def __call__(self, host, port):
         self.asked += 1
+        if self.found is None:
+            raise RuntimeError("a resolver gone wrong")
         if not self.found:
             raise socket.gaierror(socket.EAI_NONAME, "not known")
         return list(self.found)
@@ -71,6 +73,18 @@ async def test_a_failed_look_up_keeps_the_old_addresses(resolver):
     resolver.found = []
     await answered(names, event, 60 * SECOND)
     assert (True, [HERE]) == (names.failed, names.addresses)
+
+
+async def test_a_resolver_gone_wrong_is_asked_again(resolver):
+    """Whatever the look-up raises, those who wait hear of it, and the next one asks again."""
+    event = asyncio.Event()
+    names = Names(endpoint_of(Target(url="http://shop")), event.set)
+    resolver.found = None
+    await answered(names, event, SECOND)
+    assert names.failed
+    resolver.found = [HERE]
+    await answered(names, event, SECOND + 1)
+    assert (False, [HERE]) == (names.failed, names.addresses)
 
 
 async def test_an_address_in_the_url_is_never_looked_up_again(resolver):

@@ -52,6 +52,11 @@ class Client(Exchange):
         self._has_fired = False
         self._epoll.register(self.timer.fd, _IN)
 
+    def close(self) -> None:
+        """Close every connection, the timer and the epoll."""
+        super().close()
+        self.timer.close()
+
     def fileno(self) -> int:
         """Return the epoll's descriptor: readable when something is ready."""
         return self._epoll.fileno()
@@ -88,67 +93,70 @@ class Client(Exchange):
                 # The timer's turn comes after the batch; what else is unknown closed earlier in it.
                 self._has_fired = self._has_fired or fd == self.timer.fd
                 continue
-            if connection.state != AWAIT or mask != _IN:
-                self._handle_event(connection, mask)
-                continue
             try:
-                data = connection.recv(READ)
-            except OSError as error:
-                self._receive_failed(connection, error)
-                continue
-            now = clock()
-            step: Any = connection.step
-            record = step.last
-            if record.total != len(data) or not data.startswith(record.head):
-                found = step.record_for(data)
-                if found is None:
-                    self._first_read(connection, data, now)
+                if connection.state != AWAIT or mask != _IN:
+                    self._handle_event(connection, mask)
                     continue
-                step.last = record = found
-            # The answer is whole. Count it: on its head, and by its time.
-            if not record.count:
-                heads.append(record)
-            record.count += 1
-            tally: Any = record.tally
-            took = now - connection.since_ns
-            if 256 <= took <= LIMIT_NS:
-                e = took.bit_length() - 8
-                live[tally.service + (e << 7) + (took >> e)] += 1
-            else:
-                live[tally.service + bucket_of(took)] += 1
-            tally.took_ns += took
-            if took < tally.least:
-                tally.least = took
-            if took > tally.most:
-                tally.most = took
-            user = connection.user
-            if raw is not None:
-                raw.add(step.action, user.place, connection.since_ns, now, record.status)
-            if not connection.reused:
-                connection.reused, connection.retried = True, False
-                user.backoff_ms = 0
-            # Go on. The next request is sent here when it is the same for every user.
-            following: Any = step.next
-            is_over = following.kind == END
-            if is_over:
-                following = following.next
-            wire = following.wire
-            if wire is None or not record.is_plain or user.leaving or user.cookie_line is not None:
-                self._answered_as(connection, record, data, now)
-                continue
-            if is_over:
-                account.flows += 1
-                user.iteration += 1
-            connection.since_ns = now
-            connection.step = following
-            try:
-                size = connection.send(wire)
-            except OSError as error:
-                self._send_failed(connection, wire, error)
-                continue
-            if not following.sends:
-                sends.append(following)
-            following.sends += 1
-            account.zero_lag += 1
-            if size != len(wire):
-                self._keep_rest(connection, wire[size:])
+                try:
+                    data = connection.recv(READ)
+                except OSError as error:
+                    self._receive_failed(connection, error)
+                    continue
+                now = clock()
+                step: Any = connection.step
+                record = step.last
+                if record.total != len(data) or not data.startswith(record.head):
+                    found = step.record_for(data)
+                    if found is None:
+                        self._first_read(connection, data, now)
+                        continue
+                    step.last = record = found
+                # The answer is whole. Count it: on its head, and by its time.
+                if not record.count:
+                    heads.append(record)
+                record.count += 1
+                tally: Any = record.tally
+                took = now - connection.since_ns
+                if 256 <= took <= LIMIT_NS:
+                    e = took.bit_length() - 8
+                    live[tally.service + (e << 7) + (took >> e)] += 1
+                else:
+                    live[tally.service + bucket_of(took)] += 1
+                tally.took_ns += took
+                if took < tally.least:
+                    tally.least = took
+                if took > tally.most:
+                    tally.most = took
+                user = connection.user
+                if raw is not None:
+                    raw.add(step.action, user.place, connection.since_ns, now, record.status)
+                if not connection.reused:
+                    connection.reused, connection.retried = True, False
+                    user.backoff_ms = 0
+                # Go on. The next request is sent here when it is the same for every user.
+                following: Any = step.next
+                is_over = following.kind == END
+                if is_over:
+                    following = following.next
+                wire = following.wire
+                if wire is None or not record.is_plain or user.leaving or user.cookie_line is not None:
+                    self._answered_as(connection, record, data, now)
+                    continue
+                if is_over:
+                    account.flows += 1
+                    user.iteration += 1
+                connection.since_ns = now
+                connection.step = following
+                try:
+                    size = connection.send(wire)
+                except OSError as error:
+                    self._send_failed(connection, wire, error)
+                    continue
+                if not following.sends:
+                    sends.append(following)
+                following.sends += 1
+                account.zero_lag += 1
+                if size != len(wire):
+                    self._keep_rest(connection, wire[size:])
+            except Exception as error:  # noqa: BLE001 - one user's step must not end the others' batch
+                self._walker.broke(connection.user, error)

@@ -76,20 +76,43 @@ class Exchange(Opening):
         if connection is not None and connection.step is not None:
             self._record_failure(connection, connection.step, Error.CUT, now_ns)
 
+    def give_up(self, user: User) -> None:
+        """
+        End whatever *user* is in after a mistake of ours: a request that is out failed, another was never sent.
+
+        The mistake may have come between any two lines: what is in flight is counted anew.
+        """
+        connection = user.connection
+        if connection is not None and connection.state != IDLE and connection.step is not None:
+            self._account.failed(connection.step.tally, Error.INTERNAL, connection.step.checks.count)
+        else:
+            self._account.drop(Drop.INTERNAL)
+        if connection is not None:
+            self._close(connection)
+        elif user in self._waiting:
+            self._waiting.remove(user)
+        self.in_flight = sum(other.state != IDLE for other in self._connections.values()) + len(self._waiting)
+
     def sweep(self, now_ns: int) -> None:
         """End what takes longer than its phase may."""
         for connection in tuple(self._connections.values()):
-            waited = now_ns - connection.since_ns
-            if connection.state in (CONNECTING, HANDSHAKE):
-                if waited > connection.endpoint.connect_ns:
-                    is_tls = connection.state == HANDSHAKE
-                    self._suspect()
-                    if connection.address is not None:
-                        self._pass_over(connection.address)
-                    self._fail(connection, Error.TLS_TIMEOUT if is_tls else Error.CONNECT_TIMEOUT, now_ns)
-            elif connection.state != IDLE and waited > connection.endpoint.request_ns:
-                self._fail(connection, Error.REQUEST_TIMEOUT, now_ns)
+            try:
+                self._look_at(connection, now_ns)
+            except Exception as error:  # noqa: BLE001 - one user's step must not keep the others waiting
+                self._walker.broke(connection.user, error)
         self.bury()
+
+    def _look_at(self, connection: Connection, now_ns: int) -> None:
+        waited = now_ns - connection.since_ns
+        if connection.state in (CONNECTING, HANDSHAKE):
+            if waited > connection.endpoint.connect_ns:
+                is_tls = connection.state == HANDSHAKE
+                self._suspect()
+                if connection.address is not None:
+                    self._pass_over(connection.address)
+                self._fail(connection, Error.TLS_TIMEOUT if is_tls else Error.CONNECT_TIMEOUT, now_ns)
+        elif connection.state != IDLE and waited > connection.endpoint.request_ns:
+            self._fail(connection, Error.REQUEST_TIMEOUT, now_ns)
 
     # Sending.
 
@@ -300,6 +323,7 @@ class Exchange(Opening):
         """Go on after an answer with a known head; it is counted but for the checks of its body."""
         step = connection.step
         assert step is not None
+        connection.state = IDLE  # whatever happens from here on, this answer was counted
         if not record.is_plain:
             body = data[len(record.head) :]
             missed = self._look_into(step, connection.user, record.status, record.headers, body, record.cookies)

@@ -55,8 +55,8 @@ class Names:
         except OSError:
             # The old addresses stay: a name server's hiccup must not look like the target's.
             self.failed = True
-        except UnicodeError:
-            self.failed = True  # a host no resolver can ask for
+        except Exception:  # noqa: BLE001 - a host no resolver can ask for, or a resolver gone wrong: users wait for us
+            self.failed = True
         self._is_suspect = False
         self._task = None
         self._answered()

@@ -46,7 +46,10 @@ class Walker(Protocol):
         """Hear that the request failed."""
 
     def refused(self, user: User, now_ns: int) -> None:
-        """Hear that the request was not begun: no slot was free."""
+        """Hear that the request was not begun: no slot was free, or the target became another."""
+
+    def broke(self, user: User, error: Exception) -> None:
+        """Hear that *error*, a mistake of ours, came up while the user was led on."""
 
 
 class Opening(ABC):
@@ -88,11 +91,17 @@ class Opening(ABC):
 
     def aim(self, endpoint: Endpoint, tls: ssl.SSLContext | None) -> None:
         """Send what comes next to *endpoint*; connections to another close after their request."""
+        names = Names(endpoint, self._names_known)
         if self._names is not None:
             self._names.close()
-        self._endpoint, self._tls, self._usable = endpoint, tls, None
-        self._names = Names(endpoint, self._names_known)
+        self._endpoint, self._tls, self._usable, self._names = endpoint, tls, None, names
         self._close_idle()
+        # Those who wait for the old target's address sent nothing yet: they begin their step again.
+        waiting, self._waiting = self._waiting, []
+        now_ns = self._clock()
+        for user in waiting:
+            self.in_flight -= 1
+            self._walker.refused(user, now_ns)
 
     def allow(self, allowed: Sequence[Allowed], *, connections: int, concurrency: int) -> None:
         """Connect only to what is *allowed*, with at most so many connections and requests in flight."""
@@ -166,14 +175,20 @@ class Opening(ABC):
         waiting, self._waiting = self._waiting, []
         now_ns = self._clock()
         for user in waiting:
-            step = user.step
-            assert isinstance(step, RequestStep) and self._names is not None
-            wire = step.render(user)
-            if self._names.addresses and wire is not None:
-                self._connect(user, step, wire, now_ns)
-            else:
-                self._fail_unconnected(user, step, Error.DNS, now_ns)
+            try:
+                self._go_there(user, now_ns)
+            except Exception as error:  # noqa: BLE001 - one user's step must not keep the others waiting
+                self._walker.broke(user, error)
         self.bury()
+
+    def _go_there(self, user: User, now_ns: int) -> None:
+        step = user.step
+        assert isinstance(step, RequestStep) and self._names is not None
+        wire = step.render(user)
+        if self._names.addresses and wire is not None:
+            self._connect(user, step, wire, now_ns)
+        else:
+            self._fail_unconnected(user, step, Error.DNS, now_ns)
 
     def _connecting(self, connection: Connection) -> None:
         """Hear the kernel's verdict on a connect."""
