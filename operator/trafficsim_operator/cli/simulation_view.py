@@ -86,9 +86,8 @@ def panel(item: Object) -> RenderableType:
     for rule in status.get("rules") or ():
         mark, colour = _MARKS.get(rule.get("holds", ""), ("·", "dim"))
         grid.add_row(Text(mark, style=colour), f"{rule['rule']}  {rule.get('value') or ''}")
-    said = [status.get("message") or "", *(share for share in accounts.get("missing") or ())]
-    if status.get("verdict"):
-        said.append(f"{status['verdict']}: {status.get('verdictReason', '')}")
+    verdict = f"{status['verdict']}: {status.get('verdictReason', '')}" if status.get("verdict") else ""
+    said = [*(accounts.get("missing") or ()), verdict or status.get("message") or ""]
     return Group(head, grid, *(Text(text) for text in said if text))
 
 
