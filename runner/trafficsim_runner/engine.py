@@ -234,7 +234,7 @@ class Engine:
             user.begun = True
             self._count_time(now_ns)
             self.active += 1
-            self.client.fold_at = max(1, min(64, self.active // 2))
+            self.client.fold_at = max(1, min(64, self.active))
             self._account.slab.now(active=self.active, wanted=self.wanted)
             if self._awaited:
                 self._awaited.discard(user.place)

@@ -71,11 +71,11 @@ class Client(Exchange):
         """Handle one batch of events; return how many there were."""
         events = self._epoll.poll(0, BATCH)
         if events:
-            self._handle(events)
             account = self._account
-            account.pending += len(events)
-            if account.pending >= self.fold_at:
+            if account.pending + len(events) > self.fold_at:
                 account.fold()
+            account.pending += len(events)
+            self._handle(events)
             if self._doomed:
                 self.bury()
             if self._has_fired:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from trafficsim_api.protocol import Allowed, Load
+from trafficsim_api.protocol import Allowed, Load, covers
 from trafficsim_api.resource import Target
 
 __all__ = ["Address", "Endpoint", "endpoint_of", "is_allowed", "look_up", "tls_of"]
@@ -19,7 +18,7 @@ __all__ = ["Address", "Endpoint", "endpoint_of", "is_allowed", "look_up", "tls_o
 Address = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
 """Address family and socket address."""
 
-_URL: Final = re.compile(r"^(https?)://(\[[^\]]+\]|[^:/]+)(?::([0-9]+))?(/.*)?$")
+_URL: Final = re.compile(r"(https?)://(\[[^\]]+\]|[^:/]+)(?::([0-9]+))?(/.*)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +37,7 @@ class Endpoint:
 
 def endpoint_of(target: Target) -> Endpoint:
     """Return the endpoint *target* names."""
-    match = _URL.match(target.url)
+    match = _URL.fullmatch(target.url)
     if match is None:
         raise ValueError(f"target.url: {target.url} is not a URL")
     scheme, host, port, prefix = match.groups()
@@ -70,13 +69,6 @@ def look_up(host: str, port: int) -> list[Address]:
 
 
 def is_allowed(address: Address, allowed: Iterable[Allowed]) -> bool:
-    """Say whether policy lets us connect to *address*: its network must be named, and its port when any port is."""
-    ip = ipaddress.ip_address(address[1][0].partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return any(_covers(rule, ip, address[1][1]) for rule in allowed)
-
-
-def _covers(rule: Allowed, ip: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> bool:
-    ports: Sequence[int] = rule.ports
-    return ip in ipaddress.ip_network(rule.network, strict=False) and (not ports or port in ports)
+    """Say whether policy lets us connect to *address*."""
+    host, port = address[1][:2]
+    return covers(allowed, host, port)

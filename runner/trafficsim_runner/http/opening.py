@@ -57,7 +57,7 @@ class Opening(ABC):
     The connections of a worker.
 
     *in_flight* counts requests begun and not ended, at most *concurrency*; *connection_limit* bounds the connections.
-    *fold_at*: after how many events the account is folded.
+    *fold_at*: how many events may wait to be folded into the account.
     """
 
     def __init__(

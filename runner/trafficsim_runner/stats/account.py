@@ -2,8 +2,8 @@
 The worker's account: counters of the hot path kept beside, and folded into the slab before they are worth a loss.
 
 The hot loop counts answers on the memoised head they matched and sends on their step: two attribute writes instead of
-ten writes into the slab. `fold` carries them over. It is called when as many events wait as half the active users (at
-most 64), and before every snapshot: a worker that is killed loses less than one request per active user.
+ten writes into the slab. `fold` carries them over. It is called before more events wait than there are active users (at
+most 64), and before every snapshot: a worker that is killed loses at most one request per active user.
 """
 
 from __future__ import annotations
