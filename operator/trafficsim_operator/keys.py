@@ -25,7 +25,7 @@ from trafficsim_api.names import MANAGED_BY, Label
 from trafficsim_operator.fleet.runners import Signer
 from trafficsim_operator.kube import SECRETS, Changed, KubeApi
 
-__all__ = ["SECRET", "Keys", "load_or_create"]
+__all__ = ["SECRET", "Keys", "keys_of", "load_or_create"]
 
 SECRET: Final = "trafficsim-signing-key"
 _ENTRY: Final = "key.pem"

@@ -7,13 +7,18 @@ What happens in a fleet takes time; a test looks again and again, with a deadlin
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trafficsim_api.flow import Archetype
+from trafficsim_api.protocol import Assignment, Limits, Load
 from trafficsim_api.resource import Runner as Template
+from trafficsim_api.target import Target
 from trafficsim_operator.actions import EnsureRevision, RemoveRevision, Retire
 from trafficsim_operator.fleet import Fleet, Owner
+from trafficsim_operator.fleet.runners import Runners, Signer
 from trafficsim_operator.observed import RevisionSeen, RunnerState
 
 REVISION = "0a1b2c3d"
@@ -28,12 +33,17 @@ class KillRunner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetStand:
-    """A fleet to be tested, whose runners it makes, and how to kill one; *patience_s* bounds every wait."""
+    """
+    A fleet to be tested, whose runners it makes, how to kill one, and the *signer* whose key they trust.
+
+    *patience_s* bounds every wait.
+    """
 
     fleet: Fleet
     owner: Owner
     stranger: Owner
     kill: KillRunner
+    signer: Signer
     patience_s: float = 30.0
 
     async def seen(self, revision: str = REVISION) -> RevisionSeen | None:
@@ -61,6 +71,29 @@ class FleetStand:
     async def ready(self, count: int, revision: str = REVISION) -> RevisionSeen:
         """Wait until exactly *count* runners live and all are ready."""
         return await self.until(lambda seen: states(seen) == [RunnerState.READY] * count, revision)
+
+    async def drain(self, name: str) -> None:
+        """Tell the runner *name* to retire, as reconcile does, and wait until it has drained and is unready."""
+        seen = await self.seen()
+        [runner] = [runner for runner in seen.runners if runner.name == name] if seen else []
+        now_ms = time.time_ns() // 1_000_000
+        archetype = Archetype.model_validate({"name": "one", "flow": ({"request": {"get": "/"}},)})
+        assignment = Assignment(
+            simulation=self.owner.uid, run=1, runner=runner.uid, revision=REVISION, epoch=1, users=0, places=(),
+            processes=1, start_at_ms=now_ms, warm_up_ms=0, end_ms=now_ms + 3_600_000, retire=True,
+            load=Load(target=Target(url="http://127.0.0.1:9"), archetypes=(archetype,)), limits=Limits(targets=()),
+        )  # fmt: skip
+        runners = Runners(signer=self.signer)
+        try:
+            await runners.assign(runner.address or "", assignment)
+        finally:
+            await runners.aclose()
+
+        def is_drained(seen: RevisionSeen | None) -> bool:
+            found = [runner.state for runner in seen.runners if runner.name == name] if seen else []
+            return found == [RunnerState.UNREADY]
+
+        await self.until(is_drained)
 
 
 def states(seen: RevisionSeen | None) -> list[RunnerState]:
@@ -120,12 +153,16 @@ class FleetContract:
         await fleet_stand.until(is_another)
 
     async def test_retiring_takes_away_whom_it_names(self, fleet_stand: FleetStand) -> None:
-        await fleet_stand.ensure(2)
-        first, second = (await fleet_stand.ready(2)).runners
-        retire = Retire(revision=REVISION, runners=(second.name,), replicas=1, reason="test")
+        """Once they were told to retire and have drained, exactly those go, whoever is the youngest; no other comes."""
+        await fleet_stand.ensure(3)
+        runners = (await fleet_stand.ready(3)).runners
+        going, staying = {runners[0].name, runners[1].name}, {runners[2].name}
+        for name in going:
+            await fleet_stand.drain(name)
+        retire = Retire(revision=REVISION, runners=tuple(going), replicas=1, reason="test")
         await fleet_stand.fleet.apply(fleet_stand.owner, retire)
         await fleet_stand.fleet.apply(fleet_stand.owner, retire)
-        left = await fleet_stand.until(lambda seen: seen is not None and names(seen) == {first.name})
+        left = await fleet_stand.until(lambda seen: seen is not None and names(seen) == staying)
         assert 1 == left.replicas
 
     async def test_to_nothing_and_back(self, fleet_stand: FleetStand) -> None:

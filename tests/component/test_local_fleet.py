@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from component.fleet_contract import OTHER, REVISION, FleetContract, FleetStand, a_template, states
 from trafficsim_api.document import load_spec
@@ -21,11 +23,13 @@ from trafficsim_operator.actions import EnsureRevision
 from trafficsim_operator.fleet import Owner
 from trafficsim_operator.fleet.local import LocalFleet
 from trafficsim_operator.fleet.workspace import workspace
+from trafficsim_operator.keys import keys_of
 from trafficsim_operator.observed import RunnerState
 
 pytestmark = pytest.mark.component
 
 OWNER = Owner(namespace="local", name="shop", uid="7b0c3c1e-0000-4000-8000-000000000001")
+SIGNING = keys_of(Ed25519PrivateKey.generate())
 STRANGER = Owner(namespace="local", name="shop", uid="7b0c3c1e-0000-4000-8000-000000000002")
 
 # A runner for tests of the fleet: ready while the file `unready` is not there, deaf to SIGTERM on request.
@@ -70,6 +74,8 @@ def fake_runner(tmp_path: Path) -> Path:
 async def local_fleet(tmp_path: Path, fake_runner: Path) -> AsyncIterator[LocalFleet]:
     keys = tmp_path / "keys"
     keys.mkdir()
+    for kid, pem in SIGNING.public.items():
+        (keys / f"{kid}.pem").write_text(pem)
     fleet = LocalFleet(
         directory=tmp_path / "run",
         keys=keys,
@@ -93,7 +99,7 @@ def fleet_stand(local_fleet: LocalFleet) -> FleetStand:
     async def kill(name: str) -> None:
         os.kill(pids(local_fleet)[name], signal.SIGKILL)
 
-    return FleetStand(fleet=local_fleet, owner=OWNER, stranger=STRANGER, kill=kill)
+    return FleetStand(fleet=local_fleet, owner=OWNER, stranger=STRANGER, kill=kill, signer=SIGNING.signer)
 
 
 class TestLocalFleet(FleetContract):
@@ -234,7 +240,8 @@ async def test_a_host_without_an_address(local_fleet: LocalFleet) -> None:
     assert () == facts.addresses
 
 
-CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+CERTIFICATE = trustme.CA().cert_pem.bytes().decode()
+GARBAGE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
 
 async def test_certificates_by_path_are_relative_to_the_file(local_fleet: LocalFleet, tmp_path: Path) -> None:
@@ -249,13 +256,15 @@ async def test_certificates_by_path_are_relative_to_the_file(local_fleet: LocalF
         ({"configMap": "ca"}, "configMap: there is none outside a cluster"),
         ({"path": "missing.pem"}, "path: "),
         ({"path": "empty.pem"}, "holds no certificates in PEM form"),
+        ({"path": "garbage.pem"}, "holds no certificates in PEM form"),
     ],
-    ids=["a ConfigMap", "no file", "no certificates"],
+    ids=["a ConfigMap", "no file", "no certificates", "garbage"],
 )
 async def test_certificates_that_lead_nowhere(
     local_fleet: LocalFleet, tmp_path: Path, given: dict[str, str], problem: str
 ) -> None:
     (tmp_path / "empty.pem").touch()
+    (tmp_path / "garbage.pem").write_text(GARBAGE)
     _, pem, found = await local_fleet.look_up(OWNER, a_spec("https://127.0.0.1", **given), LOCAL_DEFAULT)
     assert pem is None
     assert problem in found

@@ -35,6 +35,7 @@ from trafficsim_operator.kube import (
     DEPLOYMENTS,
     PODS,
     REPLICA_SETS,
+    Changed,
     Forbidden,
     KubeApi,
     Object,
@@ -158,10 +159,7 @@ class KubernetesFleet:
         """
         body = self._body(owner, action, live)
         if has_additions(live):
-            meta = {key: value for key, value in live["metadata"].items() if key != "managedFields"}
-            for field in ("labels", "annotations"):
-                meta[field] = (meta.get(field) or {}) | body["metadata"][field]
-            await self._api.replace(DEPLOYMENTS, {"metadata": meta, "spec": body["spec"]}, names.FieldManager.OBJECTS)
+            await self._replace(live, body)
         now = await self._api.apply(DEPLOYMENTS, body, names.FieldManager.OBJECTS)
         told = {"deployment": live["metadata"]["name"], "namespace": owner.namespace}
         uid, mark = now["metadata"]["uid"], fingerprint(now)
@@ -172,6 +170,16 @@ class KubernetesFleet:
         before, times = self._repaired.get(uid, ("", 0))
         self._repaired[uid] = (mark, times + 1 if before == mark else 1)
         log.warning("drift comes back at once: does an admission webhook change Deployments?", extra=told)
+
+    async def _replace(self, live: Object, body: Object) -> None:
+        """Put our spec in the place of *live*'s; once more on a conflict, since its status is written often."""
+        try:
+            await self._api.replace(DEPLOYMENTS, _instead(live, body), names.FieldManager.OBJECTS)
+        except Changed:
+            again = await self._api.get(DEPLOYMENTS, live["metadata"]["namespace"], live["metadata"]["name"])
+            if again is None or again["metadata"]["uid"] != live["metadata"]["uid"]:
+                raise
+            await self._api.replace(DEPLOYMENTS, _instead(again, body), names.FieldManager.OBJECTS)
 
     def _is_drifted(self, live: Object) -> bool:
         """Say whether a repair would help."""
@@ -268,6 +276,14 @@ class KubernetesFleet:
 
 def _is_leaving(item: Object) -> bool:
     return bool(item["metadata"].get("deletionTimestamp"))
+
+
+def _instead(live: Object, body: Object) -> Object:
+    """Return *live* with our spec, labels and annotations; those of others stay."""
+    meta = {key: value for key, value in live["metadata"].items() if key != "managedFields"}
+    for field in ("labels", "annotations"):
+        meta[field] = (meta.get(field) or {}) | body["metadata"][field]
+    return {"metadata": meta, "spec": body["spec"]}
 
 
 def _lacks_labels(live: Object, owner: Owner, revision: str) -> bool:
