@@ -7,7 +7,8 @@ Within a ramp of d ms from a to b, at τ ms:
 
     u = (2·T·(a·(d-τ) + b·τ) + 10 000·d) // (20 000·d)
 
-The first segment starts from 0 %; after the last one its level is held. Absent: ramp to 100 % over 30 s, then hold.
+The first segment starts from 0 %, a `hold` from 100 % (nobody means to hold no users); after the last one its level is
+held. Absent: ramp to 100 % over 30 s, then hold.
 
 Every kind of segment becomes straight pieces:
 
@@ -115,8 +116,9 @@ class Shape:
 def shape(profile: Iterable[Profile] | None) -> Shape:
     """Return the shape of *profile* (None: the default one)."""
     segments: list[Segment] = []
-    begin = level = 0
-    for piece in DEFAULT if profile is None else profile:
+    pieces = tuple(DEFAULT if profile is None else profile)
+    begin, level = 0, FULL if pieces and pieces[0].hold else 0
+    for piece in pieces:
         for length, start, end in _pieces(piece, level):
             segments.append(Segment(begin, length, start, end))
             begin, level = begin + length, end

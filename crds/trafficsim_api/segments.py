@@ -4,7 +4,7 @@ The segments a profile is written in. Percentages are of `users` (of the rate in
 | segment | from the level the one before left |
 |---|---|
 | `ramp: {to, over}` | evenly to a level |
-| `hold: {for}` | stays |
+| `hold: {for}` | stays; as the first segment at 100 % |
 | `steps: {to, count, every}` | to a level in equal steps, each held; the first at once |
 | `spike: {to, over, hold}` | up (or down) within `over`, held, and back within `over` |
 | `sine: {low, high, period, for}` | a wave from low over high to low, again and again |
@@ -47,7 +47,7 @@ class Ramp(Model):
 
 
 class Hold(Model):
-    """Keep the users as they are."""
+    """Keep the users as they are; as the first segment, all of them."""
 
     for_: Annotated[Duration, Field(alias="for")]
     """For how long."""

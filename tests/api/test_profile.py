@@ -32,7 +32,7 @@ profiles = st.lists(
 
 def level_at(profile, at_ms):
     """Return the wanted share at *at_ms* as an exact fraction: the definition, without the formula."""
-    level, begin = Fraction(0), 0
+    level, begin = Fraction(1 if profile[0].hold else 0), 0
     for piece in profile:
         over = piece.ramp.over if piece.ramp else piece.hold.for_
         length = over // timedelta(milliseconds=1)
@@ -95,7 +95,7 @@ def test_peak_is_the_most_at_any_instant(profile, total, first, length, data):
 
 def area_of(profile, total, first, last):
     """Return the exact area under total · level between two instants, by trapezia."""
-    area, level, begin = Fraction(0), Fraction(0), 0
+    area, level, begin = Fraction(0), Fraction(1 if profile[0].hold else 0), 0
     for piece in [*profile, hold(10**9)]:
         length = (piece.ramp.over if piece.ramp else piece.hold.for_) // timedelta(milliseconds=1)
         end = Fraction(piece.ramp.to, FULL) if piece.ramp else level
@@ -144,6 +144,7 @@ def seconds(count):
 
 
 KINDS = {
+    "hold first": (hold(10_000), {0: 100, 9: 100, 99: 100}),
     "steps up": (Profile(steps=Steps(to=FULL, count=4, every=seconds(10))), {0: 25, 9.9: 25, 10: 50, 39: 100, 40: 100}),
     "steps of a third": (Profile(steps=Steps(to=FULL, count=3, every=seconds(1))), {0: 33, 1: 67, 2: 100}),
     "spike at once": (Profile(spike=Spike(to=FULL, hold=seconds(5))), {0: 100, 4.9: 100, 5: 0, 60: 0}),
