@@ -94,6 +94,7 @@ class Reason(StrEnum):
     TARGET_UNREACHABLE = "TargetUnreachable"
     TARGET_REACHABLE = "TargetReachable"
     START_TIMEOUT = "StartTimeout"
+    RUNNERS_FAILING = "RunnersFailing"
     RUNNERS_READY = "RunnersReady"
     RUNNERS_STARTING = "RunnersStarting"
     RUNNERS_LOST = "RunnersLost"

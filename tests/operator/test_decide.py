@@ -518,3 +518,17 @@ async def test_the_status_stays_within_its_bounds() -> None:
     world.policy = LOCAL_DEFAULT
     await until(world, "Completed")
     assert max(size_of(write) for write in world.record.writes) <= LIMIT
+
+
+async def test_what_a_runner_cannot_work_on_is_said() -> None:
+    """A runner that reports a problem makes RunnersHealthy false, with its own words."""
+    world = FakeWorld()
+    world.record.put(a_document(duration="10m"))
+    await until(world, "Running")
+    await settle(world)
+    world.fleet.runners[min(world.fleet.runners)].problem = "the policy does not allow delete"
+    status = await settle(world, 3)
+    assert ("False", "RunnersFailing") == condition(status, "RunnersHealthy")
+    assert "the policy does not allow delete" in next(
+        c.message for c in status.conditions if c.type == "RunnersHealthy"
+    )

@@ -131,5 +131,6 @@ def assign(runner: Runner, places: Places, terms: Terms, *, epoch: int, retire: 
 
 
 def cause_of(runners: Iterable[Runner], problem: str) -> str:
-    """Return why runners don't start: what the first pod says, else what is wrong with the object."""
-    return next((runner.cause for runner in runners if runner.cause), problem)
+    """Return why runners don't start or work: what the first pod or runner says, else what is wrong with the object."""
+    said = (runner.cause or (runner.acknowledgement.problem if runner.acknowledgement else "") for runner in runners)
+    return next((cause for cause in said if cause), problem)

@@ -178,11 +178,13 @@ def _health(look: Look, ready: int) -> tuple[Finding, ...]:
             ),
         )
     wanted = look.accepted.sizing.runners
+    seen = look.observed.revisions.get(look.accepted.revision.revision)
+    cause = cause_of(look.runners, (seen.problem if seen else "") or look.observed.trouble)
     if ready < wanted:
-        seen = look.observed.revisions.get(look.accepted.revision.revision)
-        cause = cause_of(look.runners, (seen.problem if seen else "") or look.observed.trouble)
         text = f"{ready} of {wanted} runners are ready" + (f"; {cause}" if cause else "")
         return (Finding(type=kind, status=False, reason=Reason.RUNNERS_STARTING, message=text),)
+    if cause:
+        return (Finding(type=kind, status=False, reason=Reason.RUNNERS_FAILING, message=cause),)
     return (Finding(type=kind, status=True, reason=Reason.RUNNERS_READY),)
 
 

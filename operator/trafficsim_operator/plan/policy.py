@@ -3,7 +3,8 @@ Policy: what a simulation may do, and the snippet that would allow what was refu
 
 A target is allowed when its host stands in `targets`, when it is a Service with a selector of the own namespace and
 `service: own` stands there, or when *every* address it resolves to lies in an allowed `cidr`. Link-local and metadata
-addresses (169.254.0.0/16, fe80::/10, fd00:ec2::254) count only under a `cidr` that lies wholly within them.
+addresses (169.254.0.0/16, fe80::/10, fd00:ec2::254) count only under a `cidr` that lies wholly within them. An IPv4
+address written in IPv6 (::ffff:169.254.169.254) is the IPv4 address; behind NAT64 (64:ff9b::/96) it is guarded as well.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from typing import Final
 
 from trafficsim_api.errors import Problem
 from trafficsim_api.policy import Policy, PolicyTarget
-from trafficsim_api.protocol import Allowed, Limits
+from trafficsim_api.protocol import Allowed, Limits, bare
 from trafficsim_api.resource import Step, TrafficSimulationSpec
 from trafficsim_api.units import format_duration
 from trafficsim_operator.observed import TargetFacts
 
 __all__ = ["Ruling", "judge", "repository_of"]
 
-_GUARDED: Final = tuple(ipaddress.ip_network(n) for n in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128"))
+_GUARDED: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "64:ff9b::a9fe:0/112")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ def judge(spec: TrafficSimulationSpec, image: str, facts: TargetFacts, policy: P
         refusals=tuple(problem for problem, _ in refused),
         snippet="\n".join(dict.fromkeys(line for _, line in refused)),
         limits=Limits(
-            targets=tuple(Allowed(network=address, ports=(facts.port,)) for address in facts.addresses),
+            targets=tuple(Allowed(network=str(bare(address)), ports=(facts.port,)) for address in facts.addresses),
             verbs=tuple(policy.verbs or ()),
             connections=policy.max_connections,
         ),
@@ -120,7 +124,7 @@ def walk(flow: tuple[Step, ...], where: str) -> Iterator[tuple[str, Step]]:
 
 
 def _target(facts: TargetFacts, policy: Policy) -> Iterator[tuple[Problem, str]]:
-    addresses = [ipaddress.ip_address(address) for address in facts.addresses]
+    addresses = [bare(address) for address in facts.addresses]
     guarded = [address for address in addresses if any(address in network for network in _GUARDED)]
     if not guarded and any(_names(entry, facts) for entry in policy.targets):
         return
@@ -138,7 +142,7 @@ def _target(facts: TargetFacts, policy: Policy) -> Iterator[tuple[Problem, str]]
             what = facts.host if facts.host == str(address) else f"{facts.host} ({address})"
             entry = (
                 {"cidr": f"{address}/{address.max_prefixlen}"}
-                if facts.host == str(address) or address in guarded
+                if facts.host in facts.addresses or address in guarded
                 else {"host": facts.host}
             )
             key, value = next(iter(entry.items()))

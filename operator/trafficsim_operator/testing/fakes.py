@@ -48,6 +48,7 @@ class FakeRunner:
     looks: int = 0
     silent: bool = False
     clock_ahead_ms: int = 0
+    problem: str = ""
     done: int = 0
     wanted_user_ms: int = 0
     counted_ms: int = 0
@@ -93,6 +94,7 @@ class FakeRunner:
             suspended=a.suspended,
             drained=not active,
             target="reachable",
+            problem=self.problem,
             clock_ms=now_ms + self.clock_ahead_ms,
         )
 
