@@ -64,7 +64,7 @@ class Request(Model):
         if len(bodies) > 1:
             raise fault("", f"only one of json, form, body may be given, not {' and '.join(bodies)} together")
         for header, value in (self.headers or {}).items():
-            if not re.match(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", header):
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header):
                 raise fault("headers", f"{header!r} is not a header name")
             if re.search(r"[\r\n\x00]", value):
                 raise fault(f"headers.{header}", "no line breaks are allowed")
@@ -169,11 +169,11 @@ class Repeat(Model):
         return self
 
 
-_SAVE: Final = re.compile(r"^(json\.[^\s]{1,200}|header\.[A-Za-z0-9-]{1,100}|cookie\.[^\s;=]{1,100}|status|body)$")
-_VARIABLE: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")
+_SAVE: Final = re.compile(r"(json\.[^\s]{1,200}|header\.[A-Za-z0-9-]{1,100}|cookie\.[^\s;=]{1,100}|status|body)")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _TEMPLATE: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _LOOKUP: Final = re.compile(
-    r"^\s*(user\.(id|number|archetype|iteration)|env\.[A-Za-z_][A-Za-z0-9_]*|[A-Za-z_][A-Za-z0-9_]*)\s*$"
+    r"\s*(user\.(id|number|archetype|iteration)|env\.[A-Za-z_][A-Za-z0-9_]*|[A-Za-z_][A-Za-z0-9_]*)\s*"
 )
 
 
@@ -199,9 +199,9 @@ class Step(Model):
                 if getattr(self, name) is not None:
                     raise fault(name, "belongs to a request")
         for variable, source in (self.save or {}).items():
-            if not _VARIABLE.match(variable) or variable in ("user", "env", "data"):
+            if not _VARIABLE.fullmatch(variable) or variable in ("user", "env", "data"):
                 raise fault("save", f"{variable!r} is not a variable name")
-            if not _SAVE.match(source):
+            if not _SAVE.fullmatch(source):
                 raise fault(f"save.{variable}", "one of json.PATH, header.NAME, cookie.NAME, status, body is needed")
         return self
 
@@ -279,7 +279,7 @@ def _check_lookups(step: Step, where: str, saved: set[str]) -> None:
     sent |= {"json": request.json_, "form": request.form, "body": request.body}
     for field, value in sent.items():
         for part in _templates(value):
-            match = _LOOKUP.match(part)
+            match = _LOOKUP.fullmatch(part)
             if match is None:
                 raise fault(f"{where}.request.{field}", f"{{{{{part}}}}} is not a template")
             name = match[1]

@@ -9,25 +9,31 @@ What operator and runner say to each other over the runner's HTTP API.
 | GET /metrics · /healthz · /readyz | – | Prometheus text · alive · ready |
 
 An assignment is absolute, never a difference: a repeat or an older epoch is harmless. Its envelope is signed with
-Ed25519; runners hold the public keys, so no Secret exists in a user's namespace. An operator of protocol N serves
-runners of N-1 and N.
+Ed25519; runners hold the public keys, so no Secret exists in a user's namespace.
+
+An operator of protocol N serves runners of N-1 and N. Between equal protocols either side may be newer: fields of
+Assignment and Acknowledgement that one does not know are passed over, so a field may be added whose absence means what
+was so before. What is nested in an assignment stays strict: users that do half of a load, or a limit that nobody keeps,
+are worse than a refusal.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Annotated, Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from trafficsim_api.places import Places
 from trafficsim_api.resource import Archetype, Model, Profile, Target
 
 __all__ = [
+    "LAST_READ_S",
     "PORT",
     "PROTOCOL",
     "SUPPORTED",
@@ -38,13 +44,18 @@ __all__ = [
     "Limits",
     "Load",
     "Refused",
+    "bare",
+    "covers",
     "sign",
     "verify",
 ]
 
 PROTOCOL: Final = 1
-SUPPORTED: Final = (0, 1)
+SUPPORTED: Final = (1,)
+"""N-1 and N; there was none before the first."""
 PORT: Final = 9646
+LAST_READ_S: Final = 5
+"""How long at most a runner that drained after SIGTERM waits for somebody to read its last account (s)."""
 
 Range = Annotated[tuple[int, int], Field()]
 
@@ -64,12 +75,26 @@ class Allowed(Model):
     ports: tuple[int, ...] = ()
 
 
+def bare(address: str) -> IPv4Address | IPv6Address:
+    """Return *address* without a scope; an IPv4 address mapped into IPv6 (::ffff:10.0.0.1) is the IPv4 address."""
+    ip = ip_address(address.partition("%")[0])
+    return (ip.ipv4_mapped or ip) if isinstance(ip, IPv6Address) else ip
+
+
+def covers(allowed: Iterable[Allowed], address: str, port: int) -> bool:
+    """Say whether *address* may be connected to: its network must be named, and its port when any port is."""
+    ip = bare(address)
+    return any(
+        ip in ip_network(rule.network, strict=False) and (not rule.ports or port in rule.ports) for rule in allowed
+    )
+
+
 class Limits(Model):
     """What policy allows; checked again by the runner at every connect."""
 
     targets: tuple[Allowed, ...]
     verbs: tuple[str, ...] = ()
-    """Allowed verbs in lower case; empty: all."""
+    """Allowed verbs in lower case; empty: all. The one GET of the target's health path is allowed whatever they are."""
     connections: int = 1000
     """Open connections per runner."""
     concurrency: int = 50_000
@@ -95,6 +120,8 @@ class Assignment(Model):
     *users* is T; *places* are half-open ranges. *suspended*: u(t) = 0, places kept. *retire*: drain, then fail
     readiness.
     """
+
+    model_config = ConfigDict(extra="ignore")
 
     protocol: int = PROTOCOL
     simulation: str
@@ -131,6 +158,8 @@ class Acknowledgement(Model):
     *run*, *places*, *users*, *processes*, *retire*, *suspended* read back what it holds (epoch 0: nothing yet).
     """
 
+    model_config = ConfigDict(extra="ignore")
+
     protocol: int = PROTOCOL
     simulation: str = ""
     runner: str = ""
@@ -152,6 +181,8 @@ class Acknowledgement(Model):
     clock_ms: int = 0
     target: str = ""
     """What came of asking target.healthPath: "" not yet, "reachable", or what was wrong."""
+    problem: str = ""
+    """Why the assignment is not carried out and will not be without a change: a worker refuses it or keeps dying."""
 
     @property
     def held(self) -> Places:
@@ -192,7 +223,10 @@ def verify(body: bytes, keys: Mapping[str, Ed25519PublicKey], simulation: str, r
         key.verify(signature, envelope.payload.encode())
     except InvalidSignature as error:
         raise Refused(403, "the signature does not fit") from error
-    raw: Any = json.loads(envelope.payload)
+    try:
+        raw: Any = json.loads(envelope.payload)
+    except (ValueError, RecursionError) as error:
+        raise Refused(422, "the signed text is no assignment") from error
     protocol = raw.get("protocol") if isinstance(raw, dict) else None
     if protocol not in SUPPORTED:
         raise Refused(422, f"protocol {protocol} is not one of {', '.join(map(str, SUPPORTED))}")

@@ -82,7 +82,7 @@ class Rule:
 
 def parse_rule(text: str) -> Rule:
     """Return the rule written as *text*; raise ValueError that says what is wrong in the user's words."""
-    match = _RULE.match(text)
+    match = _RULE.fullmatch(text)
     if match is None:
         raise ValueError("a rule such as 'p95 < 250ms', 'error_rate < 1%' or 'p99(login) < 1s over 30s' is needed")
     metric, unit, number = match["metric"], match["unit"], float(match["value"])

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import StringConstraints, field_validator, model_validator
 
+from trafficsim_api.certificates import holds_certificates
 from trafficsim_api.model import Model, Name, Text, exactly_one, fault
 from trafficsim_api.units import Duration
 
@@ -46,6 +47,8 @@ class CAFrom(Model):
     @model_validator(mode="after")
     def _one(self) -> Self:
         exactly_one(self, ("inline", "path", "config_map"), "exactly one of inline, path, configMap")
+        if self.inline is not None and not holds_certificates(self.inline):
+            raise fault("inline", "certificates in PEM form are needed")
         return self
 
 

@@ -146,10 +146,7 @@ class Supervisor:
         return self.acknowledgement()
 
     def _verified(self, body: bytes) -> Assignment:
-        try:
-            return verify(body, self._keys, self.settings.simulation, self.settings.runner)
-        except (ValueError, RecursionError) as error:
-            raise Refused(422, "the signed text is no assignment") from error
+        return verify(body, self._keys, self.settings.simulation, self.settings.runner)
 
     def _resume(self) -> None:
         """Take up the assignment that an earlier boot of this container left, if it left one."""
@@ -214,7 +211,7 @@ class Supervisor:
 
     async def _ask(self, load: Load, limits: Limits) -> None:
         while self.target != REACHABLE:
-            self.target = await ask(load.target, load.ca, limits.targets)
+            self.target = await ask(load, limits.targets)
             if self.target != REACHABLE:
                 await asyncio.sleep(ASK_AGAIN_S)
 

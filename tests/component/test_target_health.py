@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -10,12 +11,19 @@ from datetime import timedelta
 import pytest
 import trustme
 
-from trafficsim_api.protocol import Allowed
+from trafficsim_api.flow import Archetype
+from trafficsim_api.protocol import Allowed, Load
 from trafficsim_api.resource import TLS, Target, Timeouts
-from trafficsim_runner.health.target import REACHABLE, ask
+from trafficsim_runner.health import target as health
+from trafficsim_runner.health.target import REACHABLE
 
 LOOPBACK = (Allowed(network="127.0.0.0/8"),)
+FLOW = Archetype.model_validate({"name": "a", "flow": ({"request": {"get": "/"}},)})
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+
+
+async def ask(target, ca, allowed):
+    return await health.ask(Load(target=target, archetypes=(FLOW,), ca=ca), allowed)
 
 
 @asynccontextmanager
@@ -104,3 +112,26 @@ async def test_certificates_are_verified():
         assert REACHABLE == await ask(named, ca, LOOPBACK)
         assert "certificate" in await ask(named, stranger.cert_pem.bytes().decode(), LOOPBACK)
         assert "certificate" in await ask(a_target_at(port, "https"), ca, LOOPBACK)
+
+
+async def test_every_address_is_asked(monkeypatch):
+    """One that refuses is passed over; what the last one said is said when none answers."""
+    async with a_target(OK) as (port, heard):
+        refuses = (socket.AF_INET, ("127.1.7.7", port))
+        answers = (socket.AF_INET, ("127.0.0.1", port))
+        monkeypatch.setattr(health, "look_up", lambda host, port: [refuses, answers])
+        assert REACHABLE == await ask(a_target_at(port), None, LOOPBACK)
+        assert 1 == len(heard)
+        monkeypatch.setattr(health, "look_up", lambda host, port: [answers, refuses])
+        assert REACHABLE == await ask(a_target_at(port), None, LOOPBACK)
+        monkeypatch.setattr(health, "look_up", lambda host, port: [refuses, refuses])
+        assert "127.1.7.7" in await ask(a_target_at(port), None, LOOPBACK)
+
+
+async def test_an_address_mapped_into_ipv6_is_the_ipv4_address():
+    """The probe connects to what the load may connect to, by the same rule."""
+    async with a_target(OK) as (port, heard):
+        target = Target(url=f"http://[::ffff:127.0.0.1]:{port}", timeouts=a_target_at(port).timeouts)
+        assert REACHABLE == await ask(target, None, LOOPBACK)
+        assert "not among" in await ask(target, None, (Allowed(network="::/0"),))
+    assert 1 == len(heard)

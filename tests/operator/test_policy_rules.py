@@ -143,3 +143,20 @@ def test_metadata_with_an_own_entry_is_allowed() -> None:
 def test_repository(image: str, repository: str) -> None:
     """Repositories are compared, not tags or digests."""
     assert repository == repository_of(image)
+
+
+@pytest.mark.parametrize("address", ["::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe"])
+def test_ipv6_is_no_way_round_the_guard(address: str) -> None:
+    """A metadata address written in IPv6 connects to the same server, and needs the same entry of its own."""
+    facts = TargetFacts(host=address, port=80, addresses=(address,))
+    assert judge(a_spec(), IMAGE, facts, Policy(targets=(PolicyTarget(cidr="::/0"),)), 1).refusals
+    assert judge(a_spec(), IMAGE, facts, Policy(targets=(PolicyTarget(cidr="0.0.0.0/0"),)), 1).refusals
+
+
+def test_a_mapped_address_is_judged_and_allowed_as_ipv4() -> None:
+    """Runners are told the address they really connect to."""
+    facts = TargetFacts(host="::ffff:10.1.2.3", port=80, addresses=("::ffff:10.1.2.3",))
+    ruling = judge(a_spec(), IMAGE, facts, Policy(targets=(PolicyTarget(cidr="10.0.0.0/8"),)), 1)
+    assert ((), ("10.1.2.3",)) == (ruling.refusals, tuple(allowed.network for allowed in ruling.limits.targets))
+    refused = judge(a_spec(), IMAGE, facts, Policy(targets=(PolicyTarget(cidr="::/0"),)), 1)
+    assert 'targets: [{cidr: "10.1.2.3/32", ports: [80]}]' == refused.snippet

@@ -1,6 +1,7 @@
 """What a target's host names in a cluster."""
 
 import pytest
+import trustme
 
 from trafficsim_operator.fleet import Owner
 from trafficsim_operator.fleet.services import own_service_name, service_facts, trusted_certificates
@@ -127,8 +128,12 @@ async def test_a_headless_service_without_a_selector_is_its_addresses():
 
 async def test_certificates_from_a_config_map():
     """What is missing is told with the field's name."""
-    api = FakeApi(**{f"{CONFIG_MAPS.plural}/ca": {"data": {"ca.crt": "-----BEGIN CERTIFICATE-----\n"}}})
-    assert (await trusted_certificates(api, "shop", "ca"))[0] is not None
+    certificate = trustme.CA().cert_pem.bytes().decode()
+    garbage = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    maps = {"ca": {"data": {"ca.crt": certificate}}, "bad": {"data": {"ca.crt": garbage}}}
+    api = FakeApi(**{f"{CONFIG_MAPS.plural}/{name}": found for name, found in maps.items()})
+    assert (certificate, "") == await trusted_certificates(api, "shop", "ca")
+    assert "has no certificates under ca.crt" in (await trusted_certificates(api, "shop", "bad"))[1]
     pem, problem = await trusted_certificates(api, "shop", "nix")
     assert pem is None
     assert "target.tls.caFrom.configMap: there is no ConfigMap nix in namespace shop" == problem

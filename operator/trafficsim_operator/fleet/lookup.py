@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from trafficsim_api.certificates import holds_certificates
 from trafficsim_api.resource import CAFrom, TrafficSimulationSpec
 from trafficsim_operator.observed import TargetFacts
 
@@ -58,6 +59,6 @@ def certificates_of(given: CAFrom | None, base: Path) -> tuple[str | None, str]:
         pem = ""
     except OSError as error:
         return None, f"path: {path} cannot be read: {error.strerror}"
-    if "-----BEGIN CERTIFICATE-----" not in pem or len(pem) > _MAX_PEM:
+    if len(pem) > _MAX_PEM or not holds_certificates(pem):
         return None, f"path: {path} holds no certificates in PEM form"
     return pem, ""

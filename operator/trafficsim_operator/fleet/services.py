@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from trafficsim_api.certificates import holds_certificates
 from trafficsim_operator.fleet import Owner
 from trafficsim_operator.kube import CONFIG_MAPS, ENDPOINT_SLICES, PODS, SERVICES, KubeApi
 from trafficsim_operator.observed import TargetFacts
@@ -75,7 +76,7 @@ async def trusted_certificates(api: KubeApi, namespace: str, name: str) -> tuple
     if found is None:
         return None, f"{field}: there is no ConfigMap {name} in namespace {namespace}"
     pem = (found.get("data") or {}).get(_CA_KEY)
-    if not pem or "BEGIN CERTIFICATE" not in pem:
+    if not pem or not holds_certificates(pem):
         return None, f"{field}: ConfigMap {name} has no certificates under {_CA_KEY}"
     return str(pem), ""
 

@@ -1,18 +1,19 @@
-"""Whether the target answers: one GET of its health path, to an address that policy allows."""
+"""
+Whether the target answers: one GET of its health path, to the addresses that policy allows.
+
+Policy's verbs are about the load. This GET is no load: it is asked on behalf of whoever wrote the policy, and allowed
+whatever verbs stand there.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 import ssl
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
-from trafficsim_api.protocol import Allowed
-from trafficsim_api.resource import Target
-from trafficsim_api.units import milliseconds
+from trafficsim_api.protocol import Allowed, Load
+from trafficsim_runner.http.endpoint import Address, Endpoint, endpoint_of, is_allowed, look_up, tls_of
 
 __all__ = ["REACHABLE", "ask"]
 
@@ -23,54 +24,61 @@ LONGEST_LINE: Final = 8192
 BROKEN: Final = 500
 
 
-async def ask(target: Target, ca: str | None, allowed: Sequence[Allowed]) -> str:
-    """Return "reachable" when GET *target*.healthPath is answered below 500, else what was wrong."""
-    parts = urlsplit(target.url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+async def ask(load: Load, allowed: Sequence[Allowed]) -> str:
+    """Return "reachable" when GET target.healthPath is answered below 500 at any address, else what was wrong."""
+    endpoint = endpoint_of(load.target)
+    host, port = endpoint.host, endpoint.port
     try:
         async with asyncio.timeout(RESOLVE_S):
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = await asyncio.get_running_loop().run_in_executor(None, look_up, host, port)
     except TimeoutError:
         return f"resolving {host} took longer than {RESOLVE_S:g} s"
     except (OSError, UnicodeError) as error:
         return f"{host} cannot be resolved: {getattr(error, 'strerror', None) or error}"
-    addresses = [str(entry[4][0]) for entry in found]
-    permitted = [address for address in addresses if _is_allowed(address, port, allowed)]
+    permitted = [address for address in addresses if is_allowed(address, allowed)]
     if not permitted:
-        return f"{host}:{port} ({', '.join(addresses)}) is not among the addresses allowed"
-    within = min(LONGEST_S, (milliseconds(target.timeouts.connect) + milliseconds(target.timeouts.request)) / 1000)
+        found = ", ".join(address[1][0] for address in addresses)
+        return f"{host}:{port} ({found}) is not among the addresses allowed"
+    until = asyncio.get_running_loop().time() + LONGEST_S
+    said = ""
+    for address in permitted:
+        said = await _ask_at(address, load, endpoint, until)
+        if said == REACHABLE or asyncio.get_running_loop().time() >= until:
+            break
+    return said
+
+
+async def _ask_at(address: Address, load: Load, endpoint: Endpoint, until: float) -> str:
+    """Return "reachable", or what was wrong at *address*; it takes until *until* (the loop's clock) at most."""
+    where = f"{endpoint.host}:{endpoint.port}"
+    within = (endpoint.connect_ns + endpoint.request_ns) / 1e9
+    within = max(0.0, min(within, until - asyncio.get_running_loop().time()))
     try:
         async with asyncio.timeout(within):
-            status = await _status(target, permitted[0], port, ca)
+            status = await _status(address, load, endpoint)
     except TimeoutError:
-        return f"no answer from {host}:{port} within {within:g} s"
+        return f"no answer from {where} within {within:.3g} s"
     except ssl.SSLCertVerificationError as error:
-        return f"the certificate of {host}:{port} is not accepted: {error.verify_message}"
+        return f"the certificate of {where} is not accepted: {error.verify_message}"
     except (OSError, ValueError, asyncio.LimitOverrunError, asyncio.IncompleteReadError) as error:
-        return f"{host}:{port}: {error}"
-    return REACHABLE if status < BROKEN else f"GET {target.health_path} was answered with {status}"
+        return f"{where}: {error}"
+    return REACHABLE if status < BROKEN else f"GET {load.target.health_path} was answered with {status}"
 
 
-def _is_allowed(address: str, port: int, allowed: Sequence[Allowed]) -> bool:
-    at = ipaddress.ip_address(address.partition("%")[0])
-    return any(
-        at in ipaddress.ip_network(entry.network, strict=False) and (not entry.ports or port in entry.ports)
-        for entry in allowed
-    )
-
-
-async def _status(target: Target, address: str, port: int, ca: str | None) -> int:
-    parts = urlsplit(target.url)
-    tls: ssl.SSLContext | None = None
-    name: str | None = None
-    if parts.scheme == "https":
-        tls = ssl.create_default_context(cadata=ca)
-        name = (target.tls.server_name if target.tls else None) or parts.hostname
-    reader, writer = await asyncio.open_connection(address, port, ssl=tls, server_hostname=name, limit=LONGEST_LINE)
+async def _status(address: Address, load: Load, endpoint: Endpoint) -> int:
+    async with asyncio.timeout(endpoint.connect_ns / 1e9):
+        reader, writer = await asyncio.open_connection(
+            address[1][0],
+            endpoint.port,
+            ssl=tls_of(load) if endpoint.is_tls else None,
+            server_hostname=endpoint.server_name if endpoint.is_tls else None,
+            limit=LONGEST_LINE,
+        )
     try:
-        path = parts.path.rstrip("/") + target.health_path
-        head = f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: trafficsim\r\nConnection: close\r\n\r\n"
+        path = endpoint.prefix + load.target.health_path
+        head = (
+            f"GET {path} HTTP/1.1\r\nHost: {endpoint.authority}\r\nUser-Agent: trafficsim\r\nConnection: close\r\n\r\n"
+        )
         writer.write(head.encode())
         line = (await reader.readuntil(b"\n")).split(b" ", 2)
         if len(line) < 2 or not line[0].startswith(b"HTTP/1.") or not line[1].strip().isdigit():
