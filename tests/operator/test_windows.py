@@ -32,10 +32,19 @@ def a_window(
         vector[layout.response(number) + bucket_of(took_ms * 1_000_000)] = done
     indices, counts = sparse(vector)
     return Window(
-        sequence=second + 1, start_ms=second * 1000, end_ms=second * 1000 + 1000, wall_ms=1_000_000 + second * 1000, epoch=1,
-        active=wanted, wanted=wanted, busiest_permille=busiest, pod_permille=500, warm=warm, indices=indices,
+        sequence=second + 1,
+        start_ms=second * 1000,
+        end_ms=second * 1000 + 1000,
+        wall_ms=1_000_000 + second * 1000,
+        epoch=1,
+        active=wanted,
+        wanted=wanted,
+        busiest_permille=busiest,
+        pod_permille=500,
+        warm=warm,
+        indices=indices,
         counts=np.asarray(counts),
-    )  # fmt: skip
+    )
 
 
 def watching(*rules: str) -> Windows:

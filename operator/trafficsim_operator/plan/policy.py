@@ -25,8 +25,7 @@ from trafficsim_operator.observed import TargetFacts
 __all__ = ["Ruling", "judge", "repository_of"]
 
 _GUARDED: Final = tuple(
-    ipaddress.ip_network(text)
-    for text in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "64:ff9b::a9fe:0/112")
+    ipaddress.ip_network(text) for text in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "64:ff9b::a9fe:0/112")
 )
 
 
