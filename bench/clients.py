@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 HERE = Path(__file__).parent
 SIMULATIONS = HERE / "simulations"
 PEERS = HERE / "peers"
+
+
+# Locust counts its run time from before its users start.
+_LOCUST_EARLY_S: Final = 3
 
 
 class ClientFailed(Exception):
@@ -157,7 +161,7 @@ class Locust:
         file = PEERS / "locust" / ("flow.py" if load.shape == "flow" else "fixed.py")
         rate = load.users / load.ramp_s if load.ramp_s else load.users
         options = ["-f", str(file), "--host", order.url, "--users", str(load.users), "--spawn-rate", f"{rate:g}"]
-        options += ["--run-time", f"{order.seconds + load.ramp_s}s", *settings["options"]]
+        options += ["--run-time", f"{order.seconds + load.ramp_s + _LOCUST_EARLY_S}s", *settings["options"]]
         return [str(self.binary), *options, "--json-file", str(order.directory / "locust")]
 
     def requests(self, output: str, directory: Path) -> int | None:
