@@ -120,7 +120,6 @@ def check(account: Account, log: Log) -> None:
     assert account.worker("connects") == account.worker("closes") <= log.opened_connections
 
 
-@pytest.mark.component
 async def test_every_request_is_counted_as_the_target_received_it(tmp_path):
     """sent = done = received, by action and class, over all framings, checks and time-outs."""
     account, log = await drive(tmp_path, users=30, duration="6s", runners=1)
@@ -128,7 +127,6 @@ async def test_every_request_is_counted_as_the_target_received_it(tmp_path):
     check(account, log)
 
 
-@pytest.mark.component
 @pytest.mark.truth
 @pytest.mark.timeout(300)
 async def test_every_request_is_counted_over_two_runners_for_a_minute(tmp_path):
@@ -159,7 +157,6 @@ def log_of(url: str) -> dict[str, Any]:
         return found
 
 
-@pytest.mark.component
 async def test_the_command_line_prints_what_the_shop_received(tmp_path):
     """`trafficsim run --json` prints the shop's own account: requests, classes, and 401 for a user without a token."""
     async with a_shop() as url:

@@ -81,13 +81,11 @@ def parse_duration_s(text: str) -> int:
     return int(text.removesuffix("s"))
 
 
-@pytest.mark.component
 async def test_a_killed_worker_costs_at_most_the_requests_of_its_users(tmp_path):
     """received - counted ≤ active users of the worker; restarted with its places; the loss counted."""
     await kill_workers(tmp_path, duration="9s", kills=1)
 
 
-@pytest.mark.component
 @pytest.mark.truth
 @pytest.mark.timeout(180)
 async def test_ten_killed_workers_cost_at_most_the_requests_of_their_users(tmp_path):
@@ -171,7 +169,6 @@ def check_loss(loss: Loss) -> None:
         assert Verdict.PASSED is loss.verdict
 
 
-@pytest.mark.component
 async def test_a_lost_runner_is_a_stated_gap(tmp_path):
     """received - counted ≤ what arrived in the gap that is stated; replaced; Inconclusive above 1 %."""
     loss = await lose_a_runner(tmp_path, duration="10s", runners=1, after_s=1.4)
@@ -179,7 +176,6 @@ async def test_a_lost_runner_is_a_stated_gap(tmp_path):
     assert loss.lost_share > 0.01
 
 
-@pytest.mark.component
 @pytest.mark.truth
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("after_s", [0.1, 0.4, 0.7, 1.0])

@@ -76,7 +76,6 @@ async def asked_little(tmp_path: Path, *, duration: str) -> None:
     assert ("True", "Passed") == condition(run, Condition.FINISHED)
 
 
-@pytest.mark.component
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_more_than_a_core_can_give_is_inconclusive(tmp_path):
@@ -84,7 +83,6 @@ async def test_more_than_a_core_can_give_is_inconclusive(tmp_path):
     await asked_too_much(tmp_path, think="20ms", duration="23s")
 
 
-@pytest.mark.component
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_well_within_a_core_passes(tmp_path):
@@ -92,7 +90,6 @@ async def test_well_within_a_core_passes(tmp_path):
     await asked_little(tmp_path, duration="13s")
 
 
-@pytest.mark.component
 @pytest.mark.truth
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("think", ["20ms", None], ids=["paced", "without-think-time"])
@@ -101,7 +98,6 @@ async def test_more_than_a_core_can_give_for_longer_is_inconclusive(tmp_path, th
     await asked_too_much(tmp_path, think=think, duration="43s")
 
 
-@pytest.mark.component
 @pytest.mark.truth
 @pytest.mark.timeout(180)
 async def test_well_within_a_core_for_a_minute_passes(tmp_path):

@@ -88,7 +88,6 @@ async def run_with_raw(
     return account, raw_of(raw)
 
 
-@pytest.mark.component
 async def test_histograms_tell_what_the_raw_values_tell(tmp_path):
     """p50 to p99.9 within 1 %; count, sum and extremes exact; by action and merged."""
     account, raw = await run_with_raw(tmp_path, users=30, duration="6s", runners=1)
@@ -96,7 +95,6 @@ async def test_histograms_tell_what_the_raw_values_tell(tmp_path):
     check_against_raw(account, raw)
 
 
-@pytest.mark.component
 @pytest.mark.truth
 @pytest.mark.timeout(300)
 async def test_histograms_of_two_runners_tell_what_the_raw_values_tell(tmp_path):
@@ -169,13 +167,11 @@ async def measure(tmp_path, delays_ms: tuple[int, ...], *, users: int, duration:
     pytest.skip(f"other processes kept {measured.others:.1f} cores busy, so milliseconds cannot be measured: {found}")
 
 
-@pytest.mark.component
 async def test_a_scripted_delay_is_measured_as_it_is(tmp_path):
     """d = 50, 100, 200, 500 ms side by side, n ≥ 500."""
     await measure(tmp_path, DELAYS_MS, users=102, duration="6s", least=500)
 
 
-@pytest.mark.component
 @pytest.mark.truth
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("delay_ms", DELAYS_MS)
