@@ -198,7 +198,7 @@ class KubeApi:
         )  # fmt: skip
 
     async def replace(self, resource: Resource, body: Object, manager: str) -> Object:
-        """Put *body* in the place of the object, if that still has the resourceVersion in it; raise Changed if not."""
+        """Put *body* in the place of the object, if that still has the UID in it; raise Changed if not."""
         meta = body["metadata"]
         full = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
         path = resource.path(meta["namespace"], meta["name"])

@@ -35,7 +35,6 @@ from trafficsim_operator.kube import (
     DEPLOYMENTS,
     PODS,
     REPLICA_SETS,
-    Changed,
     Forbidden,
     KubeApi,
     Object,
@@ -159,7 +158,7 @@ class KubernetesFleet:
         """
         body = self._body(owner, action, live)
         if has_additions(live):
-            await self._replace(live, body)
+            await self._api.replace(DEPLOYMENTS, _instead(live, body), names.FieldManager.OBJECTS)
         now = await self._api.apply(DEPLOYMENTS, body, names.FieldManager.OBJECTS)
         told = {"deployment": live["metadata"]["name"], "namespace": owner.namespace}
         uid, mark = now["metadata"]["uid"], fingerprint(now)
@@ -170,16 +169,6 @@ class KubernetesFleet:
         before, times = self._repaired.get(uid, ("", 0))
         self._repaired[uid] = (mark, times + 1 if before == mark else 1)
         log.warning("drift comes back at once: does an admission webhook change Deployments?", extra=told)
-
-    async def _replace(self, live: Object, body: Object) -> None:
-        """Put our spec in the place of *live*'s; once more on a conflict, since its status is written often."""
-        try:
-            await self._api.replace(DEPLOYMENTS, _instead(live, body), names.FieldManager.OBJECTS)
-        except Changed:
-            again = await self._api.get(DEPLOYMENTS, live["metadata"]["namespace"], live["metadata"]["name"])
-            if again is None or again["metadata"]["uid"] != live["metadata"]["uid"]:
-                raise
-            await self._api.replace(DEPLOYMENTS, _instead(again, body), names.FieldManager.OBJECTS)
 
     def _is_drifted(self, live: Object) -> bool:
         """Say whether a repair would help."""
@@ -279,8 +268,13 @@ def _is_leaving(item: Object) -> bool:
 
 
 def _instead(live: Object, body: Object) -> Object:
-    """Return *live* with our spec, labels and annotations; those of others stay."""
-    meta = {key: value for key, value in live["metadata"].items() if key != "managedFields"}
+    """
+    Return *live* with our spec, labels and annotations; those of others stay.
+
+    Its UID must still be the same, its version need not: the Deployment's controller writes status in bursts, and the
+    spec is ours whatever it has become.
+    """
+    meta = {key: value for key, value in live["metadata"].items() if key not in ("managedFields", "resourceVersion")}
     for field in ("labels", "annotations"):
         meta[field] = (meta.get(field) or {}) | body["metadata"][field]
     return {"metadata": meta, "spec": body["spec"]}
