@@ -72,6 +72,14 @@ class Watched:
         behind |= self.seen.keys() - listed.keys()
         self.behind_since = {key: self.behind_since.get(key, now) for key in behind}
 
+    def unlisted(self) -> None:
+        """
+        Take note that the API server gave no list: what the watch misses is counted anew from the next one.
+
+        While the API server is away no watch can deliver, and a restart would not help.
+        """
+        self.behind_since.clear()
+
     def behind_s(self, now: float) -> float:
         """Return for how many seconds the watch has been missing something, 0 when it misses nothing."""
         return max((now - since for since in self.behind_since.values()), default=0.0)

@@ -144,9 +144,10 @@ async def _resync(parts: _Parts) -> None:
             listed = await _list(parts)
         except Unavailable as error:
             log.warning("no list of simulations", extra={"error": str(error)})
+            parts.watched.unlisted()
         else:
             parts.watched.compare(listed, loop.time())
-            parts.metrics.forget(set(listed))
+            parts.metrics.listed(listed)
             for key in {*listed, *parts.watched.behind_since}:
                 parts.queue.add_after(key, random.random() * min(5.0, parts.settings.resync_s / 4))
             parts.listed = True

@@ -8,9 +8,10 @@ makes nobody unhealthy. Ready means that the first list of simulations has arriv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -75,9 +76,16 @@ class Metrics:
         """Take a simulation's new status into the sums."""
         self._status[Key(document.namespace, document.name)] = (status.phase, status.users.active)
 
-    def forget(self, keys: set[Key]) -> None:
-        """Keep only the simulations that exist: *keys*."""
-        self._status = {key: value for key, value in self._status.items() if key in keys}
+    def listed(self, simulations: Mapping[Key, Mapping[str, Any]]) -> None:
+        """
+        Keep the simulations that exist, and take those in that this process has not written to yet.
+
+        What it wrote is newer than any list.
+        """
+        self._status = {
+            key: self._status[key] if key in self._status else _phase_and_users(body)
+            for key, body in simulations.items()
+        }
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
@@ -85,6 +93,16 @@ class Metrics:
             self.simulations.labels(phase.value).set(sum(p is phase for p, _ in self._status.values()))
         self.users.set(sum(active for _, active in self._status.values()))
         return generate_latest(self.registry)
+
+
+def _phase_and_users(body: Mapping[str, Any]) -> tuple[Phase, int]:
+    """Return phase and active users of a simulation as it stands; one without a readable status is new."""
+    status = body.get("status")
+    try:
+        found = Status.model_validate_json(json.dumps(status or {}))
+    except ValueError:
+        return Phase.PENDING, 0
+    return found.phase, found.users.active
 
 
 @dataclass(slots=True, kw_only=True)

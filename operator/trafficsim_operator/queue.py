@@ -3,6 +3,8 @@ A work queue of keys, as controllers have it: one worker at a time per key, and 
 
     add() while waiting: nothing more     add() while being worked on: once more afterwards
     add_after(): the earliest time wins   a failure: again after min(cap, base·2ⁿ) with jitter; a success forgets n
+
+A key that failed is not worked on before its time, whatever is added: children of a simulation that fails change often.
 """
 
 from __future__ import annotations
@@ -64,16 +66,21 @@ class KeyedQueue(Generic[K]):
     _due: dict[K, float] = field(default_factory=dict)
     _heap: list[tuple[float, int, K]] = field(default_factory=list)
     _failures: dict[K, int] = field(default_factory=dict)
+    _not_before: dict[K, float] = field(default_factory=dict)
     _count: int = 0
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _timer_wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, key: K) -> None:
-        """Have *key* worked on soon."""
-        self._due.pop(key, None)
+        """Have *key* worked on soon; one that failed, when its time has come."""
         if key in self._running:
             self._again.add(key)
-        elif key not in self._queued:
+            return
+        if (due := self._not_before.get(key, 0.0)) > asyncio.get_running_loop().time():
+            self._schedule(key, due)
+            return
+        self._due.pop(key, None)
+        if key not in self._queued:
             self._queued.add(key)
             self._ready.append(key)
             self._wake.set()
@@ -84,6 +91,9 @@ class KeyedQueue(Generic[K]):
             self.add(key)
             return
         due = asyncio.get_running_loop().time() + seconds
+        self._schedule(key, max(due, self._not_before.get(key, due)))
+
+    def _schedule(self, key: K, due: float) -> None:
         if key in self._queued or self._due.get(key, due + 1) <= due:
             return
         self._due[key] = due
@@ -141,9 +151,11 @@ class KeyedQueue(Generic[K]):
         if error is not None:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             wish = self.backoff.delay(failures, self.draw())
+            self._not_before[key] = asyncio.get_running_loop().time() + wish
             _say(key, wish, error)
         else:
             self._failures.pop(key, None)
+            self._not_before.pop(key, None)
         if key in self._again:
             # Something changed meanwhile. After a failure it waits its turn all the same: changes must not defeat it.
             self._again.discard(key)
@@ -157,6 +169,7 @@ class KeyedQueue(Generic[K]):
             while self._heap and self._heap[0][0] <= loop.time():
                 due, _, key = heapq.heappop(self._heap)
                 if self._due.get(key) == due:  # else an earlier or later time took its place
+                    del self._due[key]
                     self.add(key)
             self._timer_wake.clear()
             wait = self._heap[0][0] - loop.time() if self._heap else None

@@ -139,6 +139,40 @@ async def test_a_change_during_a_failing_look_does_not_defeat_the_back_off():
     assert [0] == work.times("shop")
 
 
+async def test_events_do_not_defeat_the_back_off():
+    """Pods of a simulation that fails change all the time; its next look is when its time has come, not before."""
+    work = Work(failing=lambda: True)
+    queue = a_queue(work, backoff=Backoff(base_s=10, cap_s=20))
+    queue.add("shop")
+    queue.add("other")
+
+    async def events() -> None:
+        for _ in range(45):
+            await asyncio.sleep(1)
+            queue.add("shop")
+            queue.add_after("shop", 0.1)
+
+    await serve(queue, 49, events())
+    assert [0, 10, 30] == work.times("shop") == work.times("other")
+
+
+async def test_a_wish_from_before_a_failure_is_not_lost():
+    """It was for earlier than the back-off allows: it is granted then."""
+    work = Work(seconds=1, failing=lambda: len(work.began) == 1)
+    queue = a_queue(work, backoff=Backoff(base_s=10))
+    queue.add("shop")
+    await serve(queue, 20, after(0.5, lambda: queue.add_after("shop", 2)))
+    assert [0, 11] == work.times("shop")
+
+
+async def test_after_a_success_nothing_holds_a_key_back():
+    work = Work(failing=lambda: len(work.began) == 1)
+    queue = a_queue(work, backoff=Backoff(base_s=10))
+    queue.add("shop")
+    await serve(queue, 20, after(12, lambda: queue.add("shop")))
+    assert [0, 10, 12] == work.times("shop")
+
+
 async def test_workers_are_bounded():
     """Ten keys of a second each take five seconds with two workers."""
     work = Work(seconds=1)

@@ -55,6 +55,23 @@ async def test_a_dead_watch_is_noticed():
 
 
 @pytest.mark.looptime
+async def test_an_api_server_that_is_away_makes_nobody_unhealthy():
+    """What the watch missed just before is counted anew once there is a list again."""
+    watched = Watched()
+    now = asyncio.get_running_loop().time
+    watched.compare({KEY: BODY}, now())
+    await asyncio.sleep(60)
+    watched.unlisted()
+    await asyncio.sleep(600)
+    assert "" == a_health(watched=watched).problem()
+    watched.compare({KEY: BODY}, now())
+    await asyncio.sleep(149)
+    assert "" == a_health(watched=watched).problem()
+    await asyncio.sleep(2)
+    assert "the watch has been missing something for 151s" == a_health(watched=watched).problem()
+
+
+@pytest.mark.looptime
 async def test_a_look_that_hangs_is_noticed():
     async def hang(key):
         await asyncio.sleep(10_000)
@@ -112,8 +129,30 @@ async def test_what_is_counted_stands_on_the_page(page):
         "trafficsim_users_active 1200.0",
     ):
         assert line in text
-    metrics.forget(set())
+    metrics.listed({})
     assert "trafficsim_users_active 0.0" in (await http.get("/metrics")).text
+
+
+async def test_after_a_restart_the_list_tells_the_phases(page):
+    """A simulation that nothing changes on is written to rarely; what this process wrote is newer than the list."""
+    metrics, _, _, http = page
+    document = Document(namespace="shop", name="web", uid="u1", generation=1, version="1", body={})
+    metrics.wrote(document, Status(phase=Phase.RUNNING, users=Users(active=1000)))
+    metrics.listed(
+        {
+            KEY: BODY | {"status": {"phase": "Starting", "users": {"active": 1}}},
+            Key("shop", "old"): BODY | {"status": {"phase": "Running", "users": {"active": 30}}},
+            Key("shop", "new"): BODY,
+            Key("shop", "spoilt"): BODY | {"status": {"phase": "Bogus"}},
+        }
+    )
+    text = (await http.get("/metrics")).text
+    for line in (
+        'trafficsim_simulations{phase="Running"} 2.0',
+        'trafficsim_simulations{phase="Pending"} 2.0',
+        "trafficsim_users_active 1030.0",
+    ):
+        assert line in text
 
 
 async def test_silent_runners_are_counted_until_they_are_gone(page):
