@@ -108,7 +108,7 @@ RULES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "Profile": ((_one_of(*SEGMENTS), f"exactly one of {', '.join(SEGMENTS)} is needed"),),
     "Ramp": (("double(self.to.replace('%', '')) <= 100.0", "to: at most 100% is needed"),),
     "Step": (
-        (_one_of("request", "think", "repeat"), "exactly one of request, think, repeat is needed"),
+        (_one_of("request", "think", "repeat", "choose"), "exactly one of request, think, repeat, choose is needed"),
         (
             "has(self.request) || !(has(self.action) || has(self.group) || has(self.expect) || has(self.save))",
             "action, group, expect and save belong to a request",

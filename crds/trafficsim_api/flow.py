@@ -1,4 +1,4 @@
-"""What a user does: flows of steps, each a request, a pause or a repetition."""
+"""What a user does: flows of steps, each a request, a pause, a repetition or a choice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, 
 from trafficsim_api.model import PRESERVE, Json, Model, Name, StringMap, Text, as_text, exactly_one, fault
 from trafficsim_api.units import Duration
 
-__all__ = ["ACTION_GROUPS", "VERBS", "Archetype", "Expect", "Repeat", "Request", "Step", "Think", "actions_of"]
+__all__ = [
+    "ACTION_GROUPS",
+    "VERBS",
+    "Archetype",
+    "Choice",
+    "Expect",
+    "Repeat",
+    "Request",
+    "Step",
+    "Think",
+    "actions_of",
+]
 
 ACTION_GROUPS: Final = ("auth", "user", "bulk")
 VERBS: Final = ("get", "head", "post", "put", "patch", "delete", "options")
@@ -169,6 +180,19 @@ class Repeat(Model):
         return self
 
 
+class Choice(Model):
+    """One of several flows."""
+
+    weight: Annotated[int, Field(ge=0, le=1000)] = 1
+    """How often it is chosen, relative to the other weights."""
+    flow: Annotated[
+        tuple[Step, ...],
+        Field(min_length=1, max_length=128),
+        WithJsonSchema({"type": "array", "minItems": 1, "maxItems": 128, "items": {"type": "object", **PRESERVE}}),
+    ]
+    """What is done when it is chosen."""
+
+
 _SAVE: Final = re.compile(r"(json\.[^\s]{1,200}|header\.[A-Za-z0-9-]{1,100}|cookie\.[^\s;=]{1,100}|status|body)")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _TEMPLATE: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
@@ -178,7 +202,7 @@ _LOOKUP: Final = re.compile(
 
 
 class Step(Model):
-    """One step of a flow: exactly one of request, think and repeat."""
+    """One step of a flow: exactly one of request, think, repeat and choose."""
 
     action: Name | None = None
     """The name the numbers of this request are kept under; absent: VERB path-template."""
@@ -190,10 +214,14 @@ class Step(Model):
     """Variable to what it takes from the answer: json.PATH, header.NAME, cookie.NAME, status or body."""
     think: Think | None = None
     repeat: Repeat | None = None
+    choose: Annotated[tuple[Choice, ...], Field(min_length=1, max_length=16)] | None = None
+    """One of these flows, drawn anew each time; the draws are the same for the same seed, user and iteration."""
 
     @model_validator(mode="after")
     def _shape(self) -> Self:
-        exactly_one(self, ("request", "think", "repeat"), "exactly one of request, think, repeat")
+        exactly_one(self, ("request", "think", "repeat", "choose"), "exactly one of request, think, repeat, choose")
+        if self.choose and not sum(choice.weight for choice in self.choose):
+            raise fault("choose", "at least one weight above 0 is needed")
         if self.request is None:
             for name in ("action", "group", "expect", "save"):
                 if getattr(self, name) is not None:
@@ -211,9 +239,17 @@ class Step(Model):
         assert self.request is not None
         return self.action or f"{self.request.verb.upper()} {self.request.path.partition('?')[0]}"
 
+    @property
+    def nested(self) -> tuple[tuple[str, tuple[Step, ...]], ...]:
+        """Return the flows within this step, each with the field it stands in."""
+        if self.repeat:
+            return (("repeat.flow", self.repeat.flow),)
+        return tuple((f"choose[{number}].flow", choice.flow) for number, choice in enumerate(self.choose or ()))
 
-# Its steps are only known now.
+
+# Their steps are only known now.
 Repeat.model_rebuild()
+Choice.model_rebuild()
 
 
 def _templates(value: Any) -> list[str]:
@@ -261,9 +297,13 @@ class Archetype(Model):
         requests = 0
         for index, step in enumerate(flow):
             here = f"{where}[{index}]"
-            if step.repeat:
-                requests += self._walk(step.repeat.flow, f"{here}.repeat.flow", depth + 1, saved)
-            elif step.request:
+            # What one choice saves is no earlier step of the others, but may be there for what follows.
+            before = set(saved)
+            for field, inner in step.nested:
+                known = set(before)
+                requests += self._walk(inner, f"{here}.{field}", depth + 1, known)
+                saved |= known
+            if step.request:
                 requests += 1
                 _check_lookups(step, here, saved)
                 saved.update(step.save or ())
@@ -299,9 +339,9 @@ def actions_of(archetypes: tuple[Archetype, ...]) -> tuple[tuple[str, str], ...]
 
     def walk(flow: tuple[Step, ...]) -> None:
         for step in flow:
-            if step.repeat:
-                walk(step.repeat.flow)
-            elif step.request:
+            for _, inner in step.nested:
+                walk(inner)
+            if step.request:
                 found[step.name, step.group or "user"] = None
 
     for archetype in archetypes:

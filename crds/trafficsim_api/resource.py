@@ -13,7 +13,18 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from trafficsim_api.flow import ACTION_GROUPS, VERBS, Archetype, Expect, Repeat, Request, Step, Think, actions_of
+from trafficsim_api.flow import (
+    ACTION_GROUPS,
+    VERBS,
+    Archetype,
+    Choice,
+    Expect,
+    Repeat,
+    Request,
+    Step,
+    Think,
+    actions_of,
+)
 from trafficsim_api.layout import MAX_ACTIONS
 from trafficsim_api.model import PRESERVE, Model, fault
 from trafficsim_api.rules import parse_rule
@@ -29,6 +40,7 @@ __all__ = [
     "VERBS",
     "Archetype",
     "CAFrom",
+    "Choice",
     "Curve",
     "CurvePoint",
     "EnvVar",

@@ -16,8 +16,9 @@ from trafficsim_api.layout import Drop
 from trafficsim_api.places import Archetypes
 from trafficsim_runner.draws import key_of
 from trafficsim_runner.http.client import Client
+from trafficsim_runner.http.sender import Sender
 from trafficsim_runner.pacing import Pacer, spread
-from trafficsim_runner.program import AGAIN, END, REPEAT, REQUEST, THINK, Program, RequestStep, Step
+from trafficsim_runner.program import AGAIN, CHOOSE, END, REPEAT, REQUEST, THINK, Program, RequestStep, Step
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
 from trafficsim_runner.users import PARKED, STARTING, THINKING, WORKING, User, UserPool
@@ -76,7 +77,7 @@ class Engine:
         self._wanted_ns = 0
         self.active = 0
         self.wanted = 0
-        self.client = Client(
+        self.client: Sender = Client(
             account=account, walker=self, clock=clock, wall_s=wall_s, raw=raw, on_timer=self.wake
         )  # fmt: skip
 
@@ -281,6 +282,9 @@ class Engine:
                     return
             elif kind in (REPEAT, AGAIN):
                 step = self._loop(user, step)
+            elif kind == CHOOSE:
+                assert step.pick is not None
+                step = step.pick(user)
             else:
                 step = self._next_iteration(user, is_done=kind == END)
                 if not user.acted:

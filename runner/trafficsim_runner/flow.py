@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from trafficsim_api import __version__
@@ -13,14 +15,14 @@ from trafficsim_api.resource import Step as StepSpec
 from trafficsim_runner import draws
 from trafficsim_runner.checks import checks_of, saves_of
 from trafficsim_runner.http.endpoint import Endpoint
-from trafficsim_runner.program import AGAIN, END, REPEAT, THINK, Program, RequestStep, Step
+from trafficsim_runner.program import AGAIN, CHOOSE, END, REPEAT, THINK, Program, RequestStep, Step
 from trafficsim_runner.template import Lookup, Template, Words, in_header, in_path, in_query, joined, plain
 
 if TYPE_CHECKING:
     from trafficsim_runner.stats.account import Tally
     from trafficsim_runner.users import User
 
-__all__ = ["compile_load", "pause_of"]
+__all__ = ["choice_draw", "compile_load", "pause_of"]
 
 _AGENT: Final = f"trafficsim/{__version__}"
 _WITH_BODY: Final = ("post", "put", "patch")
@@ -36,7 +38,7 @@ def compile_load(
     """Return the program of *load*; *actions* numbers each (name, group), *environ* is what {{env.X}} reads."""
     compiler = _Compiler(endpoint, actions, tallies, environ)
     tops = tuple(compiler.archetype(archetype) for archetype in load.archetypes)
-    return Program(tuple(a.name for a in load.archetypes), tops, tuple(compiler.steps))
+    return Program(tops, tuple(compiler.steps))
 
 
 class _Compiler:
@@ -52,8 +54,10 @@ class _Compiler:
         self.tallies = tallies
         self.environ = environ
         self.steps: list[Step] = []
+        self.choices = 0  # numbers the choices of an archetype, whose draws they tell apart
 
     def archetype(self, archetype: Archetype) -> Step:
+        self.choices = 0
         end = self._made(Step(END))
         end.next = self._flow(archetype.flow, end, Words(archetype.name, self.environ))
         return end.next
@@ -67,6 +71,8 @@ class _Compiler:
         for spec in reversed(flow):
             if spec.repeat:
                 after = self._repeat(spec, after, words)
+            elif spec.choose:
+                after = self._choose(spec, after, words)
             elif spec.think:
                 step = self._made(Step(THINK))
                 step.pause = pause_of(spec.think)
@@ -86,6 +92,17 @@ class _Compiler:
         head.after = foot.after = after
         head.times = lambda user: low if low == high else draws.whole(user.key, user.next_draw(), low, high)
         return head
+
+    def _choose(self, spec: StepSpec, after: Step, words: Words) -> Step:
+        assert spec.choose is not None
+        number, self.choices = self.choices, self.choices + 1
+        weights = [choice.weight for choice in spec.choose]
+        bounds, whole = list(accumulate(weights)), sum(weights)
+        tops = [self._flow(choice.flow, after, words) for choice in spec.choose]
+        step = self._made(Step(CHOOSE))
+        step.next = step.after = after
+        step.pick = lambda user: tops[bisect_right(bounds, choice_draw(user, number, whole))]
+        return step
 
     def _request(self, spec: StepSpec, words: Words) -> RequestStep:
         assert spec.request is not None
@@ -128,6 +145,21 @@ def _body_of(request: Request, words: Words) -> tuple[Template | None, str | Non
     if request.body is not None:
         return words.split(request.body, plain), None
     return ((), None) if request.verb in _WITH_BODY else (None, None)
+
+
+def choice_draw(user: User, number: int, whole: int) -> int:
+    """
+    Return a number in [0, *whole*) for choice *number* of a flow.
+
+        draw(key(…key(key(user, number), iteration)…, rounds left of each loop), 0)
+
+    It depends on where the user is and not on how many draws were made before: an iteration that failed half way
+    shifts nothing.
+    """
+    key = draws.key_of(draws.key_of(user.key, number), user.iteration)
+    for left in user.loops or ():
+        key = draws.key_of(key, left)
+    return draws.whole(key, 0, 0, whole - 1)
 
 
 def _ns(duration: timedelta | None) -> int:

@@ -19,7 +19,7 @@ from trafficsim_runner.template import Template, render
 if TYPE_CHECKING:
     from trafficsim_runner.users import User
 
-__all__ = ["AGAIN", "END", "REPEAT", "REQUEST", "RESTART", "THINK", "Program", "RequestStep", "Step"]
+__all__ = ["AGAIN", "CHOOSE", "END", "REPEAT", "REQUEST", "RESTART", "THINK", "Program", "RequestStep", "Step"]
 
 REQUEST: Final = 0
 THINK: Final = 1
@@ -27,6 +27,7 @@ REPEAT: Final = 2  # the head of a loop: draws how often
 AGAIN: Final = 3  # the foot of a loop
 END: Final = 4  # the flow is done: its top follows
 RESTART: Final = 5  # the load was edited: the new flow's top follows
+CHOOSE: Final = 6  # draws which flow follows
 
 _HEADS_KEPT: Final = 64
 _PARSED_BEFORE_RETRY: Final = 10_000
@@ -37,11 +38,12 @@ class Step:
     """
     Any step: *kind*, what follows (*next*), and for a loop what follows after it (*after*).
 
-    *pause* gives a think time in ns, *times* how often a loop runs, both drawn for a user. *wire* is a request's bytes
-    when they are the same for every user without cookies.
+    *pause* gives a think time in ns, *times* how often a loop runs, *pick* the first step of the flow chosen, each
+    drawn for a user. *ready* is the step itself when it is a request whose bytes are
+    the same for every user without cookies: the hot loop sends it without asking anybody.
     """
 
-    __slots__ = ("after", "kind", "next", "pause", "times", "wire")
+    __slots__ = ("after", "kind", "next", "pause", "pick", "ready", "times")
 
     def __init__(self, kind: int) -> None:
         self.kind = kind
@@ -49,7 +51,8 @@ class Step:
         self.after: Step = self
         self.pause: Callable[[User], int] | None = None
         self.times: Callable[[User], int] | None = None
-        self.wire: bytes | None = None
+        self.pick: Callable[[User], Step] | None = None
+        self.ready: RequestStep | None = None
 
 
 class RequestStep(Step):
@@ -62,7 +65,7 @@ class RequestStep(Step):
 
     __slots__ = (
         "_body", "_head", "_to_parse", "action", "before", "behind", "checks", "heads", "is_head", "is_idempotent",
-        "last", "needs_body", "own_cookie", "saves", "sends", "tally",
+        "last", "needs_body", "own_cookie", "saves", "sends", "tally", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +82,7 @@ class RequestStep(Step):
         self.own_cookie = own_cookie
         self.needs_body = checks.need_body or any(save.needs_body for save in saves)
         self.sends = 0
+        self.wire: bytes | None = None
         self.last: HeadRecord = _NOTHING
         self.heads: dict[bytes, HeadRecord] = {}
         self._to_parse = 0  # answers to parse before heads are kept again
@@ -89,6 +93,7 @@ class RequestStep(Step):
             self.before = b"".join(part for part in head if isinstance(part, bytes))
             self.behind = _end_of_head(None if body is None else b"".join(p for p in body if isinstance(p, bytes)))
             self.wire = self.before + self.behind
+            self.ready = self
 
     def render(self, user: User) -> bytes | None:
         """Return the request of *user* as bytes; None when a value it needs is missing."""
@@ -139,10 +144,9 @@ def _end_of_head(body: bytes | None) -> bytes:
 class Program:
     """The compiled flows of one load: the first step of each archetype, and every step made."""
 
-    __slots__ = ("names", "steps", "tops")
+    __slots__ = ("steps", "tops")
 
-    def __init__(self, names: tuple[str, ...], tops: tuple[Step, ...], steps: tuple[Step, ...]) -> None:
-        self.names = names
+    def __init__(self, tops: tuple[Step, ...], steps: tuple[Step, ...]) -> None:
         self.tops = tops
         self.steps = steps
 

@@ -16,6 +16,7 @@ import os
 import resource
 import socket
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ __all__ = ["Task", "Worker", "main"]
 SECOND_NS: Final = 1_000_000_000
 SWEEP_MS: Final = 250
 LINE_LIMIT: Final = 64 * 1024 * 1024
+FAULT_KEPT: Final = 4000
+FAULTS_TOLD: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ class Worker:
         self._engine: Engine | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._said: Mapping[str, Any] = {}
+        self._faults: set[str] = set()
         self._ended = asyncio.Event()
         gc.callbacks.append(self._on_gc)
 
@@ -135,12 +139,12 @@ class Worker:
         # Whatever may be wrong with the assignment shows before anything changes.
         if task.limits.verbs:
             _check_verbs(task)
-        before = self._task if self._task is not None and self._task.run == task.run else None
+        before = self._task
+        if before is not None and before.run != task.run:
+            raise ValueError(f"a worker's counts are of one run: this one's is {before.run}, not {task.run}")
         endpoint = endpoint_of(load.target)
         is_elsewhere = before is None or (before.load.target, before.load.ca) != (load.target, load.ca)
         tls = tls_of(load) if endpoint.is_tls and is_elsewhere else None
-        if before is None and self._task is not None:
-            self._end_run()
         engine, account = self._prepared(load)
         if before is None or _recompiles(before.load, load):
             numbers = {action: number for number, action in enumerate(self._actions)}
@@ -167,7 +171,7 @@ class Worker:
             self._account = Account(slab)
             self._engine = Engine(
                 account=self._account, clock=time.monotonic_ns, wall_s=time.time,  # noqa: TID251 - see _now
-                raw=self._raw, on_change=self._report,
+                raw=self._raw, on_change=self._report, on_fault=self._tell,
             )  # fmt: skip
             self._loop.add_reader(self._engine.client.fileno(), self._engine.client.drain)
             self._loop.call_soon(gc.freeze)
@@ -184,12 +188,6 @@ class Worker:
         number = self._generation
         self._generation += 1
         return self._path if not number else self._path.with_name(f"{self._path.name}.{number}")
-
-    def _end_run(self) -> None:
-        """Forget the run before: its last figures are in its slab."""
-        self._finish()
-        self._account = self._engine = self._task = None
-        self._actions = []
 
     def _drain(self, deadline_ns: int) -> None:
         self._cancel("look")
@@ -275,6 +273,14 @@ class Worker:
         if self._raw is not None:
             self._raw.flush()
 
+    def _tell(self, fault: Exception) -> None:
+        """Tell the supervisor of a mistake of ours: once of each kind and place, the counters say how often."""
+        text = "".join(traceback.format_exception(fault))[-FAULT_KEPT:]
+        kind = "\n".join(line for line in text.splitlines() if not line.startswith(type(fault).__name__))
+        if kind not in self._faults and len(self._faults) < FAULTS_TOLD:
+            self._faults.add(kind)
+            self._say({"fault": {"message": text}})
+
     def _on_gc(self, phase: str, _: Mapping[str, int]) -> None:
         if phase == "start":
             self._gc_began_ns = self._now()
@@ -334,9 +340,9 @@ def _recompiles(before: Load, load: Load) -> bool:
 def _check_verbs(task: Task) -> None:
     def walk(flow: tuple[Step, ...]) -> None:
         for step in flow:
-            if step.repeat:
-                walk(step.repeat.flow)
-            elif step.request and step.request.verb not in task.limits.verbs:
+            for _, inner in step.nested:
+                walk(inner)
+            if step.request and step.request.verb not in task.limits.verbs:
                 raise ValueError(f"{step.name}: the policy does not allow {step.request.verb.upper()}")
 
     for archetype in task.load.archetypes:

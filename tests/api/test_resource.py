@@ -107,6 +107,16 @@ def test_a_saved_variable_is_known_to_later_steps():
     ) == first_problem([use, save])
 
 
+def test_what_a_choice_saves_is_known_after_it_and_not_beside_it():
+    """It may be there, so what follows may use it; the other flows never see it."""
+    save = {"request": {"get": "/"}, "save": {"token": "json.token"}}
+    use = {"request": {"get": "/{{token}}"}}
+    assert a_simulation([{"choose": [{"flow": [save, use]}, {"flow": [{"think": {"constant": "1s"}}]}]}, use])
+    assert Problem(
+        field="archetypes[0].flow[0].choose[1].flow[0].request.get", reason="{{token}} is not saved by an earlier step"
+    ) == first_problem([{"choose": [{"flow": [save]}, {"flow": [use]}]}])
+
+
 @pytest.mark.parametrize("source", ["json.a", "json.a.0.b", "header.location", "cookie.session", "status", "body"])
 def test_what_can_be_saved(source):
     assert a_simulation([{"request": {"get": "/"}, "save": {"x": source}}])
@@ -153,7 +163,8 @@ def test_flows_nest_four_deep():
     for _ in range(3):
         flow = [{"repeat": {"times": 2, "flow": flow}}]
     assert a_simulation(flow)
-    assert "flows may nest at most 4 deep" == first_problem([{"repeat": {"times": 2, "flow": flow}}]).reason
+    for deeper in ({"repeat": {"times": 2, "flow": flow}}, {"choose": [{"flow": flow}]}):
+        assert "flows may nest at most 4 deep" == first_problem([deeper]).reason
 
 
 @pytest.mark.parametrize(("value", "depth"), [(1, 0), ([], 1), ({"a": [1, [2]]}, 3)])

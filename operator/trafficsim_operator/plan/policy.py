@@ -118,8 +118,8 @@ def walk(flow: tuple[Step, ...], where: str) -> Iterator[tuple[str, Step]]:
     """Yield every step of *flow*, nested ones too, with the field it stands in."""
     for number, step in enumerate(flow):
         yield f"{where}[{number}]", step
-        if step.repeat:
-            yield from walk(step.repeat.flow, f"{where}[{number}].repeat.flow")
+        for field, inner in step.nested:
+            yield from walk(inner, f"{where}[{number}].{field}")
 
 
 def _target(facts: TargetFacts, policy: Policy) -> Iterator[tuple[Problem, str]]:
