@@ -131,7 +131,7 @@ class Run:
 
     def evidence(self) -> Evidence:
         """Return what the verdict is judged by."""
-        return self.ledger.evidence(self.spec, now_ms())
+        return self.ledger.evidence(self.spec)
 
     async def until(self, claim: Callable[[Run], object], *, within_s: float = 30) -> None:
         """Wait for the first look after which *claim* holds."""
