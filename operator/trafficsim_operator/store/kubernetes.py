@@ -7,13 +7,15 @@ looks again. Spec, labels and annotations of the resource are never written.
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import binascii
 import gzip
+import io
 import logging
 import re
+import zlib
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
@@ -33,6 +35,10 @@ log = logging.getLogger(__name__)
 
 _MAX_TOTALS: Final = 256 * 1024
 _UNDECLARED: Final = re.compile(r"\.status\.([A-Za-z.]+): field not declared in schema")
+# Events are told beside what is done; they may not hold up the next look.
+_EVENT_S: Final = 2.0
+# Far more than any account: what was spoilt from outside must not fill the memory.
+_MAX_ANSWER: Final = 32 << 20
 _MAX_NOTE: Final = 1000  # the API allows 1 KiB
 
 
@@ -105,15 +111,25 @@ class KubernetesRecord:
             await self._write(meta, content)
 
     async def tell(self, document: Document, happenings: tuple[Happening, ...]) -> None:
-        """Publish events; a failure is logged and counted, never raised."""
-        for happening in happenings:
-            try:
-                await self._api.create(EVENTS, self._event(document, happening))
-            except Unavailable as error:
-                log.warning("event not published", extra={"reason": happening.reason, "error": str(error)})
-                self._told(happening, False)
-            else:
-                self._told(happening, True)
+        """Publish events, all at once, within two seconds; a failure is logged and counted, never raised."""
+        at = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
+        # A microsecond apart, so that they are shown in their order.
+        events = [
+            (happening, self._event(document, happening, at + timedelta(microseconds=number)))
+            for number, happening in enumerate(happenings)
+        ]
+        await asyncio.gather(*(self._publish(happening, event) for happening, event in events))
+
+    async def _publish(self, happening: Happening, event: Object) -> None:
+        try:
+            async with asyncio.timeout(_EVENT_S):
+                await self._api.create(EVENTS, event)
+        except (Unavailable, TimeoutError) as error:
+            why = str(error) or f"no answer within {_EVENT_S:.0f}s"
+            log.warning("event not published", extra={"reason": happening.reason, "error": why})
+            self._told(happening, False)
+        else:
+            self._told(happening, True)
 
     async def totals(self, document: Document) -> Mapping[str, bytes]:
         """Return the encoded last answers of ended runners by runner UID."""
@@ -124,8 +140,8 @@ class KubernetesRecord:
         """
         Keep the last answer of a runner that ends, gzipped, in a ConfigMap of at most 256 KiB.
 
-        What earlier runs left goes first. A share that does not fit all the same is left out and said: its numbers
-        live on in the operator's memory only.
+        What earlier runs left goes first, and what nobody can read. A share that does not fit all the same is left
+        out and said: its numbers live on in the operator's memory only.
         """
         name = names.totals_name(document.name, document.uid)
         packed = gzip.compress(answer, mtime=0)
@@ -137,15 +153,15 @@ class KubernetesRecord:
         text = base64.b64encode(packed).decode()
         there = {uid: kept for uid, kept in (found.get("binaryData") or {}).items() if uid != runner}
         run = Answer.decode(answer).run
-        old = {uid for uid, kept in _unpacked(found).items() if uid in there and Answer.decode(kept).run != run}
+        readable = _unpacked(found)
+        old = {uid for uid in there if _run_of(uid, readable.get(uid)) != run}
         if len(text) + sum(len(kept) for uid, kept in there.items() if uid not in old) > _MAX_TOTALS:
             log.error("no room for a runner's totals", extra={"simulation": document.name, "runner": runner})
             return
         patch = {"binaryData": {runner: text} | dict.fromkeys(old)}
         await self._api.merge(CONFIG_MAPS, document.namespace, name, patch, names.FieldManager.OBJECTS)
 
-    def _event(self, document: Document, happening: Happening) -> Object:
-        now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
+    def _event(self, document: Document, happening: Happening, at: datetime) -> Object:
         regarding = {
             "apiVersion": names.API_VERSION,
             "kind": names.KIND,
@@ -155,8 +171,8 @@ class KubernetesRecord:
         }
         note = happening.message
         return {
-            "metadata": {"namespace": document.namespace, "name": f"{document.name}.{uuid4().hex[:16]}"},
-            "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "metadata": {"namespace": document.namespace, "name": f"{document.name[:230]}.{uuid4().hex[:16]}"},
+            "eventTime": at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "reportingController": "trafficsim.io/operator",
             "reportingInstance": self._identity[:128],
             "action": happening.reason,
@@ -178,12 +194,29 @@ def _without(content: Object, unknown: Iterable[str]) -> Object:
     return content
 
 
+def _run_of(runner: str, kept: bytes | None) -> int | None:
+    """Return the run that a kept answer is of, None when it can't be read: such a one is dropped, and said."""
+    try:
+        return Answer.decode(kept or b"").run
+    except ValueError as error:
+        log.error("a runner's totals can't be read: dropped", extra={"runner": runner, "error": str(error)})
+        return None
+
+
+def _unzipped(data: bytes) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        answer = file.read(_MAX_ANSWER + 1)
+    if len(answer) > _MAX_ANSWER:
+        raise ValueError(f"more than {_MAX_ANSWER} bytes")
+    return answer
+
+
 def _unpacked(config_map: Mapping[str, Any]) -> dict[str, bytes]:
     """Return the answers in the ConfigMap; what was spoilt from outside is left out and said."""
     found = {}
     for runner, text in (config_map.get("binaryData") or {}).items():
         try:
-            found[runner] = gzip.decompress(base64.b64decode(text))
-        except (binascii.Error, gzip.BadGzipFile, EOFError, OSError) as error:
+            found[runner] = _unzipped(base64.b64decode(text))
+        except (ValueError, TypeError, EOFError, OSError, zlib.error) as error:
             log.error("a runner's totals can't be read", extra={"runner": runner, "error": str(error)})
     return found
