@@ -29,7 +29,8 @@ def dirty(user):
 
 
 def fields(user):
-    return {name: getattr(user, name) for name in User.__slots__}
+    values = {name: getattr(user, name) for name in dir(user) if not name.startswith("_")}
+    return {name: value for name, value in values.items() if not callable(value)}
 
 
 @given(lists(booleans(), max_size=60))

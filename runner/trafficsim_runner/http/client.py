@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from trafficsim_api.histogram import LIMIT_NS, bucket_of
 from trafficsim_runner.http.connection import AWAIT
@@ -103,7 +103,8 @@ class Client(Exchange):
                     self._receive_failed(connection, error)
                     continue
                 now = clock()
-                step: Any = connection.step
+                step = connection.step
+                assert step is not None
                 record = step.last
                 if record.total != len(data) or not data.startswith(record.head):
                     found = step.record_for(data)
@@ -115,7 +116,7 @@ class Client(Exchange):
                 if not record.count:
                     heads.append(record)
                 record.count += 1
-                tally: Any = record.tally
+                tally = record.tally
                 took = now - connection.since_ns
                 if 256 <= took <= LIMIT_NS:
                     e = took.bit_length() - 8
@@ -134,27 +135,29 @@ class Client(Exchange):
                     connection.reused, connection.retried = True, False
                     user.backoff_ms = 0
                 # Go on. The next request is sent here when it is the same for every user.
-                following: Any = step.next
+                following = step.next
                 is_over = following.kind == END
                 if is_over:
                     following = following.next
-                wire = following.wire
-                if wire is None or not record.is_plain or user.leaving or user.cookie_line is not None:
+                request = following.ready
+                if request is None or not record.is_plain or user.leaving or user.cookie_line is not None:
                     self._answered_as(connection, record, data, now)
                     continue
                 if is_over:
                     account.flows += 1
                     user.iteration += 1
                 connection.since_ns = now
-                connection.step = following
+                connection.step = request
+                wire = request.wire
+                assert wire is not None
                 try:
                     size = connection.send(wire)
                 except OSError as error:
                     self._send_failed(connection, wire, error)
                     continue
-                if not following.sends:
-                    sends.append(following)
-                following.sends += 1
+                if not request.sends:
+                    sends.append(request)
+                request.sends += 1
                 account.zero_lag += 1
                 if size != len(wire):
                     self._keep_rest(connection, wire[size:])

@@ -49,6 +49,9 @@ class Tally:
         self.most = 0
 
 
+_NOBODYS: Final = Tally(0)  # of a record that no action has yet
+
+
 class HeadRecord:
     """
     One head an action's answers had, with all that follows from it.
@@ -83,7 +86,7 @@ class HeadRecord:
         self.cookies: tuple[tuple[str, str | None], ...] = ()
         self.checks = 0
         self.missed = 0
-        self.tally: Tally | None = None
+        self.tally = _NOBODYS
 
 
 class Account:
@@ -114,7 +117,6 @@ class Account:
             tally, count = record.tally, record.count
             record.count = 0
             record.uses += count
-            assert tally is not None
             base = tally.base
             live[base + _DONE] += count
             live[base + _CLASS_1XX - 1 + record.status // 100] += count

@@ -1,0 +1,71 @@
+"""
+What engine and worker ask of the client.
+
+A protocol, so that a test's engine may have a client of its own, compiled modules or not.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from trafficsim_api.protocol import Allowed
+    from trafficsim_runner.http.endpoint import Endpoint
+    from trafficsim_runner.program import RequestStep
+    from trafficsim_runner.timer import Timer
+    from trafficsim_runner.users import User
+
+__all__ = ["Sender"]
+
+
+class Sender(Protocol):
+    """The client as engine and worker use it: an instance of `http.client.Client`, or of a test's own."""
+
+    timer: Timer
+    in_flight: int
+    fold_at: int
+
+    @property
+    def open_connections(self) -> int:
+        """See `Opening.open_connections`."""
+
+    def aim(self, endpoint: Endpoint, tls: ssl.SSLContext | None) -> None:
+        """See `Opening.aim`."""
+
+    def allow(self, allowed: Sequence[Allowed], *, connections: int, concurrency: int) -> None:
+        """See `Opening.allow`."""
+
+    def request(self, user: User, step: RequestStep, wire: bytes, now_ns: int, due_ns: int) -> None:
+        """See `Exchange.request`."""
+
+    def release(self, user: User) -> None:
+        """See `Exchange.release`."""
+
+    def is_sending(self, user: User) -> bool:
+        """See `Exchange.is_sending`."""
+
+    def cut(self, user: User, now_ns: int) -> None:
+        """See `Exchange.cut`."""
+
+    def give_up(self, user: User) -> None:
+        """See `Exchange.give_up`."""
+
+    def sweep(self, now_ns: int) -> None:
+        """See `Exchange.sweep`."""
+
+    def bury(self) -> None:
+        """See `Opening.bury`."""
+
+    def fileno(self) -> int:
+        """See `Client.fileno`."""
+
+    def drain(self) -> None:
+        """See `Client.drain`."""
+
+    def handle_ready(self) -> int:
+        """See `Client.handle_ready`."""
+
+    def close(self) -> None:
+        """See `Client.close`."""
