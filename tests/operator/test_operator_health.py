@@ -13,13 +13,17 @@ from trafficsim_api.status import Status, Users
 from trafficsim_operator.actions import Happening
 from trafficsim_operator.fleet.runners import Signer
 from trafficsim_operator.handlers import Key, Watched
+from trafficsim_operator.main import _Parts, _resync
 from trafficsim_operator.observability import Health, Metrics, ObservedRunners, serve
 from trafficsim_operator.queue import KeyedQueue
+from trafficsim_operator.settings import Settings
 from trafficsim_operator.store import Document
 from trafficsim_operator.testing.ports import free_ports
 
 KEY = Key("shop", "web")
 BODY = {"metadata": {"uid": "u1", "generation": 2}}
+
+NAMED = {"metadata": BODY["metadata"] | {"namespace": "shop", "name": "web"}}
 
 
 async def nothing(key):
@@ -69,6 +73,37 @@ async def test_an_api_server_that_is_away_makes_nobody_unhealthy():
     assert "" == a_health(watched=watched).problem()
     await asyncio.sleep(2)
     assert "the watch has been missing something for 151s" == a_health(watched=watched).problem()
+
+
+@pytest.mark.looptime
+async def test_a_resync_without_a_list_forgets_what_the_watch_missed():
+    """A change is seen by the list and not by the watch; then both are away, for an hour."""
+    watched, metrics, answers = Watched(), Metrics(), [(NAMED,)]
+
+    class Api:
+        async def list(self, *_):
+            if not answers:
+                raise Unavailable("away")
+            return answers.pop()
+
+    parts = _Parts(
+        settings=Settings.from_env({"TRAFFICSIM_RESYNC": "60"}),
+        api=Api(),
+        world=None,
+        runners=ObservedRunners(signer=Signer(kid="k", key=Ed25519PrivateKey.generate())),
+        queue=KeyedQueue(work=nothing, draw=lambda: 0.0),
+        watched=watched,
+        metrics=metrics,
+    )
+    task = asyncio.create_task(_resync(parts))
+    await asyncio.sleep(1)
+    assert [KEY] == list(watched.behind_since)
+    await asyncio.sleep(3600)
+    assert "" == a_health(watched=watched).problem()
+    assert b'trafficsim_simulations{phase="Pending"} 1.0' in metrics.text()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 @pytest.mark.looptime
