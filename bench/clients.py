@@ -179,14 +179,19 @@ class Locust:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ours:
-    """The product as a user runs it: `trafficsim run FILE --json`, reconcile loop, supervisor, worker and all."""
+    """
+    The product as a user runs it: `trafficsim run FILE --json`, reconcile loop, supervisor, worker and all.
+
+    *python* is the interpreter of the environment it is installed in.
+    """
 
     name: str
+    python: Path = Path(sys.executable)
     is_ours: bool = True
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, order: Order) -> list[str]:
-        binary = Path(sys.executable).with_name("trafficsim")
+        binary = self.python.with_name("trafficsim")
         if not binary.exists():
             raise ClientFailed(f"{binary} is missing: install the package first (make setup)")
         load = order.load

@@ -91,7 +91,7 @@ class Place:
             )
             try:
                 yield process
-            except (ClientFailed, subprocess.TimeoutExpired, OSError) as error:
+            except (ClientFailed, subprocess.TimeoutExpired, OSError, ValueError) as error:
                 raise ClientFailed(f"{error}: {_last_words(directory)}") from error
             finally:
                 _end(process)

@@ -22,6 +22,7 @@ _COLUMNS: Final = (
     ("requests_per_second", "requests/s", "{:.0f}"),
     ("core_share", "busiest process, share of a core", "{:.1%}"),
     ("bytes_per_user", "bytes a user", "{:.0f}"),
+    ("parked_bytes", "bytes of a parked record", "{:.0f}"),
     ("pss_mib", "PSS, MiB", "{:.1f}"),
     ("lag_p99_ms", "lag p99, ms", "{:.2f}"),
     ("service_p50_ms", "service time p50, ms", "{:.3f}"),
@@ -95,7 +96,7 @@ def markdown_of(document: Mapping[str, Any], cases: Sequence[Case]) -> str:
     ]
     for case in cases:
         if found := document["cases"].get(case.name):
-            lines += ["", f"## {case.name}", "", f"{case.text[0].upper()}{case.text[1:]}.", "", *_table(found)]
+            lines += ["", f"## {case.name}", "", f"{case.text[0].upper()}{case.text[1:]}.", "", *_table(found, case)]
     lines += ["", "## Said and counted", "", *_accounts(document)]
     lines += ["", "## Bars", "", *_bars(document["bars"])]
     for case_name, failed in document["failures"].items():
@@ -104,8 +105,11 @@ def markdown_of(document: Mapping[str, Any], cases: Sequence[Case]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(found: Mapping[str, Any]) -> list[str]:
+def _table(found: Mapping[str, Any], case: Case) -> list[str]:
     columns = [column for column in _COLUMNS if any(column[0] in client for client in found.values())]
+    if case.load.shape != "thinking":
+        # Without a pause nobody was due before the answer came, and service time is the queue the clients make.
+        columns = [column for column in columns if column[0] not in ("lag_p99_ms", "service_p50_ms")]
     wrk = found.get("wrk", {}).get("cpu_us_per_request", {}).get("median")
     heads = ["client", *(head for _, head, _ in columns), *(["× wrk"] if wrk else [])]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
