@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit truth cluster-test check format generate bench clean
+.PHONY: help setup demo test unit truth faults cluster-test check format generate bench clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -27,6 +27,14 @@ unit: setup ## the fast levels alone: no API server
 
 truth: setup ## the numbers against the target's own log, the long form (some minutes)
 	@$(BIN)/pytest tests/truth -m truth $(ARGS)
+
+faults: setup ## workers, runners and the operator killed; hostile targets; random histories
+	@$(CONTROL_PLANE) || true
+	@$(BIN)/pytest tests/operator/test_histories.py tests/component/test_supervisor_faults.py \
+		tests/component/test_engine_hostile.py tests/truth/test_truth_losses.py \
+		tests/cluster/test_story.py::test_an_operator_that_is_killed_is_not_missed \
+		tests/cluster/test_story.py::test_what_others_change_is_put_right \
+		tests/cluster/test_story.py::test_runners_that_die_are_replaced $(ARGS)
 
 cluster-test: setup ## the API server level alone
 	@$(CONTROL_PLANE)
