@@ -110,6 +110,8 @@ class Run:
     record: SqliteRecord
     looks: list[Seen] = field(default_factory=list)
     spec: TrafficSimulationSpec | None = None
+    failure: BaseException | None = None
+    """What ended the following of the run before its time."""
     _looked: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -137,6 +139,8 @@ class Run:
         """Wait for the first look after which *claim* holds."""
         async with asyncio.timeout(within_s):
             while not (self.looks and claim(self)):
+                if self.failure is not None:
+                    raise self.failure
                 self._looked.clear()
                 await self._looked.wait()
 
@@ -154,7 +158,14 @@ class Run:
         return parse_instant(self.status.run.origin)
 
     async def follow(self) -> None:
-        """Look once a second until the run has ended."""
+        """Look once a second until the run has ended; whoever waits for it hears of a failure."""
+        try:
+            await self._follow()
+        except Exception as error:  # noqa: BLE001  # it is raised in the test
+            self.failure = error
+            self._looked.set()
+
+    async def _follow(self) -> None:
         while self.status.phase not in (Phase.COMPLETED, Phase.FAILED):
             began = now_ms()
             delay_ms: int | None = None
