@@ -104,6 +104,12 @@ RULES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         (_within("connect"), "connect: from 10ms to 10m is needed"),
         (_within("request"), "request: from 10ms to 10m is needed"),
     ),
+    "Connections": (
+        (
+            "!has(self.maxAge) || duration(self.maxAge) >= duration('1s') && duration(self.maxAge) <= duration('24h')",
+            "maxAge: from 1s to 24h is needed",
+        ),
+    ),
     "CAFrom": ((_one_of("inline", "configMap"), "exactly one of inline, configMap is needed"),),
     "Profile": ((_one_of(*SEGMENTS), f"exactly one of {', '.join(SEGMENTS)} is needed"),),
     "Ramp": (("double(self.to.replace('%', '')) <= 100.0", "to: at most 100% is needed"),),

@@ -29,8 +29,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import ConfigDict, Field, ValidationError
 
+from trafficsim_api.arrivals import Arrivals
 from trafficsim_api.places import Places
-from trafficsim_api.resource import Archetype, Model, Profile, Target
+from trafficsim_api.resource import Archetype, Connections, Model, Profile, Target
 
 __all__ = [
     "LAST_READ_S",
@@ -61,11 +62,16 @@ Range = Annotated[tuple[int, int], Field()]
 
 
 class Refused(Exception):
-    """An assignment that a runner will not take; *status* is the HTTP status of the answer."""
+    """
+    An assignment that a runner will not take; *status* is the HTTP status of the answer.
 
-    def __init__(self, status: int, reason: str) -> None:
+    *is_signed*: it came from who may sign, for this runner.
+    """
+
+    def __init__(self, status: int, reason: str, *, is_signed: bool = False) -> None:
         super().__init__(reason)
         self.status = status
+        self.is_signed = is_signed
 
 
 class Allowed(Model):
@@ -106,8 +112,15 @@ class Load(Model):
 
     target: Target
     profile: tuple[Profile, ...] | None = None
+    arrivals: Arrivals | None = None
+    """The open model; None: the closed one."""
+    since_ms: int = 0
+    """From when on rate and profile count (ms from the run's start); what was told before counts until then."""
+    before: int = 0
+    """The work due until then, in arrivals.UNIT: the numbers of the arrivals go on."""
     archetypes: tuple[Archetype, ...]
     seed: int = 0
+    connections: Connections = Connections()
     ca: str | None = None
     """PEM of the certificates to trust, resolved by the operator; None: the runner image's."""
 
@@ -227,13 +240,17 @@ def verify(body: bytes, keys: Mapping[str, Ed25519PublicKey], simulation: str, r
         raw: Any = json.loads(envelope.payload)
     except (ValueError, RecursionError) as error:
         raise Refused(422, "the signed text is no assignment") from error
-    protocol = raw.get("protocol") if isinstance(raw, dict) else None
-    if protocol not in SUPPORTED:
-        raise Refused(422, f"protocol {protocol} is not one of {', '.join(map(str, SUPPORTED))}")
+    if not isinstance(raw, dict):
+        raise Refused(422, "the signed text is no assignment")
+    is_ours = (raw.get("simulation"), raw.get("runner")) == (simulation, runner)
+    if (protocol := raw.get("protocol")) not in SUPPORTED:
+        served = ", ".join(map(str, SUPPORTED))
+        raise Refused(422, f"protocol {protocol} is not one of {served}", is_signed=is_ours)
     try:
         assignment = Assignment.model_validate_json(envelope.payload)
     except ValidationError as error:
-        raise Refused(422, f"unreadable assignment: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
-    if (assignment.simulation, assignment.runner) != (simulation, runner):
+        reason = f"unreadable assignment: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}"
+        raise Refused(422, reason, is_signed=is_ours) from error
+    if not is_ours:
         raise Refused(403, "the assignment is for another runner")
     return assignment

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
+from trafficsim_api.arrivals import Arrivals
+from trafficsim_api.connections import Connections
 from trafficsim_api.flow import (
     ACTION_GROUPS,
     VERBS,
@@ -39,8 +41,10 @@ __all__ = [
     "TLS",
     "VERBS",
     "Archetype",
+    "Arrivals",
     "CAFrom",
     "Choice",
+    "Connections",
     "Curve",
     "CurvePoint",
     "EnvVar",
@@ -120,12 +124,15 @@ class TrafficSimulationSpec(Model):
     """Drain to zero users, keep everything else."""
     profile: Annotated[tuple[Profile, ...], Field(min_length=1, max_length=64)] | None = None
     """Absent: ramp to 100% over 30s, then hold. After the last segment its level is held."""
+    arrivals: Arrivals | None = None
+    """Absent: closed model, each user begins anew when it is done. Present: open model, `users` is the most at a time."""
     archetypes: Annotated[tuple[Archetype, ...], Field(min_length=1, max_length=32)]
     """The kinds of users."""
     thresholds: Annotated[tuple[Threshold, ...], Field(max_length=32)] = ()
     """The rules the run is judged by."""
     runner: Runner = Runner()
     scaling: Scaling = Scaling()
+    connections: Connections = Connections()
     seed: Annotated[int, Field(ge=0, le=2**53)] = 0
     """What every draw comes from: same seed, same archetype and data for each user."""
     warm_up: Duration = timedelta(seconds=10)

@@ -19,11 +19,13 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
+from trafficsim_api.arrivals import Course, Owned, works_of
 from trafficsim_api.layout import MAX_ACTIONS, Layout
 from trafficsim_api.profile import shape
 from trafficsim_api.protocol import Limits, Load
@@ -35,6 +37,7 @@ from trafficsim_runner.pacing import Pacer
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
 from trafficsim_runner.stats.slab import SlabWriter
+from trafficsim_runner.visits import Piece
 
 __all__ = ["Task", "Worker", "main"]
 
@@ -154,9 +157,10 @@ class Worker:
             engine.use_program(program, [archetype.weight for archetype in load.archetypes], load.seed)
         limits = task.limits
         engine.client.allow(limits.targets, connections=limits.connections, concurrency=limits.concurrency)
+        engine.client.max_age_ns = load.connections.max_age // timedelta(microseconds=1) * 1000
         self._task = task
         self._cancel("deadline")
-        engine.follow(_pacer_of(task), task.origin_ns)
+        engine.follow(_pacer_of(task), task.origin_ns, _piece_of(task))
         self._schedule(task)
         self._report(force=True)
 
@@ -330,10 +334,25 @@ def _pacer_of(task: Task) -> Pacer:
     )
 
 
+def _piece_of(task: Task) -> Piece | None:
+    """Return the arrivals of *task*, None in the closed model."""
+    load = task.load
+    if load.arrivals is None:
+        return None
+    return Piece(
+        course=Course(
+            shape=shape(load.profile), rate=load.arrivals.rate, since_ms=load.since_ms, before=load.before
+        ),
+        works=works_of(load.arrivals.process, load.seed),
+        owned=Owned(task.users, task.places),
+        users=max(1, task.users),
+    )  # fmt: skip
+
+
 def _recompiles(before: Load, load: Load) -> bool:
-    """Say whether the users' steps change: anything but the profile."""
-    return (before.target, before.archetypes, before.seed, before.ca) != (
-        load.target, load.archetypes, load.seed, load.ca,
+    """Say whether the users' steps change: anything but profile and rate."""
+    return (before.target, before.archetypes, before.seed, before.ca, before.arrivals is None) != (
+        load.target, load.archetypes, load.seed, load.ca, load.arrivals is None,
     )  # fmt: skip
 
 

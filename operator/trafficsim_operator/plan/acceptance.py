@@ -94,7 +94,15 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
         limits=ruling.limits,
         waiting=observed.target.problem or observed.ca_problem,
         later=later,
-        load=Load(target=spec.target, profile=spec.profile, archetypes=spec.archetypes, seed=spec.seed, ca=observed.ca),
+        load=Load(
+            target=spec.target,
+            profile=spec.profile,
+            arrivals=spec.arrivals,
+            archetypes=spec.archetypes,
+            seed=spec.seed,
+            connections=spec.connections,
+            ca=observed.ca,
+        ),  # fmt: skip
     )
 
 

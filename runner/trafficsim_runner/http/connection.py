@@ -4,6 +4,8 @@ One user's connection: a raw non-blocking socket, TLS straight on its descriptor
 The states are whole numbers because the hot loop compares them:
 
     CONNECTING → (HANDSHAKE →) IDLE → AWAIT → (READING →) IDLE … CLOSED
+
+A request on a connection that grew too old goes from AWAIT to LAST: out of the hot loop, and closed after its answer.
 """
 
 from __future__ import annotations
@@ -14,13 +16,26 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from trafficsim_runner import draws
+
 if TYPE_CHECKING:
     from trafficsim_runner.http.endpoint import Address, Endpoint
     from trafficsim_runner.http.parser import AnswerParser
     from trafficsim_runner.program import RequestStep
     from trafficsim_runner.users import User
 
-__all__ = ["AWAIT", "CLOSED", "CONNECTING", "HANDSHAKE", "IDLE", "READING", "Connection", "open_connection"]
+__all__ = [
+    "AWAIT",
+    "CLOSED",
+    "CONNECTING",
+    "HANDSHAKE",
+    "IDLE",
+    "LAST",
+    "READING",
+    "Connection",
+    "age_of",
+    "open_connection",
+]
 
 CONNECTING: Final = 0
 HANDSHAKE: Final = 1
@@ -28,6 +43,9 @@ IDLE: Final = 2
 AWAIT: Final = 3  # a request was sent whole, nothing of its answer came
 READING: Final = 4  # the request is not yet out whole, or the answer came in part
 CLOSED: Final = 5
+LAST: Final = 6  # as AWAIT, but the connection is older than it may be
+
+_AGES: Final = 1 << 40  # keeps these draws apart from all others of a user
 
 
 class Connection:
@@ -37,12 +55,12 @@ class Connection:
     *recv* and *send* are the bound methods of socket or TLS object. *since_ns* is when the current phase began: the
     connect, or the send of the request. *wire* is the request to send once connected, *rest* what the kernel did not
     take yet, *received* how many bytes of the answer came. *reused*: it answered before. *retried*: the request on it
-    was sent before, on a connection the server closed.
+    was sent before, on a connection the server closed. From *expires_ns* on it is closed when no request is on it.
     """
 
     __slots__ = (
-        "address", "endpoint", "fd", "parser", "received", "recv", "rest", "retried", "reused", "send", "since_ns",
-        "socket", "state", "step", "tls", "user", "wire",
+        "address", "endpoint", "expires_ns", "fd", "parser", "received", "recv", "rest", "retried", "reused", "send",
+        "since_ns", "socket", "state", "step", "tls", "user", "wire",
     )  # fmt: skip
 
     def __init__(self, raw: socket.socket, user: User, endpoint: Endpoint, now_ns: int) -> None:
@@ -63,6 +81,7 @@ class Connection:
         self.reused = False
         self.retried = False
         self.address: Address | None = None
+        self.expires_ns = 1 << 62
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Put TLS on the connected socket; `shake_hands` follows."""
@@ -91,6 +110,15 @@ class Connection:
         # The bound methods hold the socket, and the parser nothing of ours: let go of all.
         self.recv, self.send = _no_receive, _no_send
         self.rest = self.wire = None
+
+
+def age_of(user: User, most_ns: int) -> int:
+    """
+    Return how old the connection that *user* opens now may become (ns): *most_ns* ± 20 %, evenly.
+
+    Drawn from the user and its iteration, so connections opened together are not closed together.
+    """
+    return most_ns * 4 // 5 + draws.whole(draws.key_of(user.key, _AGES), user.iteration, 0, most_ns * 2 // 5)
 
 
 def _no_receive(_: int) -> bytes:

@@ -16,7 +16,8 @@ from typing import Final
 
 from trafficsim_api.layout import Drop, Error
 from trafficsim_runner.checks import MISSING, Headers, parsed
-from trafficsim_runner.http.connection import AWAIT, CONNECTING, HANDSHAKE, IDLE, READING, Connection
+from trafficsim_runner.http.coding import decoded
+from trafficsim_runner.http.connection import AWAIT, CONNECTING, HANDSHAKE, IDLE, LAST, READING, Connection
 from trafficsim_runner.http.cookies import Change, changes_in, line_of
 from trafficsim_runner.http.failures import kind_of
 from trafficsim_runner.http.opening import Opening
@@ -49,6 +50,7 @@ class Exchange(Opening):
             self._walker.refused(user, now_ns)
             return
         self.in_flight += 1
+        user.due_ns = due_ns
         self._account.lag(now_ns - due_ns)
         if connection is None:
             self._connect(user, step, wire, now_ns)
@@ -68,7 +70,7 @@ class Exchange(Opening):
     def is_sending(self, user: User) -> bool:
         """Say whether a request of *user* was sent and has no end yet (one that waits for a connection was not)."""
         connection = user.connection
-        return connection is not None and (connection.state in (AWAIT, READING) or connection.retried)
+        return connection is not None and (connection.state in (AWAIT, LAST, READING) or connection.retried)
 
     def cut(self, user: User, now_ns: int) -> None:
         """Break off the request *user* is in."""
@@ -113,6 +115,11 @@ class Exchange(Opening):
                 self._fail(connection, Error.TLS_TIMEOUT if is_tls else Error.CONNECT_TIMEOUT, now_ns)
         elif connection.state != IDLE and waited > connection.endpoint.request_ns:
             self._fail(connection, Error.REQUEST_TIMEOUT, now_ns)
+        elif now_ns >= connection.expires_ns:
+            if connection.state == IDLE:
+                self._close(connection)
+            elif connection.state == AWAIT:
+                connection.state = LAST
 
     # Sending.
 
@@ -177,7 +184,7 @@ class Exchange(Opening):
     def _may_retry(self, connection: Connection) -> bool:
         step = connection.step
         return (
-            connection.state == AWAIT
+            connection.state in (AWAIT, LAST)
             and connection.reused
             and not connection.retried
             and step is not None
@@ -249,7 +256,7 @@ class Exchange(Opening):
         elif self._may_retry(connection):
             self._retry(connection, None)
         else:
-            race = connection.state == AWAIT and connection.reused
+            race = connection.state in (AWAIT, LAST) and connection.reused
             self._fail(connection, Error.RESET if race else Error.CLOSED, self._clock())
 
     def _first_read(self, connection: Connection, data: bytes, now_ns: int) -> None:
@@ -259,6 +266,11 @@ class Exchange(Opening):
         if not data:
             self._ended(connection)
             return
+        if step.is_timed:
+            record = step.known(data)
+            if record is not None:
+                self._answered_late(connection, step, record, data, now_ns)
+                return
         parser = self._parsers.acquire(is_head=step.is_head, want_body=step.needs_body)
         connection.parser = parser
         connection.received = 0
@@ -293,6 +305,8 @@ class Exchange(Opening):
             step.tally, status=status, took_ns=now_ns - connection.since_ns, size=connection.received,
             checks=step.checks.count, missed=missed, interim=parser.interim,
         )  # fmt: skip
+        if step.is_timed:
+            self._account.responded(step.tally, now_ns - connection.since_ns, now_ns - user.due_ns)
         if self._raw is not None:
             self._raw.add(step.action, user.place, connection.since_ns, now_ns, status)
         connection.parser = None
@@ -318,6 +332,17 @@ class Exchange(Opening):
         # Subtle: records that go must be folded before, their counts are on them.
         if step.memoise(record):
             self._account.fold()
+
+    def _answered_late(
+        self, connection: Connection, step: RequestStep, record: HeadRecord, data: bytes, now_ns: int
+    ) -> None:
+        """Count an answer with a known head and its response time, and go on."""
+        user, took = connection.user, now_ns - connection.since_ns
+        self._account.matched(record, took)
+        self._account.responded(step.tally, took, now_ns - user.due_ns)
+        if self._raw is not None:
+            self._raw.add(step.action, user.place, connection.since_ns, now_ns, record.status)
+        self._answered_as(connection, record, data, now_ns)
 
     def _answered_as(self, connection: Connection, record: HeadRecord, data: bytes, now_ns: int) -> None:
         """Go on after an answer with a known head; it is counted but for the checks of its body."""
@@ -347,6 +372,7 @@ class Exchange(Opening):
         if not step.saves and not step.checks.need_body:
             return 0
         is_json = step.checks.paths or any(save.kind == "json" for save in step.saves)
+        body = decoded(body, headers) if step.needs_body else body
         document = parsed(body) if is_json else MISSING
         for save in step.saves:
             value = save.value(status, headers, body, document)
@@ -363,7 +389,7 @@ class Exchange(Opening):
         connection.state = IDLE
         connection.reused, connection.retried = True, False
         user.backoff_ms = 0
-        if closes:
+        if closes or now_ns >= connection.expires_ns:
             self._close(connection)
         user.step = step.next
         self._walker.answered(user, now_ns)

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from trafficsim_api.layout import Error
 from trafficsim_api.protocol import Allowed
-from trafficsim_runner.http.connection import IDLE, READING, Connection, open_connection
+from trafficsim_runner.http.connection import IDLE, READING, Connection, age_of, open_connection
 from trafficsim_runner.http.endpoint import Address, Endpoint, is_allowed
 from trafficsim_runner.http.failures import kind_of, kind_of_errno
 from trafficsim_runner.http.names import Names
@@ -57,7 +57,7 @@ class Opening(ABC):
     The connections of a worker.
 
     *in_flight* counts requests begun and not ended, at most *concurrency*; *connection_limit* bounds the connections.
-    *fold_at*: how many events may wait to be folded into the account.
+    *fold_at*: how many events may wait to be folded into the account. Connections become *max_age_ns* old, ± 20 %.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Opening(ABC):
         self.concurrency = 0
         self.connection_limit = 0
         self.fold_at = 1
+        self.max_age_ns = 1 << 62
 
     def aim(self, endpoint: Endpoint, tls: ssl.SSLContext | None) -> None:
         """Send what comes next to *endpoint*; connections to another close after their request."""
@@ -236,6 +237,7 @@ class Opening(ABC):
         assert step is not None and wire is not None
         connection.wire = None
         connection.state = IDLE
+        connection.expires_ns = now_ns + age_of(connection.user, self.max_age_ns)
         self._epoll.modify(connection.fd, _IN)
         self._send(connection, step, wire, now_ns)
 

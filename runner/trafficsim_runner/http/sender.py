@@ -26,6 +26,7 @@ class Sender(Protocol):
     timer: Timer
     in_flight: int
     fold_at: int
+    max_age_ns: int
 
     @property
     def open_connections(self) -> int:
