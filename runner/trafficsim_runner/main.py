@@ -9,7 +9,10 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
+
+from trafficsim_api import __version__
+from trafficsim_api.compiled import compiled_modules, described
 
 __all__ = ["main"]
 
@@ -37,6 +40,18 @@ SIGTERM or SIGINT: users finish their action, then exit code 0; a second one end
 """
 
 
+class _Version(argparse.Action):
+    """Prints the version and ends; what is compiled is looked up only then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and end."""
+        print(f"trafficsim-runner {__version__}\n{described(compiled_modules())}")
+        parser.exit()
+
+
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run a runner until a signal ends it; return the exit code (2: the environment is wrong, or the address taken)."""
     parser = argparse.ArgumentParser(
@@ -45,6 +60,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, help="say the version, and which modules are compiled")
     parser.parse_args(argv)
     # One thread adds histograms fast enough; a pool of them would cost each runner tens of MiB.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # noqa: TID251 - the library reads it when it is loaded

@@ -16,7 +16,6 @@ from trafficsim_runner.engine import MS, Engine
 from trafficsim_runner.flow import compile_load
 from trafficsim_runner.http.endpoint import endpoint_of
 from trafficsim_runner.pacing import Pacer
-from trafficsim_runner.program import RequestStep
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.slab import SlabWriter
 from trafficsim_runner.stats.slab_reader import Slab
@@ -276,19 +275,16 @@ def test_an_edit_takes_effect_at_the_next_step(tmp_path):
 def test_a_mistake_of_ours_costs_one_user_its_iteration(tmp_path):
     """Everybody else who is due is led on; the user comes back after a pause, and the mistake is told."""
     world = World(tmp_path, [{"request": {"get": "/{{user.id}}"}}, {"think": {"constant": "10ms"}}], users=3)
-    top = world.engine._program.tops[0]
-    render = top.render
+    request = world.client.request
 
-    def broken(user):
+    def broken(user, *rest):
         if user.place == 1:
             raise RuntimeError("a mistake")
-        return render(user)
+        request(user, *rest)
 
-    RequestStep.render, kept = (lambda step, user: broken(user)), RequestStep.render
-    try:
-        world.until(2_000)
-    finally:
-        RequestStep.render = kept
+    world.client.request = broken
+    world.until(2_000)
+    world.client.request = request
     assert {"a mistake"} == set(world.faults)
     assert world.client.given_up == len(world.faults) >= 2
     assert {0, 2} == {place for _, place, _ in world.client.seen}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+
 from hypothesis import given
 from hypothesis.strategies import booleans, lists
 
+from trafficsim_runner.http.connection import Connection
+from trafficsim_runner.program import END, Step
 from trafficsim_runner.users import PARKED, User, UserPool
 
 
@@ -25,7 +29,9 @@ def dirty(user):
     user.iteration, user.draws, user.backoff_ms, user.due_ms, user.state = 5, 9, 400, 77, 3
     user.leaving = user.begun = user.acted = True
     user.saved, user.cookies, user.cookie_line, user.loops = {"token": "t"}, {"a": "b"}, b"cookie: a=b\r\n", [3]
-    user.step = user.connection = object()
+    user.step = Step(END)
+    with socket.socket() as raw:
+        user.connection = Connection(raw, user, None, 0)
 
 
 def fields(user):
