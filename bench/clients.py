@@ -17,8 +17,9 @@ SIMULATIONS = HERE / "simulations"
 PEERS = HERE / "peers"
 
 
-# Locust counts its run time from before its users start.
+# Locust counts its run time from before its users start, and starts many of them slower than it is told to.
 _LOCUST_EARLY_S: Final = 3
+_LOCUST_USERS_PER_S: Final = 500
 
 
 class ClientFailed(Exception):
@@ -161,7 +162,8 @@ class Locust:
         file = PEERS / "locust" / ("flow.py" if load.shape == "flow" else "fixed.py")
         rate = load.users / load.ramp_s if load.ramp_s else load.users
         options = ["-f", str(file), "--host", order.url, "--users", str(load.users), "--spawn-rate", f"{rate:g}"]
-        options += ["--run-time", f"{order.seconds + load.ramp_s + _LOCUST_EARLY_S}s", *settings["options"]]
+        seconds = order.seconds + load.ramp_s + _LOCUST_EARLY_S + load.users // _LOCUST_USERS_PER_S
+        options += ["--run-time", f"{seconds}s", *settings["options"]]
         return [str(self.binary), *options, "--json-file", str(order.directory / "locust")]
 
     def requests(self, output: str, directory: Path) -> int | None:

@@ -74,7 +74,7 @@ class Place:
                 code = process.wait(timeout=_END_WITHIN_S)
             after = self.server.requests()
             if not client.is_success(code):
-                raise ClientFailed(f"ended with {code}: {_last_words(directory)}")
+                raise ClientFailed(f"ended with {code}{_last_words(directory)}")
             said = client.requests((directory / "out").read_text(), directory)
         figures = _cost(first, last, client) | {"pss_mib": memory / 2**20}
         return Round(figures=figures, server_requests=after - before, client_requests=said)
@@ -92,7 +92,7 @@ class Place:
             try:
                 yield process
             except (ClientFailed, subprocess.TimeoutExpired, OSError, ValueError) as error:
-                raise ClientFailed(f"{error}: {_last_words(directory)}") from error
+                raise ClientFailed(f"{error}{_last_words(directory)}") from error
             finally:
                 _end(process)
 
@@ -159,7 +159,7 @@ def _cost(first: _Look, last: _Look, client: Client) -> dict[str, float]:
 def _last_words(directory: Path) -> str:
     """Return what the client in *directory* wrote last, errors first."""
     texts = [(directory / name).read_text(errors="replace").strip() for name in ("err", "out")]
-    return " | ".join(" ".join(text[-600:].split()) for text in texts if text)
+    return "".join(f" | {' '.join(text[-600:].split())}" for text in texts if text)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

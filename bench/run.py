@@ -219,7 +219,7 @@ def main() -> int:
         if case.name in cases:
             run(case, clients, results, rounds=given.rounds, window_s=given.window)
             page = _write(results, given, "partial")  # what is done is done, should the rest be broken off
-    if set(cases) == set(names) and set(chosen) == set(CLIENTS):
+    if set(cases) == set(names) and set(chosen) == set(CLIENTS) and not any(results.failures.values()):
         page = _write(results, given, "latest")
     print(page)
     if any(results.failures.values()):
