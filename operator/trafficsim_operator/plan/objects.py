@@ -43,8 +43,9 @@ def objects(look: Look) -> tuple[Action, ...]:
     if not sizing.runners and seen is None:
         return others
     gone = _retired(look)
-    if gone and seen is not None:
-        left = max(sizing.runners, seen.replicas - len(gone))
+    left = max(sizing.runners, seen.replicas - len(gone)) if seen is not None else 0
+    # With none to take away, what is too much is a rollout's: only a repair, below, ends that.
+    if gone and seen is not None and left < seen.replicas:
         return (*others, Retire(revision=revision.revision, runners=gone, replicas=left, reason=sizing.reason))
     replicas = seen.replicas if seen else 0
     if seen is None or seen.drifted or replicas < sizing.runners:
