@@ -29,6 +29,8 @@ FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 # A process that lived this long starts the back-off anew.
 HEALTHY_NS: Final = 30 * SECOND_NS
+# So many deaths in a row are no accident any more.
+LOOP_DEATHS: Final = 3
 # A worker speaks every second; one that is silent this long hangs, and is killed.
 SILENCE_NS: Final = 30 * SECOND_NS
 EXIT_S: Final = 2.0
@@ -46,8 +48,8 @@ class Owner(Protocol):
     def drained(self) -> None:
         """Hear that a worker has nobody at work any more."""
 
-    def died(self, slot: Slot, code: int) -> None:
-        """Hear that the process in *slot* ended with *code*; its slab is open."""
+    def died(self, slot: Slot, code: int) -> str:
+        """Hear that the process in *slot* ended with *code*; its slab is open. Return why it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,7 @@ class Crew:
             if slot not in self._tasks:
                 self._tasks[slot] = self._group.create_task(self._keep(slot), name=f"worker-{slot.index}")
             elif slot.child is not None:
+                slot.refusal = ""
                 slot.child.send(self._owner.message(slot))
         needed = len(self.slots) - known
         while self.slots and len(self._spares) > needed:
@@ -136,6 +139,18 @@ class Crew:
     def is_settled(self, epoch: int) -> bool:
         """Say whether everybody does what *epoch* asks."""
         return all(slot.settled(epoch) for slot in self.slots)
+
+    def problem(self, epoch: int) -> str:
+        """Return why *epoch* is not carried out and will not be by waiting, "" while there is no such reason."""
+        for slot in self.slots:
+            if slot.refusal and not (slot.ack and slot.ack.epoch == epoch):
+                return f"worker {slot.index} refuses the assignment: {slot.refusal}"
+        now = self._clock()
+        for slot in self.slots:
+            is_young = slot.child is None or now - slot.began_ns < HEALTHY_NS
+            if slot.deaths >= LOOP_DEATHS and is_young:
+                return f"worker {slot.index} keeps dying: {slot.cause}"
+        return ""
 
     async def drain(self, within_s: float) -> None:
         """Let all users finish their action and leave, and cut them after *within_s*; nobody is started again."""
@@ -191,14 +206,13 @@ class Crew:
         try:
             # A user is never at work in two runs.
             await self._gone({other: task for other, task in self._tasks.items() if other.leaving})
-            failures = 0
             while self._wanted(slot):
                 began = self._clock()
                 await self._live(slot)
                 if not self._wanted(slot):
                     break
-                failures = 1 if self._clock() - began >= HEALTHY_NS else failures + 1
-                await asyncio.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (failures - 1)))
+                slot.deaths = 1 if self._clock() - began >= HEALTHY_NS else slot.deaths + 1
+                await asyncio.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(slot.deaths - 1, 10)))
         finally:
             self._tasks.pop(slot, None)
 
@@ -212,6 +226,7 @@ class Crew:
         except (OSError, subprocess.SubprocessError) as error:
             event(log, logging.ERROR, "worker-not-started", f"worker {slot.index} cannot be started: {error}",
                   worker_index=slot.index)  # fmt: skip
+            slot.cause = f"it cannot be started: {error}"
             return
         child, path, now = spare.child, spare.path, self._clock()
         slot.begin(child, path, now_ns=now, late=self._owner.is_warm(now))
@@ -221,7 +236,7 @@ class Crew:
         if slot in self.slots:
             with contextlib.suppress(OSError, ValueError):
                 slot.open(self._state.newest(path) or path)
-            self._owner.died(slot, code)
+            slot.cause = self._owner.died(slot, code)
         slot.end()
         self._heard.set()
 
@@ -262,5 +277,8 @@ class Crew:
                 self._owner.drained()
             self._heard.set()
         elif "error" in message:
-            event(log, logging.ERROR, "worker-refused", str(message["error"].get("message", "")),
+            slot.refusal = str(message["error"].get("message", ""))
+            event(log, logging.ERROR, "worker-refused", slot.refusal, worker_index=slot.index)
+        elif "fault" in message:
+            event(log, logging.ERROR, "worker-fault", str(message["fault"].get("message", "")),
                   worker_index=slot.index)  # fmt: skip

@@ -48,7 +48,8 @@ class Slot:
     """
     Worker number *index*: it keeps its places over the deaths of its processes.
 
-    *late* says that the present one began after the warm-up's end.
+    *late* says that the present one began after the warm-up's end. *refusal* is why it will not take its assignment,
+    *cause* why its last process ended, *deaths* how many died one after the other, none having lived long.
     """
 
     index: int
@@ -58,6 +59,10 @@ class Slot:
     heard_ns: int = 0
     late: bool = False
     leaving: bool = False
+    began_ns: int = 0
+    refusal: str = ""
+    cause: str = ""
+    deaths: int = 0
     path: Path | None = None
     slab: Slab | None = None
     _warm: Vector | None = None
@@ -65,7 +70,8 @@ class Slot:
 
     def begin(self, child: Child, path: Path, *, now_ns: int, late: bool) -> None:
         """Take a new process, which counts in the slab at *path*."""
-        self.child, self.path, self.heard_ns, self.late = child, path, now_ns, late
+        self.child, self.path, self.heard_ns, self.began_ns, self.late = child, path, now_ns, now_ns, late
+        self.refusal = ""
         self.ack = self.slab = self._warm = self._last = None
 
     def open(self, path: Path) -> None:

@@ -7,6 +7,7 @@ It holds no users itself; a worker that hangs or dies costs the load its share o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
@@ -17,7 +18,7 @@ from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from trafficsim_api.protocol import Acknowledgement, Assignment, Limits, Load, Refused, verify
+from trafficsim_api.protocol import LAST_READ_S, Acknowledgement, Assignment, Limits, Load, Refused, verify
 from trafficsim_api.statistics import Answer
 from trafficsim_api.units import milliseconds
 from trafficsim_runner.admission import objection
@@ -44,6 +45,7 @@ LOOK_AFTER_NS: Final = 150_000_000
 # A user finishes its action within the request time-out; this much on top covers connecting and bookkeeping.
 DRAIN_MARGIN_S: Final = 5.0
 ASK_AGAIN_S: Final = 2.0
+LONGEST_PROBLEM: Final = 500
 # As many processes as a runner of the smaller tiers will be given.
 SPARES: Final = 2
 
@@ -75,6 +77,9 @@ class Supervisor:
         self._asking: asyncio.Task[None] | None = None
         self._kills_named = 0
         self._sequence = 0
+        self._refused = ""
+        self._read_at = 0  # flows begun when the account was last read with nobody at work: as many now, nothing is new
+        self._last_read: asyncio.Event | None = None
         self._stop = asyncio.Event()
         self._started = asyncio.Event()
         self._group = asyncio.TaskGroup()
@@ -83,7 +88,7 @@ class Supervisor:
         )  # fmt: skip
 
     async def run(self) -> None:
-        """Keep the workers and the account until *stop*; then drain, and send the workers away."""
+        """Keep the workers and the account until *stop*; then drain, let the account be read, and end."""
         async with self._group:
             clock = self._group.create_task(self._tick(), name="look")
             try:
@@ -93,6 +98,7 @@ class Supervisor:
                 self._started.set()
             await self._stop.wait()
             await self._drain()
+            await self._linger()
             clock.cancel()
             if self._asking is not None:
                 self._asking.cancel()
@@ -115,6 +121,15 @@ class Supervisor:
         await self.crew.drain(max(1.0, min(self.settings.grace_s - EXIT_S - 1, request_s + DRAIN_MARGIN_S)))
         self.look()
 
+    async def _linger(self) -> None:
+        """Wait until the last account was read, for a while: with the process it is gone."""
+        self._last_read = asyncio.Event()
+        if self.ledger is None or self._read_at == _flows_begun(self.ledger.total):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_READ_S):
+                await self._last_read.wait()
+
     # Assignments
 
     def assign(self, body: bytes) -> Acknowledgement:
@@ -122,7 +137,8 @@ class Supervisor:
         Take the signed assignment in *body* and return at once what is held now; it is settled later.
 
         Equal run and epoch: nothing changes. Raises Refused (403 and 422: see protocol.verify and admission; 503: the
-        runner is going down) and Stale for an older one.
+        runner is going down) and Stale for an older one. What was signed for this runner and refused is told as the
+        problem until another one is taken.
         """
         assignment = self._verified(body)
         if self.stopping:
@@ -131,10 +147,12 @@ class Supervisor:
         if self.held is not None and new < self.held.order:
             raise Stale(f"run and epoch {new} are older than {self.held.order}")
         if self.held is not None and new == self.held.order:
+            self._refused = ""
             return self.acknowledgement()
         is_same_run = self.held is not None and self.held.assignment.run == assignment.run
         known = self.ledger.total.layout.actions if self.ledger and is_same_run else ()
         if reason := objection(assignment, known):
+            self._refused = reason
             raise Refused(422, reason)
         if self.held is not None and not is_same_run:
             self._leave_run()
@@ -146,7 +164,12 @@ class Supervisor:
         return self.acknowledgement()
 
     def _verified(self, body: bytes) -> Assignment:
-        return verify(body, self._keys, self.settings.simulation, self.settings.runner)
+        try:
+            return verify(body, self._keys, self.settings.simulation, self.settings.runner)
+        except Refused as refused:
+            if refused.is_signed:  # anybody can send what is not
+                self._refused = str(refused)
+            raise
 
     def _resume(self) -> None:
         """Take up the assignment that an earlier boot of this container left, if it left one."""
@@ -163,6 +186,7 @@ class Supervisor:
               run=assignment.run, epoch=assignment.epoch)  # fmt: skip
 
     def _hold(self, assignment: Assignment, load: Mapping[str, Any]) -> None:
+        self._refused = ""
         self._ask_target(assignment)
         self.held = Held(assignment=assignment, load=load, origin_ns=self._origin(assignment))
         if self.ledger is None:
@@ -194,6 +218,7 @@ class Supervisor:
         if self.ledger is not None:
             self._sequence = self.ledger.ring.sequence
         self.ledger = None
+        self._read_at = 0
         self.state.forget_run()
 
     def _ask_target(self, assignment: Assignment) -> None:
@@ -220,7 +245,7 @@ class Supervisor:
         settings, clock = self.settings, time.time_ns() // 1_000_000
         if self.held is None:
             return Acknowledgement(simulation=settings.simulation, runner=settings.runner, boot=self.boot,
-                                   revision=settings.revision, clock_ms=clock)  # fmt: skip
+                                   revision=settings.revision, clock_ms=clock, problem=self._problem(0))  # fmt: skip
         given = self.held.assignment
         return Acknowledgement(
             simulation=settings.simulation,
@@ -240,7 +265,12 @@ class Supervisor:
             drained=self.is_drained,
             clock_ms=clock,
             target=self.target,
+            problem=self._problem(given.epoch),
         )
+
+    def _problem(self, epoch: int) -> str:
+        refused = f"an assignment was refused: {self._refused}" if self._refused else ""
+        return (refused or self.crew.problem(epoch))[:LONGEST_PROBLEM]
 
     @property
     def is_drained(self) -> bool:
@@ -268,20 +298,21 @@ class Supervisor:
         """Take a look at once: what is answered after "drained" includes the last request."""
         self.look()
 
-    def died(self, slot: Slot, code: int) -> None:
+    def died(self, slot: Slot, code: int) -> str:
         """Take the account of a dead process over, and say why it died."""
-        if self.ledger is None:
-            return
-        lost = self.ledger.swallow(slot.slab, late=slot.late) if slot.slab else 0
-        if self.stopping:
-            return
         kills = self._probe.oom_kills()
         reason = "OOMKilled" if code == -9 and kills > self._kills_named else f"exit code {code}"
         self._kills_named = kills
+        if self.ledger is None:
+            return reason
+        lost = self.ledger.swallow(slot.slab, late=slot.late) if slot.slab else 0
+        if self.stopping:
+            return reason
         self.ledger.own.add("worker_restarts", 1)
         self.ledger.own.add("worker_lost_users", lost)
         event(log, logging.ERROR, "worker-died", f"worker {slot.index} died ({reason}), {lost} users lost",
               worker_index=slot.index, worker_reason=reason, worker_users=lost, process_exit_code=code)  # fmt: skip
+        return reason
 
     # The account
 
@@ -330,6 +361,10 @@ class Supervisor:
     def statistics(self, boot: str, since: int) -> bytes:
         """Return the answer for a reader that knows *boot* up to window *since*."""
         if self.ledger is not None:
+            if self.is_drained:
+                self._read_at = _flows_begun(self.ledger.total)
+            if self._last_read is not None:
+                self._last_read.set()
             return self.ledger.answer(since if boot == self.boot else 0, self.gauges())
         nothing = Total.empty()
         return Answer(
@@ -337,6 +372,10 @@ class Supervisor:
             first=self._sequence + 1, total=nothing.vector, warmup=nothing.warmup, extremes=(), windows=(),
             gauges=self.gauges(),
         ).encode()  # fmt: skip
+
+
+def _flows_begun(total: Total) -> int:
+    return int(total.vector[total.layout.worker("iterations")])
 
 
 def _load_of(body: bytes) -> Mapping[str, Any]:

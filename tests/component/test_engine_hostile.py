@@ -56,7 +56,7 @@ UNSOLICITED = (
 
 @pytest.fixture(scope="module")
 def hostile_worker(tmp_path_factory):
-    """Return one worker for all behaviours: each is a new run of it, so it also has to recover from every one."""
+    """Return one worker for all behaviours: each is an edit of its load, so it also has to recover from every one."""
     with WorkerProcess(tmp_path_factory.mktemp("worker")) as worker:
         yield worker
 
@@ -71,8 +71,10 @@ def load_for(server, flow=None, **more):
 
 
 def begin(worker, load, users):
-    """Begin the next run of the worker, and wait for its users."""
-    worker.assign(load, users=users, run=worker.epoch + 1)
+    """Send new users of the worker to another target, count from there, and wait for them."""
+    worker.read()
+    worker.mark()
+    worker.assign(load, users=users)
     worker.wait_for(lambda ack: ack["settled"])
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from supervised.running import Running, a_load, until
-from trafficsim_api.protocol import Allowed, Envelope, Limits, sign
+from trafficsim_api.protocol import LAST_READ_S, Allowed, Envelope, Limits, sign
 from trafficsim_api.statistics import total
 
 
@@ -161,7 +161,7 @@ def test_a_new_run_starts_from_nothing(runner):
 def test_the_end_drains_alone(runner):
     """At its end the runner drains without being told, and goes on answering with the last request counted."""
     now = time.time_ns() // 1_000_000
-    runner.put(runner.assignment(10, end_ms=now + 1500))
+    runner.put(runner.assignment(10, end_ms=now + 4000))
     until(runner.acknowledgement, lambda held: held.active == 10)
     until(runner.acknowledgement, lambda held: held.drained and held.settled)
     done = counted(runner)
@@ -171,12 +171,61 @@ def test_the_end_drains_alone(runner):
 
 
 def test_term_drains_and_exits_0(runner):
-    """SIGTERM: users leave, workers end, exit code 0; assignments are refused meanwhile."""
+    """SIGTERM: users leave, the last account is waited to be read for 5 s, workers end, exit code 0."""
     runner.assign(places=10)
     workers = runner.workers()
+    began = time.monotonic()
     runner.signal(signal.SIGTERM)
+    until(lambda: runner.call("/readyz")[0], lambda status: status == 503)
+    assert (503, {"error": "the runner is going down"}) == runner.put(runner.assignment(20))
     assert 0 == runner.ended()
+    assert LAST_READ_S <= time.monotonic() - began
     assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
+
+
+def test_who_reads_the_last_account_lets_the_runner_go(runner):
+    """After SIGTERM the runner answers until its account was read once more; then it ends at once."""
+    runner.assign(places=10)
+    until(lambda: counted(runner) > 0)
+    began = time.monotonic()
+    runner.signal(signal.SIGTERM)
+    until(runner.acknowledgement, lambda held: held.drained)
+    last = counted(runner)
+    assert 0 == runner.ended(LAST_READ_S - 1)
+    assert time.monotonic() - began < LAST_READ_S
+    assert last > 0
+
+
+def test_an_account_read_when_it_was_final_is_not_waited_for(runner):
+    """A retired runner whose account is kept ends at once, and so does one that never began."""
+    runner.assign(places=10)
+    until(lambda: counted(runner) > 0)
+    runner.assign(places=10, retire=True)
+    until(runner.acknowledgement, lambda held: held.drained)
+    assert counted(runner) > 0
+    runner.signal(signal.SIGTERM)
+    assert 0 == runner.ended(LAST_READ_S - 1)
+
+
+def test_what_keeps_an_assignment_from_being_carried_out_is_told(tmp_path):
+    """A worker that refuses, workers that keep dying, and an assignment the runner refuses: each with its reason."""
+    with Running(tmp_path / "refuses", FAKE_WORKER_REFUSES="1") as runner:
+        runner.put(runner.assignment(10))
+        problem = until(lambda: runner.acknowledgement().problem, within_s=30)
+        assert problem.endswith(" refuses the assignment: ValueError: not today")
+    with Running(tmp_path / "dies", FAKE_WORKER_DIES="1") as runner:
+        runner.put(runner.assignment(10))
+        problem = until(lambda: runner.acknowledgement().problem, within_s=30)
+        assert problem.endswith(" keeps dying: exit code 3")
+
+
+def test_a_refused_assignment_is_told_until_one_is_taken(runner):
+    """Signed for this runner and refused: whoever reads the acknowledgement sees why."""
+    assert "" == runner.assign(places=10).problem
+    assert 422 == runner.put(runner.assignment(10, processes=1000))[0]
+    assert "an assignment was refused: processes: 1000 are more than 64" == runner.acknowledgement().problem
+    assert 403 == runner.put(runner.assignment(10, runner="runner-2"))[0]
+    assert "" == runner.assign(places=10).problem
 
 
 def test_workers_die_with_their_supervisor(runner):

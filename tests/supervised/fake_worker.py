@@ -84,6 +84,7 @@ class FakeWorker:
             for name in ("sent", "done", "class_2xx"):
                 slab.live[slab.layout.action(0, name)] += 1
             slab.live[slab.layout.service(0) + 1780] += 1
+            slab.live[slab.layout.worker("iterations")] += 1
         slab.live[slab.layout.worker("cpu_ns")] = time.process_time_ns()
         slab.live[slab.layout.worker("wall_ns")] += int(STEP_S * 1e9)
         if now >= given["origin_ns"] + given["warm_up_ms"] * 1_000_000 and not slab.is_warm:
@@ -100,6 +101,15 @@ class FakeWorker:
             self._channel.send(json.dumps({"ack": told}).encode() + b"\n")
 
 
+def refuse(channel: socket.socket) -> None:
+    """Answer every assignment with an error."""
+    with channel.makefile("r") as lines:
+        for line in lines:
+            if "exit" in json.loads(line):
+                return
+            channel.send(b'{"error": {"message": "ValueError: not today"}}\n')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
@@ -108,6 +118,9 @@ def main() -> None:
     given = parser.parse_args()
     if os.environ.get("FAKE_WORKER_DIES"):
         raise SystemExit(3)
+    if os.environ.get("FAKE_WORKER_REFUSES"):
+        refuse(socket.socket(fileno=given.fd))
+        return
     FakeWorker(socket.socket(fileno=given.fd), given.slab).run()
 
 

@@ -58,7 +58,8 @@ class WorkerProcess(AbstractContextManager):
         self._buffer = b""
         self.messages: list[dict] = []
         self.epoch = 0
-        self._origins: dict[int, int] = {}
+        self.origin_ns = 0
+        self._marked: dict[str, int] = {}
 
     def __exit__(self, *_):
         try:
@@ -79,7 +80,7 @@ class WorkerProcess(AbstractContextManager):
         self.epoch += 1
         now = time.monotonic_ns()
         if origin_ns is None:
-            origin_ns = self._origins.setdefault(run, now)
+            origin_ns = self.origin_ns = self.origin_ns or now
         task = {
             "run": run, "epoch": self.epoch, "users": users, "places": [[0, users]] if places is None else places,
             "origin_ns": origin_ns, "warm_up_ms": warm_up_ms, "end_ns": origin_ns + int(seconds * SECOND),
@@ -146,15 +147,24 @@ class WorkerProcess(AbstractContextManager):
                 raise AssertionError(f"not within {within_s} s: {Figures.of(self)}")
             self.read(0.05)
 
+    def mark(self):
+        """Count from here: `live` and Figures leave out what was counted before."""
+        self._marked = {}
+        self._marked = dict(Figures.of(self)) if any(m.get("ack", {}).get("slab") for m in self.messages) else {}
+
+    def since(self, counter, count):
+        """Return *count* of *counter* without what was counted before the last mark."""
+        return count - self._marked.get(counter, 0)
+
     def live(self, counter, action=None):
         """Return a counter of the live area (folded events only)."""
         slab = self.slab
         vector = slab.final().vector
         if counter in names.WORKER_INDEX:
-            return int(vector[slab.layout.worker(counter)])
+            return self.since(counter, int(vector[slab.layout.worker(counter)]))
         if action is not None:
             return int(vector[slab.layout.action(action, counter)])
-        return total(slab.layout, vector, counter)
+        return self.since(counter, total(slab.layout, vector, counter))
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -170,7 +180,7 @@ class Figures(dict):
         vector = slab.final().vector
         found = cls()
         for counter in names.WORKER_COUNTERS:
-            found[counter] = int(vector[slab.layout.worker(counter)])
+            found[counter] = worker.since(counter, int(vector[slab.layout.worker(counter)]))
         for counter in names.ACTION_COUNTERS:
-            found[counter] = total(slab.layout, vector, counter)
+            found[counter] = worker.since(counter, total(slab.layout, vector, counter))
         return cls({key: value for key, value in found.items() if value})

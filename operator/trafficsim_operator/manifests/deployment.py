@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trafficsim_api import names
-from trafficsim_api.protocol import PORT
+from trafficsim_api.protocol import LAST_READ_S, PORT
 from trafficsim_api.template import Runner, Toleration
 from trafficsim_operator.fleet import Owner
 
@@ -30,10 +30,10 @@ __all__ = [
 CONTAINER: Final = "runner"
 KEYS_PATH: Final = "/etc/trafficsim/keys"
 STATE_PATH: Final = "/var/run/trafficsim"
-# What is left of the grace when the last request has ended: for the last account to be read.
-_LAST_READ_S: Final = 10
+# What is left of the grace when the last request has ended: the last account is read, and the processes end.
+_AFTER_DRAIN_S: Final = LAST_READ_S + 5
 _REQUEST_S: Final = 30
-DEFAULT_GRACE_S: Final = _REQUEST_S + _LAST_READ_S
+DEFAULT_GRACE_S: Final = _REQUEST_S + _AFTER_DRAIN_S
 # A template never changes under its revision. If somebody edits it all the same, no runner goes for it.
 STRATEGY: Final[Mapping[str, Any]] = {
     "type": "RollingUpdate",
@@ -54,7 +54,7 @@ def grace_after(request_s: int) -> int:
 
     The default time-out of 30 s needs 40 s.
     """
-    return request_s + _LAST_READ_S
+    return request_s + _AFTER_DRAIN_S
 
 
 def owner_reference(owner: Owner) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _environment(owner: Owner, revision: str, runner: Runner, grace_s: int) -> l
         {"name": "TRAFFICSIM_STATE", "value": STATE_PATH},
         {"name": "TRAFFICSIM_CPU", "valueFrom": _limit("limits.cpu", "1m")},
         {"name": "TRAFFICSIM_MEMORY", "valueFrom": _limit("limits.memory", "1")},
-        {"name": "TRAFFICSIM_GRACE", "value": str(max(1, grace_s - _LAST_READ_S))},
+        {"name": "TRAFFICSIM_GRACE", "value": str(max(1, grace_s - _AFTER_DRAIN_S))},
         *({"name": variable.name, "value": variable.value} for variable in runner.env),
     ]
 

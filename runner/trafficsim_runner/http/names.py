@@ -20,8 +20,7 @@ class Names:
     The addresses of one endpoint.
 
     They count as fresh for 30 s, and for 1 s once a connect failed; then the next user asks again in the background and
-    goes on with the old ones meanwhile. *failed*: the last look-up found nothing. An address in the URL is not looked
-    up.
+    goes on with the old ones meanwhile. An address in the URL is not looked up.
     """
 
     def __init__(self, endpoint: Endpoint, answered: Callable[[], None]) -> None:
@@ -31,7 +30,6 @@ class Names:
         self._is_suspect = False
         self._task: asyncio.Task[None] | None = None
         self._is_literal = _is_literal(endpoint.host)
-        self.failed = False
         self.addresses: list[Address] = look_up(endpoint.host, endpoint.port) if self._is_literal else []
 
     def suspect(self) -> None:
@@ -51,12 +49,8 @@ class Names:
         loop = asyncio.get_running_loop()
         try:
             self.addresses = await loop.run_in_executor(None, look_up, self._endpoint.host, self._endpoint.port)
-            self.failed = False
-        except OSError:
-            # The old addresses stay: a name server's hiccup must not look like the target's.
-            self.failed = True
-        except Exception:  # noqa: BLE001 - a host no resolver can ask for, or a resolver gone wrong: users wait for us
-            self.failed = True
+        except Exception:  # noqa: BLE001 - whatever a resolver may raise, users wait for us
+            pass  # the old addresses stay: a name server's hiccup must not look like the target's
         self._is_suspect = False
         self._task = None
         self._answered()
