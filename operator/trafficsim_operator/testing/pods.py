@@ -308,6 +308,9 @@ class PodProcess:
             code = await self._process.wait()
         finally:
             probing.cancel()
+            if self._process.returncode is None:  # not in the group yet, when stopped right after the launch
+                with suppress(ProcessLookupError):
+                    os.kill(self._process.pid, signal.SIGKILL)
             await self._group.empty()  # a container's other processes go with its first one
             await self._process.wait()
         await asyncio.gather(probing, return_exceptions=True)
