@@ -86,6 +86,15 @@ def locust(environ: Mapping[str, str]) -> Path:
     return target
 
 
+def compiled() -> Path:
+    """Return the Python that has this checkout with its hot modules compiled, built after a change of the sources."""
+    command = [str(PEERS.parent.parent / "tools" / "compiled")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=_BUILD_WITHIN_S)
+    if done.returncode:
+        raise Missing("the hot modules could not be compiled (a C compiler and Python's headers are needed)")
+    return Path(done.stdout.strip())
+
+
 def _cache(environ: Mapping[str, str]) -> Path:
     """Return the benchmark's part of the user's cache directory."""
     given = environ.get("XDG_CACHE_HOME")

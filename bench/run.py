@@ -21,7 +21,7 @@ from bars import Outcome
 from cases import CASES, Case, Entry, entries
 from clients import Client, ClientFailed, Locust, Ours, Vegeta, Wrk
 from measure import Place, Round
-from provide import Missing, install_packages, locust, vegeta, wrk
+from provide import Missing, compiled, install_packages, locust, vegeta, wrk
 from report import Results, document_of, markdown_of
 from server import Server
 
@@ -157,6 +157,7 @@ CLIENTS: Mapping[str, Callable[[], Client]] = {
     "vegeta": lambda: Vegeta(binary=vegeta(os.environ)),
     "locust": lambda: Locust(binary=locust(os.environ)),
     "ours_pure": lambda: Ours(name="ours_pure"),
+    "ours_compiled": lambda: Ours(name="ours_compiled", python=compiled()),
 }
 
 
