@@ -99,6 +99,8 @@ WORKER_COUNTERS: Final = (
     "cfs_throttled",
     "windows_folded",  # supervisor: one-second windows folded into ten-second ones
     *(f"drop_{reason}" for reason in DROP_REASONS),
+    "arrivals_planned",  # open model: iterations that were due
+    "arrivals_started",  # of them, those a user was free for and whose first request was begun
 )
 ACTION_COUNTERS: Final = (
     "sent",                 # requests whose first byte was handed to the kernel

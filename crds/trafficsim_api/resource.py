@@ -125,7 +125,7 @@ class TrafficSimulationSpec(Model):
     profile: Annotated[tuple[Profile, ...], Field(min_length=1, max_length=64)] | None = None
     """Absent: ramp to 100% over 30s, then hold. After the last segment its level is held."""
     arrivals: Arrivals | None = None
-    """Absent: closed model, each user begins anew when it is done. Present: open model, `users` is the most at a time."""
+    """Absent: closed model, a user begins anew when it is done. Else the open one, `users` at work at most."""
     archetypes: Annotated[tuple[Archetype, ...], Field(min_length=1, max_length=32)]
     """The kinds of users."""
     thresholds: Annotated[tuple[Threshold, ...], Field(max_length=32)] = ()

@@ -70,6 +70,14 @@ class Run(_Part):
     lost_user_ms: int = 0
     """Planned user time that no runner gave, known when the run has ended."""
     lost_runners: int = 0
+    arrivals_since_ms: int = 0
+    """Open model: from when on the present rate and profile count, ms from the origin."""
+    arrivals_before: int = 0
+    """The work due until then, in 2⁻²⁰ of an arrival."""
+    arrivals_users: int = 0
+    """The T that arrivals are dealt over."""
+    arrivals_course: str = ""
+    """Hash over rate, process and profile, as they count now."""
 
 
 class Users(_Part):
@@ -134,6 +142,10 @@ class Accounts(_Part):
     checks: int = 0
     checks_failed: int = 0
     dropped: int = 0
+    arrivals_planned: int = 0
+    """Open model: iterations that were due by the rate."""
+    arrivals_started: int = 0
+    """Of them, those that were begun."""
     missing: Annotated[tuple[str, ...], Field(max_length=8)] = ()
     """Shares of the numbers that are missing: which runner's, from when to when."""
 

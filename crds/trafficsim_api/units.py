@@ -7,6 +7,7 @@ Units as a user writes them and as we compute with them.
 | `100%`, `0.5%` | percentage | hundredths of a percent (100 % = 10 000), an integer |
 | `2`, `"200m"` | CPU quantity | millicores, an integer |
 | `1Gi`, `256Mi`, `500M` | memory quantity | bytes, an integer |
+| `300/s`, `0.5/s`, `90/m`, `10/h` | rate | thousandths an hour, an integer |
 
 No floats: what is written is what is stored, and 1-in-10 000 is the finest share.
 """
@@ -25,15 +26,18 @@ __all__ = [
     "Duration",
     "Memory",
     "Percentage",
+    "Rate",
     "format_duration",
     "format_instant",
     "format_percentage",
+    "format_rate",
     "milliseconds",
     "parse_cpu",
     "parse_duration",
     "parse_instant",
     "parse_memory",
     "parse_percentage",
+    "parse_rate",
 ]
 
 FULL: Final = 10_000
@@ -42,6 +46,10 @@ _DURATION: Final = r"^([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?([0-9]{1,9}ms)?$
 _PERCENTAGE: Final = r"^[0-9]{1,5}(\.[0-9]{1,2})?%$"
 _CPU: Final = r"^([0-9]{1,6}m|[0-9]{1,4}(\.[0-9]{1,3})?)$"
 _MEMORY: Final = r"^[0-9]{1,15}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)?$"
+
+_RATE: Final = r"^[0-9]{1,7}(\.[0-9]{1,3})?/(s|m|h)$"
+_PER_HOUR: Final = {"s": 3600, "m": 60, "h": 1}
+_MOST_RATE: Final = 1_000_000 * 3600 * 1000
 
 _MEMORY_UNITS: Final = {
     "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
@@ -133,6 +141,27 @@ def parse_memory(text: object) -> int:
     return int(whole) * unit + (int((part + "000")[:3]) * unit) // 1000
 
 
+def parse_rate(text: object) -> int:
+    """Return a rate in thousandths an hour: `300/s` → 1 080 000 000; at most 10⁶/s."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    if not isinstance(text, str) or not re.fullmatch(_RATE, text):
+        raise ValueError("a rate such as 300/s, 0.5/s or 90/m is needed")
+    number, _, unit = text.partition("/")
+    whole, _, part = number.partition(".")
+    rate = (int(whole) * 1000 + int((part + "000")[:3])) * _PER_HOUR[unit]
+    if not 0 < rate <= _MOST_RATE:
+        raise ValueError("a rate above 0 and of at most 1000000/s is needed")
+    return rate
+
+
+def format_rate(rate: int) -> str:
+    """Return *rate*, in thousandths an hour, as a user writes it, in the largest unit that shows it exactly."""
+    unit = next(name for name, size in _PER_HOUR.items() if rate % size == 0)
+    whole, part = divmod(rate // _PER_HOUR[unit], 1000)
+    return (f"{whole}.{part:03d}".rstrip("0") if part else str(whole)) + f"/{unit}"
+
+
 def _format_cpu(millicores: int) -> str:
     return f"{millicores}m" if millicores % 1000 else str(millicores // 1000)
 
@@ -166,6 +195,19 @@ Percentage = Annotated[
     BeforeValidator(_percentage),
     PlainSerializer(format_percentage, return_type=str),
     WithJsonSchema({"type": "string", "pattern": _PERCENTAGE, "maxLength": 16, "example": "100%"}),
+]
+
+
+def _rate(written: object, info: ValidationInfo) -> int:
+    # Subtle: as with percentages, a number without its unit says nothing in a document.
+    return parse_rate(str(written) if info.mode == "json" else written)
+
+
+Rate = Annotated[
+    int,
+    BeforeValidator(_rate),
+    PlainSerializer(format_rate, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _RATE, "maxLength": 16, "example": "300/s"}),
 ]
 CPU = Annotated[
     int,

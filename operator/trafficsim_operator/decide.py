@@ -16,6 +16,7 @@ from trafficsim_operator.actions import Action, Assign, Decision, EnsureRevision
 from trafficsim_operator.observed import Desired, Observed, Runner, RunnerState, TargetFacts
 from trafficsim_operator.plan import commands, verdict
 from trafficsim_operator.plan.acceptance import Accepted, Refused, accept
+from trafficsim_operator.plan.arrivals import course_on
 from trafficsim_operator.plan.assignments import Terms, assign, cause_of, held_by, holders, retiring
 from trafficsim_operator.plan.document import status_of
 from trafficsim_operator.plan.lifecycle import NEVER_MS, Life, Seen, live, next_run, start_at
@@ -47,6 +48,8 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
     life = _live(desired, observed, accepted, command, now_ms, is_edit=refused is None)
     total = _total(desired, observed, accepted, life)
     life = replace(life, run=plan_on(life, before.run, observed.accepted or accepted.spec, total, now_ms))
+    life = replace(life, run=course_on(life, observed.accepted, accepted.spec, total, now_ms))
+    accepted = _with_course(accepted, life)
     look = Look(
         desired=desired,
         observed=observed,
@@ -68,6 +71,14 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
         next_look_ms=next_look(look, dealt, actions),
         accepted=refused is None,
     )
+
+
+def _with_course(accepted: Accepted, life: Life) -> Accepted:
+    """Tell the runners from when on rate and profile count, in the open model."""
+    if accepted.load.arrivals is None or life.run is None:
+        return accepted
+    course = {"since_ms": life.run.arrivals_since_ms, "before": life.run.arrivals_before}
+    return replace(accepted, load=accepted.load.model_copy(update=course))
 
 
 def _as_before(desired: Desired, observed: Observed) -> Accepted | Refused:

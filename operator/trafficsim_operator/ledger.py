@@ -219,6 +219,8 @@ class Ledger:
             checks=total(layout, whole, "checks"),
             checks_failed=total(layout, whole, "checks_failed"),
             dropped=_dropped(layout, whole),
+            arrivals_planned=int(whole[layout.worker("arrivals_planned")]),
+            arrivals_started=int(whole[layout.worker("arrivals_started")]),
             judged_requests=total(layout, judged, "done"),
             wanted_user_ms=int(whole[layout.worker("wanted_user_ms")]),
             active_user_ms=int(whole[layout.worker("active_user_ms")]),

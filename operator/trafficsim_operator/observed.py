@@ -118,6 +118,8 @@ class Evidence:
     checks: int = 0
     checks_failed: int = 0
     dropped: int = 0
+    arrivals_planned: int = 0
+    arrivals_started: int = 0
     judged_requests: int = 0
     wanted_user_ms: int = 0
     active_user_ms: int = 0

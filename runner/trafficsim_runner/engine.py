@@ -5,6 +5,8 @@ A user that is on walks its flow over and over. It waits in the wheel while it t
 is out. It leaves after its current action; while it thinks, at once. A failed request ends its iteration: the next one
 begins after a pause of 100 ms, doubled with every failure in a row up to 1 s, so a target that refuses is no busy loop.
 An iteration in which nothing could be sent pauses 100 ms as well.
+
+In the open model (visits.py) a user walks once for each arrival it takes, and waits for the next one in between.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from trafficsim_runner.program import AGAIN, CHOOSE, END, REPEAT, REQUEST, THINK
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
 from trafficsim_runner.users import PARKED, STARTING, THINKING, WORKING, User, UserPool
+from trafficsim_runner.visits import NEVER_NS, Piece, Schedule, Slots, dress
 from trafficsim_runner.wheel import Wheel
 
 __all__ = ["Engine"]
@@ -67,6 +70,9 @@ class Engine:
         self._leaving: dict[int, User] = {}
         self._awaited: set[int] = set()
         self._pacer: Pacer | None = None
+        self._piece: Piece | None = None  # None: the closed model
+        self._schedule = Schedule()
+        self._slots = Slots()
         self._program: Program | None = None
         self._archetypes = Archetypes([1])
         self._seed = 0
@@ -91,12 +97,21 @@ class Engine:
         self._archetypes = Archetypes(tuple(weights))
         self._seed = seed
 
-    def follow(self, pacer: Pacer, origin_ns: int) -> None:
-        """Hold the places of *pacer* from now on; places gained that are on start evenly over at most 1 s."""
+    def follow(self, pacer: Pacer, origin_ns: int, piece: Piece | None = None) -> None:
+        """
+        Hold the places of *pacer* from now on; places gained that are on start evenly over at most 1 s.
+
+        With a *piece* (the open model) nobody starts but for an arrival.
+        """
         now_ns = self._clock()
-        self._pacer, self._origin_ns = pacer, origin_ns
+        if origin_ns != self._origin_ns or (piece is None) != (self._piece is None):
+            self._change_model(now_ns)
+        self._pacer, self._origin_ns, self._piece = pacer, origin_ns, piece
         self._count_time(now_ns)
         self.wanted = pacer.wanted((now_ns - origin_ns) // MS)
+        if piece is not None:
+            self._open(pacer, piece, now_ns)
+            return
         on = pacer.slice(0, self.wanted)
         wanted = set(on)
         for place in [place for place in self._users if place not in wanted]:
@@ -117,7 +132,10 @@ class Engine:
         next_ms = self._pacer.next_look_ms(at_ms)
         self._count_time(now_ns)
         self.wanted = wanted
-        if wanted > before:
+        if self._piece is not None:
+            if self._pacer.is_off(at_ms):
+                self._leave_all(now_ns)
+        elif wanted > before:
             places = [place for place in self._pacer.slice(before, wanted) if not self._is_on(place)]
             # Within a ramp the next look is near: starts are spread until then. A jump is spread like an assignment's.
             self._start(places, min(START_SPREAD_MS, next_ms - at_ms), now_ns)
@@ -133,10 +151,10 @@ class Engine:
         """Let everybody leave after the current action; no place is held any more."""
         now_ns = self._clock()
         self._pacer = None
+        self._schedule = Schedule()
         self._count_time(now_ns)
         self.wanted = 0
-        for user in tuple(self._users.values()):
-            self._leave(user, now_ns)
+        self._leave_all(now_ns)
         self._changed()
         self.client.bury()
 
@@ -205,6 +223,10 @@ class Engine:
             self._account.count("iterations")
             self._wait(user, now_ns + delay_ms * MS, STARTING)
 
+    def _leave_all(self, now_ns: int) -> None:
+        for user in tuple(self._users.values()):
+            self._leave(user, now_ns)
+
     def _leave(self, user: User, now_ns: int) -> None:
         """Park *user* at once unless a request of it is out; then after that."""
         if user.leaving:
@@ -225,6 +247,7 @@ class Engine:
         place = user.place
         del self._users[place]
         self._leaving.pop(place, None)
+        self._slots.free.pop(place, None)
         self._awaited.discard(place)
         self._pool.release(user)
         self._account.slab.now(active=self.active, wanted=self.wanted)
@@ -251,6 +274,78 @@ class Engine:
         self._counted_ns = now_ns
         self._active_ns += self.active * passed
         self._wanted_ns += self.wanted * passed
+
+    # The open model.
+
+    def _open(self, pacer: Pacer, piece: Piece, now_ns: int) -> None:
+        """Hold the places of *pacer*, and take the arrivals of *piece*."""
+        at_ns = now_ns - self._origin_ns
+        self._slots.hold(pacer.places)
+        self._schedule.end_ns = pacer.end_ms * MS
+        if pacer.is_off(at_ns // MS):
+            self._schedule = Schedule()
+            self._leave_all(now_ns)
+        else:
+            self._schedule.follow(piece, at_ns)
+            for place in [place for place in self._users if place not in self._slots.held]:
+                self._leave(self._users[place], now_ns)
+        self._awaited = {place for place, user in self._users.items() if user.leaving}
+        self._settled = False
+        self._changed()
+        self.client.bury()
+        if not self._is_waking:
+            self._arm(self._wheel.next_ms())
+
+    def _change_model(self, now_ns: int) -> None:
+        """Begin anew with nobody there: the run's time, or what makes users come, is another."""
+        self._schedule = Schedule()
+        if self._piece is not None or self._slots.free:
+            self._leave_all(now_ns)
+
+    def _admit(self) -> None:
+        """Let everybody come whose instant has come, in chunks of 8 with the answers that came handled between."""
+        now_ns, schedule, come = self._clock(), self._schedule, 0
+        while self._origin_ns + schedule.next_ns <= now_ns:
+            number, place, due_ns = schedule.number, schedule.place, self._origin_ns + schedule.due_ns
+            schedule.take()
+            self._account.count("arrivals_planned")
+            self._arrive(number, place, due_ns)
+            come += 1
+            if come % CHUNK == 0:
+                self.client.handle_ready()
+
+    def _arrive(self, number: int, place: int, due_ns: int) -> None:
+        """Begin the iteration that is arrival *number*, due at *due_ns*, if anybody is free for it."""
+        taker, piece, program = self._slots.choose(place, self._users), self._piece, self._program
+        if taker is None or piece is None or program is None:
+            self._account.drop(Drop.NO_SLOT)
+            return
+        archetype = self._archetypes.of(number)
+        user = self._slots.free.pop(taker, None)
+        if user is None:
+            user = self._users[taker] = self._pool.acquire(taker, archetype, 0)
+            self._account.count("places_gained")
+        dress(user, number=number, users=piece.users, seed=self._seed, archetype=archetype)
+        user.step, user.state = program.tops[archetype], STARTING
+        self._account.count("iterations")
+        try:
+            self._walk(user, self._clock(), due_ns)
+        except Exception as error:  # noqa: BLE001 - the others are due as well
+            self.broke(user, error)
+        if user.state != PARKED:
+            self._account.count("arrivals_started")
+
+    def _over(self, user: User, now_ns: int, *, is_done: bool) -> None:
+        """Let *user* wait for its next arrival: its iteration has ended."""
+        if is_done:
+            self._account.count("iterations_done")
+        if user.begun:
+            user.begun = False
+            self._count_time(now_ns)
+            self.active -= 1
+            self._account.slab.now(active=self.active, wanted=self.wanted)
+        user.state, user.step = PARKED, None
+        self._slots.free[user.place] = user
 
     # Walking.
 
@@ -285,6 +380,9 @@ class Engine:
             elif kind == CHOOSE:
                 assert step.pick is not None
                 step = step.pick(user)
+            elif self._piece is not None:
+                self._over(user, now_ns, is_done=kind == END)
+                return
             else:
                 step = self._next_iteration(user, is_done=kind == END)
                 if not user.acted:
@@ -328,8 +426,10 @@ class Engine:
 
     def _arm(self, due_ms: int | None) -> None:
         self._armed_ms = due_ms or 0
-        if due_ms is not None:
-            self.client.timer.arm(due_ms * MS)
+        at_ns = NEVER_NS if due_ms is None else due_ms * MS
+        at_ns = min(at_ns, self._origin_ns + self._schedule.next_ns)
+        if at_ns < NEVER_NS:
+            self.client.timer.arm(at_ns)
 
     def wake(self) -> None:
         """Lead on everybody who is due, in chunks of 8 with the answers that came handled between."""
@@ -338,6 +438,7 @@ class Engine:
         self._is_waking = True
         try:
             self._wake()
+            self._admit()
         finally:
             self._is_waking = False
         self._arm(self._wheel.next_ms())
@@ -374,13 +475,23 @@ class Engine:
             self._park(user, now_ns)
             self._changed()
             return
+        if self._piece is not None:
+            self._over(user, now_ns, is_done=False)
+            return
         user.step = self._next_iteration(user, is_done=False)
         user.acted = False
         pause = user.backoff_ms = min(BACKOFF_MOST_MS, user.backoff_ms * 2 or BACKOFF_MS)
         self._wait(user, now_ns + pause * MS)
 
     def refused(self, user: User, now_ns: int) -> None:
-        """Try again in 100 ms: every try is work that was due."""
+        """Try again in 100 ms: every try is work that was due. An arrival is over instead: its instant has passed."""
+        if self._piece is not None:
+            if user.leaving:
+                self._park(user, now_ns)
+                self._changed()
+            else:
+                self._over(user, now_ns, is_done=False)
+            return
         self._wait(user, now_ns + RETRY_NS)
 
     def broke(self, user: User, error: Exception) -> None:

@@ -38,6 +38,10 @@ def compile_load(
     """Return the program of *load*; *actions* numbers each (name, group), *environ* is what {{env.X}} reads."""
     compiler = _Compiler(endpoint, actions, tallies, environ)
     tops = tuple(compiler.archetype(archetype) for archetype in load.archetypes)
+    if load.arrivals is not None:
+        for step in compiler.steps:
+            if isinstance(step, RequestStep):
+                step.time()
     return Program(tops, tuple(compiler.steps))
 
 

@@ -27,7 +27,7 @@ class Pacer:
     *suspended*: none is on, the places are kept. From *end_ms* on (ms since the run's start) none is on either.
     """
 
-    __slots__ = ("_end_ms", "_order", "_positions", "_shape", "_suspended", "_users")
+    __slots__ = ("end_ms", "_order", "_positions", "_shape", "_suspended", "_users")
 
     def __init__(
         self, *, users: int, ranges: Iterable[Sequence[int]], shape: Shape, end_ms: int, suspended: bool = False
@@ -38,14 +38,23 @@ class Pacer:
         self._order = [place for _, place in by_position]
         self._users = users
         self._shape = shape
-        self._end_ms = end_ms
+        self.end_ms = end_ms
         self._suspended = suspended
 
     def wanted(self, at_ms: int) -> int:
         """Return how many of the places held are on *at_ms* after the run's start."""
-        if self._suspended or not 0 <= at_ms < self._end_ms:
+        if self._suspended or not 0 <= at_ms < self.end_ms:
             return 0
         return bisect_left(self._positions, self._shape.users_at(self._users, at_ms))
+
+    def is_off(self, at_ms: int) -> bool:
+        """Say whether nobody is to be at work *at_ms* after the run's start, whatever the profile says."""
+        return self._suspended or at_ms >= self.end_ms
+
+    @property
+    def places(self) -> list[int]:
+        """Return the places held, in their order."""
+        return self._order
 
     def slice(self, first: int, stop: int) -> list[int]:
         """Return the places number *first* … *stop* - 1 in their order; the first `wanted` are those on."""
@@ -53,12 +62,12 @@ class Pacer:
 
     def next_look_ms(self, at_ms: int) -> int:
         """Return when `wanted` may have changed: 20 ms on in a ramp, else at the profile's next corner or the end."""
-        if self._suspended or at_ms >= self._end_ms:
+        if self._suspended or at_ms >= self.end_ms:
             return at_ms + _NEVER
         if at_ms < 0:
             return 0
         segment, following = self._shape.at(at_ms)
-        looks = [self._end_ms, at_ms + _NEVER]
+        looks = [self.end_ms, at_ms + _NEVER]
         if following is not None:
             looks.append(following)
         if segment is not None and segment.start != segment.end:

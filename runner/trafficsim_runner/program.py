@@ -60,27 +60,31 @@ class RequestStep(Step):
     A request: what is sent, what is looked at in the answer, and the heads its answers had so far.
 
     *wire* is the whole request for a user without cookies, None when it must be rendered. *before* and *after_head* are
-    what stands before and after the cookie line of a literal request.
+    what stands before and after the cookie line of a literal request. *is_timed*: response times are kept, so the hot
+    loop, which knows only of service times, lets its answers be.
     """
 
     __slots__ = (
         "_body", "_head", "_to_parse", "action", "before", "behind", "checks", "heads", "is_head", "is_idempotent",
-        "last", "needs_body", "own_cookie", "saves", "sends", "tally", "wire",
+        "is_timed", "last", "needs_body", "own_cookie", "redirects", "saves", "sends", "tally", "verb", "wire",
     )  # fmt: skip
 
     def __init__(
         self, *, action: int, tally: Tally, verb: str, head: Template, body: Template | None, checks: Checks,
-        saves: tuple[Save, ...], own_cookie: bool,
+        saves: tuple[Save, ...], own_cookie: bool, redirects: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(REQUEST)
         self.action = action
         self.tally = tally
+        self.verb = verb
+        self.redirects = redirects
         self.is_head = verb == "head"
         self.is_idempotent = verb in ("get", "head", "put", "delete", "options")
         self.checks = checks
         self.saves = saves
         self.own_cookie = own_cookie
         self.needs_body = checks.need_body or any(save.needs_body for save in saves)
+        self.is_timed = False
         self.sends = 0
         self.wire: bytes | None = None
         self.last: HeadRecord = _NOTHING
@@ -106,7 +110,16 @@ class RequestStep(Step):
             return None
         return head + (cookies or b"") + _end_of_head(body)
 
+    def time(self) -> None:
+        """Keep response times from now on: when the request was due → done."""
+        self.is_timed = True
+        self.ready = None
+
     def record_for(self, data: bytes) -> HeadRecord | None:
+        """Return the record of an answer such as *data* for the hot loop: none of a timed step."""
+        return None if self.is_timed else self.known(data)
+
+    def known(self, data: bytes) -> HeadRecord | None:
         """Return the record whose head *data* begins with, if it is also as long as such an answer."""
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
@@ -133,7 +146,8 @@ class RequestStep(Step):
             self._to_parse = _PARSED_BEFORE_RETRY if uses < 2 * _HEADS_KEPT else 0
             self.heads.clear()
         self.heads[record.head] = record
-        self.last = record
+        if not self.is_timed:
+            self.last = record
         return full
 
 

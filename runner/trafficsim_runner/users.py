@@ -27,12 +27,12 @@ class User:
 
     *place* is its number, *key* the source of its draws, *draws* how many it made, *step* what it does next. *due_ms*
     is for the wheel. *begun*: it made its first send (or its first try failed). *acted*: it tried a request in this
-    iteration.
+    iteration. *due_ns*: when the request it is in was due.
     """
 
     __slots__ = (
         "acted", "archetype", "backoff_ms", "begun", "connection", "cookie_line", "cookies", "draws", "due_ms",
-        "iteration", "key", "leaving", "loops", "place", "saved", "state", "step",
+        "due_ns", "iteration", "key", "leaving", "loops", "place", "saved", "state", "step",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -45,6 +45,7 @@ class User:
         self.archetype = -1
         self.key = 0
         self.draws = 0
+        self.due_ns = 0
         self.iteration = 0
         self.backoff_ms = 0
         self.state = PARKED

@@ -102,7 +102,7 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
             seed=spec.seed,
             connections=spec.connections,
             ca=observed.ca,
-        ),  # fmt: skip
+        ),
     )
 
 

@@ -119,6 +119,8 @@ def _figures(
         checks=_round(seen.checks, final),
         checks_failed=_round(seen.checks_failed, final),
         dropped=_round(seen.dropped, final),
+        arrivals_planned=_round(seen.arrivals_planned, final),
+        arrivals_started=_round(seen.arrivals_started, final),
         missing=seen.missing[:8],
     )
     figures = Figures(

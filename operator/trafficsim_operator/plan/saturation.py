@@ -7,6 +7,7 @@ Saturation: was the generator itself the bottleneck. Judged in disjoint 10 s win
 | CPU: pod ÷ quota, or the busiest worker ÷ its core | 90 % |
 | throttled periods of the CPU quota | 5 % |
 | generator drops ÷ (sent + dropped), with requests that found no port or descriptor | 0.1 % |
+| open model: arrivals that were due and not started | 1 % |
 
 A window is bad when any runner's is. Two bad windows and more than 5 % of all are saturation.
 """
@@ -30,6 +31,7 @@ _LAG_NS: Final = 50_000_000
 _CPU_PERMILLE: Final = 900
 _THROTTLED: Final = 0.05
 _DROPS: Final = 0.001
+_STARTED: Final = 0.99
 _GENERATOR_ERRORS: Final = (Error.NO_PORT, Error.NO_FD)
 _GENERATOR_DROPS: Final = (Drop.NO_SLOT, Drop.GENERATOR_SATURATED, Drop.POOL_WAIT)
 # A window counts when nearly all of its seconds were seen: one second of slack for snapshots off the grid.
@@ -59,6 +61,8 @@ class Health:
     throttled: int = 0
     dropped: int = 0
     sent: int = 0
+    planned: int = 0
+    started: int = 0
     lag: Vector = field(default_factory=lambda: np.zeros(BUCKETS, dtype="<u8"))
 
     def add(self, window: Window, layout: Layout) -> None:
@@ -76,6 +80,8 @@ class Health:
         self.throttled += known.get(layout.worker("cfs_throttled"), 0)
         self.dropped += sum(known.get(layout.worker(f"drop_{reason}"), 0) for reason in _GENERATOR_DROPS)
         self.sent += _summed(window, "sent")
+        self.planned += known.get(layout.worker("arrivals_planned"), 0)
+        self.started += known.get(layout.worker("arrivals_started"), 0)
         # A request that the generator could not even connect was not the target's failure: it counts as dropped.
         self.dropped += sum(_summed(window, f"error_{kind}") for kind in _GENERATOR_ERRORS)
 
@@ -95,6 +101,8 @@ class Health:
                     return f"{self.runner}: {name} at {value / self.covered_ms / 10:.0f} % (90 %)"
         if self.periods and self.throttled > _THROTTLED * self.periods:
             return f"{self.runner}: throttled in {100 * self.throttled / self.periods:.0f} % of periods (5 %)"
+        if self.started < _STARTED * self.planned:
+            return f"{self.runner}: {self.started} of {self.planned} arrivals started (99 %)"
         if self.dropped > _DROPS * (self.sent + self.dropped):
             return f"{self.runner}: {self.dropped} starts dropped of {self.sent + self.dropped} (0.1 %)"
         return ""

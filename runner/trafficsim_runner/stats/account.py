@@ -11,7 +11,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from trafficsim_api.histogram import bucket_of
-from trafficsim_api.layout import ACTION_INDEX, EXTREMES, FIRST_ACTION, LAG, SERVICE, STRIDE, WORKER_INDEX, Drop, Error
+from trafficsim_api.layout import (
+    ACTION_INDEX,
+    EXTREMES,
+    FIRST_ACTION,
+    LAG,
+    RESPONSE,
+    SERVICE,
+    STRIDE,
+    WORKER_INDEX,
+    Drop,
+    Error,
+)
 
 if TYPE_CHECKING:
     from trafficsim_runner.program import RequestStep
@@ -28,6 +39,9 @@ _CHECKS_FAILED: Final = ACTION_INDEX["checks_failed"]
 _BYTES_IN: Final = ACTION_INDEX["bytes_in"]
 _BYTES_OUT: Final = ACTION_INDEX["bytes_out"]
 _SERVICE_NS: Final = ACTION_INDEX["service_ns"]
+_RESPONSE_NS: Final = ACTION_INDEX["response_ns"]
+_TO_RESPONSE: Final = RESPONSE - SERVICE
+_MASK: Final = (1 << 64) - 1
 _ERRORS: Final = {kind: ACTION_INDEX[f"error_{kind}"] for kind in Error}
 _STATUS: Final = _ERRORS[Error.STATUS]
 _ITERATIONS: Final = WORKER_INDEX["iterations"]
@@ -172,6 +186,11 @@ class Account:
         self.live[tally.base + _SENT] += 1
         self.live[tally.base + _BYTES_OUT] += size
 
+    def passed_on(self, tally: Tally, *, size_in: int = 0, size_out: int = 0) -> None:
+        """Count the bytes of a redirect and of the request that follows it; both belong to a request already sent."""
+        self.live[tally.base + _BYTES_IN] += size_in
+        self.live[tally.base + _BYTES_OUT] += size_out
+
     def answered(
         self, tally: Tally, *, status: int, took_ns: int, size: int, checks: int, missed: int, interim: int
     ) -> None:
@@ -191,6 +210,36 @@ class Account:
         tally.least = min(tally.least, took_ns)
         tally.most = max(tally.most, took_ns)
         self._fold_times(tally)
+
+    def matched(self, record: HeadRecord, took_ns: int) -> None:
+        """Count an answer with a known head, as the hot loop does."""
+        if not record.count:
+            self.heads.append(record)
+        record.count += 1
+        tally = record.tally
+        assert tally is not None
+        self.live[tally.service + bucket_of(took_ns)] += 1
+        tally.took_ns += took_ns
+        tally.least = min(tally.least, took_ns)
+        tally.most = max(tally.most, took_ns)
+
+    def responded(self, tally: Tally, took_ns: int, response_ns: int) -> None:
+        """
+        Record that an answer counted with *took_ns* came *response_ns* after its request was due.
+
+        Response times are kept as what they differ by from the service times (see slab.py).
+        """
+        live, first = self.live, tally.service + _TO_RESPONSE
+        gains, loses = first + bucket_of(response_ns), first + bucket_of(took_ns)
+        if gains != loses:
+            live[gains] = (live[gains] + 1) & _MASK
+            live[loses] = (live[loses] - 1) & _MASK
+        live[tally.base + _RESPONSE_NS] += response_ns - took_ns
+        extremes, at = self.slab.extremes, tally.extremes + 2
+        if response_ns < (extremes[at] or _MASK):
+            extremes[at] = response_ns
+        if response_ns > extremes[at + 1]:
+            extremes[at + 1] = response_ns
 
     def missed(self, tally: Tally, count: int) -> None:
         """Count checks of a body that failed; the check itself was counted with the head."""

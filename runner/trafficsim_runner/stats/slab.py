@@ -9,7 +9,8 @@ another process always sees figures of one instant. *warm-up* is a copy of live 
 
 All numbers are unsigned 64-bit in the machine's order; each area starts on a page. In the closed model the response
 time equals the service time: then only the service histogram and its sum and extremes are written, the header says
-*mirrored*, and the reader copies them.
+*mirrored*, and the reader fills in the rest. So the response histogram and its sum are written as what they differ by
+from the service ones (modulo 2⁶⁴): nothing in the closed model, and either model can follow the other in one slab.
 """
 
 from __future__ import annotations

@@ -131,15 +131,17 @@ class Slab:
         )
 
     def _mirrored(self, vector: Vector) -> Vector:
-        """Fill in the response times where they equal the service times."""
+        """Add the service times to the response times, which are written as the difference (it may be negative)."""
         if self._word("mirrored") and self.layout.actions:
             rows: npt.NDArray[np.uint64] = vector[FIRST_ACTION:].reshape(-1, STRIDE)
-            rows[:, RESPONSE:] = rows[:, SERVICE:RESPONSE]
-            rows[:, _RESPONSE_NS] = rows[:, _SERVICE_NS]
+            rows[:, RESPONSE:] += rows[:, SERVICE:RESPONSE]
+            rows[:, _RESPONSE_NS] += rows[:, _SERVICE_NS]
         return vector
 
     def _mirrored_extremes(self, extremes: list[int]) -> tuple[int, ...]:
         if self._word("mirrored"):
             for start in range(0, len(extremes), len(EXTREMES)):
-                extremes[start + 2 : start + 4] = extremes[start : start + 2]
+                # A response takes at least as long as its service; the least is known of the model used last.
+                extremes[start + 2] = extremes[start + 2] or extremes[start]
+                extremes[start + 3] = max(extremes[start + 1], extremes[start + 3])
         return tuple(extremes)

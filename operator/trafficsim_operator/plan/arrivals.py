@@ -1,0 +1,95 @@
+"""
+The open model's course: what Λ is now, and how it goes on after an edit.
+
+An edit of rate, process or profile, and another T, begin a new course a second from now on the run's timeline:
+
+    since = elapsed + 1 s (suspended: where the run stands)      before = work due by the old course until since
+
+The runners hear of it within that second and change over at the same instant; arrivals go on being numbered. What was
+folded stays in `status.run`, so that every operator says the same.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trafficsim_api.arrivals import UNIT, Course
+from trafficsim_api.names import hash8
+from trafficsim_api.phases import Phase
+from trafficsim_api.profile import shape
+from trafficsim_api.resource import TrafficSimulationSpec
+from trafficsim_api.status import Run
+from trafficsim_api.units import parse_instant
+from trafficsim_operator.plan.lifecycle import Life
+
+__all__ = ["course_of", "course_on", "planned_arrivals"]
+
+LEAD_MS: Final = 1_000
+
+
+def course_of(run: Run, spec: TrafficSimulationSpec) -> Course | None:
+    """Return the course of *run* under *spec*, None in the closed model."""
+    if spec.arrivals is None:
+        return None
+    return Course(
+        shape=shape(spec.profile), rate=spec.arrivals.rate, since_ms=run.arrivals_since_ms, before=run.arrivals_before
+    )
+
+
+def course_on(
+    life: Life, before: TrafficSimulationSpec | None, spec: TrafficSimulationSpec, total: int, now_ms: int
+) -> Run:
+    """
+    Return the run with a new course where one is needed; *before* is the spec accepted until now, None if unknown.
+
+    *total* is T as places are dealt for it now; the first T of a run begins no new course.
+    """
+    run = life.run
+    assert run is not None
+    if life.phase not in (Phase.RUNNING, Phase.SUSPENDED, Phase.STARTING) or run.origin is None:
+        return run
+    name = _name_of(spec)
+    if spec.arrivals is None and not run.arrivals_course:
+        return run
+    is_edited = run.arrivals_course not in ("", name) or (not run.arrivals_course and _is_late(before, spec))
+    is_resized = bool(total) and run.arrivals_users not in (0, total)
+    changes: dict[str, int | str] = {"arrivals_course": name}
+    if total:
+        changes["arrivals_users"] = total
+    if is_edited or is_resized:
+        elapsed = _elapsed(run, now_ms)
+        # An operator that never saw the old rate reckons by the new one: the numbers jump, no instant does.
+        old = course_of(run, before if before is not None and _name_of(before) == run.arrivals_course else spec)
+        since = max(
+            run.arrivals_since_ms, elapsed + (LEAD_MS if life.phase is Phase.RUNNING and elapsed >= 0 else 0), 0
+        )
+        changes |= {"arrivals_since_ms": since, "arrivals_before": old.due(since) if old else run.arrivals_before}
+    return run.model_copy(update=changes)
+
+
+def _name_of(spec: TrafficSimulationSpec) -> str:
+    """Return a hash over what a course is made of, "" in the closed model."""
+    if spec.arrivals is None:
+        return ""
+    return hash8(spec.arrivals.model_dump(mode="json"), [piece.model_dump(mode="json") for piece in spec.profile or ()])
+
+
+def _is_late(before: TrafficSimulationSpec | None, spec: TrafficSimulationSpec) -> bool:
+    """Say whether the closed model went before: the open one begins in mid-run."""
+    return before is not None and before.arrivals is None and spec.arrivals is not None
+
+
+def planned_arrivals(run: Run, spec: TrafficSimulationSpec, now_ms: int) -> int:
+    """Return how many arrivals the course has planned until *now_ms*, the run's end at the latest."""
+    course = course_of(run, spec)
+    if course is None or run.origin is None:
+        return 0
+    until = min(now_ms, parse_instant(run.end)) if run.end else now_ms
+    return course.due(_elapsed(run, until)) // UNIT
+
+
+def _elapsed(run: Run, now_ms: int) -> int:
+    """Return where the run's timeline stands: it stands still while the run is suspended."""
+    assert run.origin is not None
+    at = parse_instant(run.suspended_at) if run.suspended_at else now_ms
+    return at - parse_instant(run.origin)
