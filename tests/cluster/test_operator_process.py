@@ -54,7 +54,9 @@ async def test_it_serves_with_the_rights_it_states(control_plane, namespace, tmp
             assert line in page
         assert 0 == operator.stop()
         assert [] == operator.errors()
-        assert not re.search(r": 403 |[Ff]orbidden", operator.log.read_text())
+        denied = [line for line in operator.log.read_text().splitlines() if re.search(r": 403 |[Ff]orbidden", line)]
+        # Over the whole cluster it also meets the namespaces of other tests on their way out.
+        assert [] == [line for line in denied if "being terminated" not in line]
 
 
 async def test_it_writes_nothing_of_its_own_onto_the_resource(control_plane, namespace, tmp_path):
