@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,8 @@ FAILS = {
     Behaviour.UNKNOWN_CA: Error.TLS,
     Behaviour.PLAIN_TEXT_FOR_TLS: Error.TLS,
     Behaviour.SLOW_DRIP: Error.REQUEST_TIMEOUT,
+    Behaviour.MANY_HEADERS: Error.PROTOCOL,
+    Behaviour.FAT_HEAD: Error.REQUEST_TIMEOUT,
 }
 ANSWERS = (
     Behaviour.GOOD, Behaviour.GOOD_TLS, Behaviour.CLOSE_DELIMITED, Behaviour.HEAD_WITH_LENGTH,
@@ -153,3 +156,20 @@ def test_the_body_kept_for_a_check_is_bounded(hostile_worker):
         worker.wait_until(lambda w: w.live("done") >= 8)
         assert resident(worker.process.pid) - before < 64 * MIB
         assert worker.live("error_network_request_timeout") >= 8
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour.MANY_HEADERS, Behaviour.FAT_HEAD])
+def test_the_heads_kept_are_bounded(hostile_worker, behaviour):
+    """However many users are answered with heads that never end, at most 64 MiB of memory is taken."""
+    with Hostile(behaviour, limits=Limits(bytes=2048 * MIB)) as server:
+        worker = hostile_worker
+        worker.assign(load_for(server), users=0)
+        worker.wait_for(lambda ack: ack["drained"])
+        before, most = resident(worker.process.pid), 0
+        begin(worker, load_for(server), users=300)
+        deadline = time.monotonic() + 20
+        while worker.live("done") < 600 and time.monotonic() < deadline:
+            worker.read(0.02)
+            most = max(most, resident(worker.process.pid))
+        assert worker.live("done") >= 600
+        assert most - before < 64 * MIB

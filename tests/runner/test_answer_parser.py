@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, integers, lists
 
-from trafficsim_runner.http.parser import ALL_KEPT, BODY_KEPT, ParserPool, ProtocolFault
+from trafficsim_runner.http.parser import ALL_KEPT, BODY_KEPT, HEADER_COST, HEADS_KEPT, ParserPool, ProtocolFault
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nX-A: b\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\ntrailer: t\r\n\r\n"
@@ -181,3 +181,38 @@ def test_parsers_are_used_again():
     closing.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
     pool.release(closing)
     assert closing is not pool.acquire(is_head=False, want_body=False)
+
+
+def test_an_answer_has_at_most_256_headers():
+    """Each costs far more than its bytes; the trailers of a chunked body are not kept and do not count."""
+    assert a_parser().feed(b"HTTP/1.1 204 No\r\n" + b"a:b\r\n" * 256 + b"\r\n")
+    with pytest.raises(ProtocolFault, match="more than 256 headers"):
+        a_parser().feed(b"HTTP/1.1 204 No\r\n" + b"a:b\r\n" * 257 + b"\r\n")
+    trailers = b"a:b\r\n" * 300
+    assert a_parser().feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n" + trailers + b"\r\n")
+
+
+def test_the_heads_of_all_answers_together_are_bounded():
+    """What is held is counted with what Python takes for it, and given back; whole answers are always taken."""
+    pool = ParserPool()
+    head = b"HTTP/1.1 200 OK\r\n" + b"a:b\r\n" * 200
+    parsers = []
+    with pytest.raises(ProtocolFault, match="16 MiB together"):
+        for _ in range(HEADS_KEPT // (200 * HEADER_COST)):
+            parsers.append(a_parser(pool=pool))
+            parsers[-1].feed(head)
+    assert a_parser(pool=pool).feed(OK)
+    for parser in parsers:
+        pool.release(parser)
+    assert pool.held < 1000
+
+
+@given(cuts=lists(integers(0, 500), max_size=5))
+def test_what_was_held_is_given_back(cuts):
+    """Whatever the pieces were."""
+    pool = ParserPool()
+    for answer in (OK, CHUNKED, INTERIM + OK):
+        parser = a_parser(pool=pool)
+        fed(parser, answer, cuts)
+        pool.release(parser)
+    assert (0, 0) == (pool.held, pool.kept)

@@ -77,6 +77,8 @@ class Behaviour(StrEnum):
     UNKNOWN_CA = "unknown-ca"
     PLAIN_TEXT_FOR_TLS = "plain-text-for-tls"
     SLOW_DRIP = "slow-drip"  # a byte each 100 ms
+    MANY_HEADERS = "many-headers"  # 12 000 headers of 3 bytes, then nothing
+    FAT_HEAD = "fat-head"  # a head of 60 KB, its last header a byte each 100 ms
 
     GOOD = "good"
     GOOD_TLS = "good-tls"
@@ -296,6 +298,7 @@ _FALLS_SILENT: dict[Behaviour, bytes] = {
     Behaviour.HANGS: b"",
     Behaviour.HANGS_MID_HEAD: b"HTTP/1.1 200 OK\r\ncontent-",
     Behaviour.HANGS_MID_BODY: _ok(b"half", length=8),
+    Behaviour.MANY_HEADERS: b"HTTP/1.1 200 OK\r\n" + b"a:b\r\n" * 12_000,
 }
 
 
@@ -337,6 +340,14 @@ async def _slow_drip(peer: _Peer) -> None:
             await asyncio.sleep(0.1)
 
 
+async def _fat_head(peer: _Peer) -> None:
+    await peer.request()
+    await peer.send(b"HTTP/1.1 200 OK\r\n" + (b"x-fat: " + b"y" * 290 + b"\r\n") * 200 + b"x-more: ")
+    while True:
+        await peer.send(b"z")
+        await asyncio.sleep(0.1)
+
+
 async def _split_head(peer: _Peer) -> None:
     async for _ in peer.requests():
         for byte in _ok():
@@ -357,6 +368,7 @@ _OTHERS: dict[Behaviour, Callable[[_Peer], Awaitable[None]]] = {
     Behaviour.PLAIN_TEXT_FOR_TLS: _plain_text_for_tls,
     Behaviour.UNSOLICITED_RESPONSE: _unsolicited_response,
     Behaviour.SLOW_DRIP: _slow_drip,
+    Behaviour.FAT_HEAD: _fat_head,
     Behaviour.SPLIT_HEAD: _split_head,
     Behaviour.HEAD_WITH_LENGTH: _head_with_length,
 }

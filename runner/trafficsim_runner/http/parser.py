@@ -14,6 +14,10 @@ import httptools
 __all__ = ["AnswerParser", "ParserPool", "ProtocolFault"]
 
 HEAD_LIMIT: Final = 64 * 1024
+HEADERS_LIMIT: Final = 256
+# What a kept header takes beyond its bytes: two bytes objects, a tuple and a place in the list.
+HEADER_COST: Final = 160
+HEADS_KEPT: Final = 16 * 1024 * 1024
 BODY_KEPT: Final = 8 * 1024 * 1024
 ALL_KEPT: Final = 32 * 1024 * 1024
 INTERIM_LIMIT: Final = 32
@@ -33,8 +37,9 @@ class AnswerParser:
     """
 
     __slots__ = (
-        "_chunks", "_head_done", "_is_head", "kept", "_overhead", "_parser", "_tail", "_until_close", "_want_body",
-        "_pool", "complete", "headers", "interim", "is_spent", "keep_alive", "length", "status", "unsolicited",
+        "_chunks", "_head_done", "_headers_held", "_is_head", "_overhead", "_parser", "_pool", "_tail", "_until_close",
+        "_want_body", "complete", "headers", "held", "interim", "is_spent", "keep_alive", "kept", "length", "status",
+        "unsolicited",
     )  # fmt: skip
 
     def __init__(self, pool: ParserPool) -> None:
@@ -49,6 +54,8 @@ class AnswerParser:
         self._want_body = want_body
         self._chunks: list[bytes] = []
         self.kept = 0
+        self.held = 0
+        self._headers_held = 0
         self._overhead = 0
         self._tail = b""
         self._head_done = False
@@ -88,7 +95,17 @@ class AnswerParser:
         if self._overhead > HEAD_LIMIT and not self.complete:
             self.is_spent = True
             raise ProtocolFault("the head is longer than 64 KiB")
+        self._hold()
         return self.complete
+
+    def _hold(self) -> None:
+        """Count what the head takes: its headers, and before its end what llhttp may hold of the next one."""
+        held = self._headers_held + (0 if self._head_done else self._overhead)
+        self._pool.held += held - self.held
+        self.held = held
+        if self._pool.held > HEADS_KEPT and not self.complete:
+            self.is_spent = True
+            raise ProtocolFault("the heads that are not answered to the end are longer than 16 MiB together")
 
     def end(self) -> bool:
         """The connection ended: say whether that completes the answer (a body delimited by close)."""
@@ -111,12 +128,21 @@ class AnswerParser:
         if self.complete:
             self.unsolicited = True
             self.is_spent = True
-        self.headers = [] if not self.complete else self.headers
+        if not self.complete:
+            self._forget_headers()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep one header; trailers are not kept."""
-        if not self._head_done and not self.complete:
-            self.headers.append((name.lower(), value))
+        if self._head_done or self.complete:
+            return
+        if len(self.headers) >= HEADERS_LIMIT:
+            raise ProtocolFault("more than 256 headers")
+        self.headers.append((name.lower(), value))
+        self._headers_held += len(name) + len(value) + HEADER_COST
+
+    def _forget_headers(self) -> None:
+        self.headers = []
+        self._headers_held = 0
 
     def on_headers_complete(self) -> None:
         """Decide how the body ends."""
@@ -152,7 +178,7 @@ class AnswerParser:
             return
         if not self._head_done:
             self.interim += 1
-            self.headers = []
+            self._forget_headers()
             if self.interim > INTERIM_LIMIT:
                 raise ProtocolFault("more than 32 interim answers")
             return
@@ -168,15 +194,16 @@ class ParserPool:
     """
     Parsers that stand at the beginning of a message; a spent one (after an error or a close) is thrown away.
 
-    *kept* counts the bytes of all bodies kept at the moment: at most 32 MiB, what comes beyond is only counted.
+    *kept* counts the bytes of all bodies kept at the moment: at most 32 MiB, what comes beyond is only counted. *held*
+    is what all heads take: at most 16 MiB, an answer that would need more is at fault.
     """
 
-    __slots__ = ("_free", "kept")
+    __slots__ = ("_free", "held", "kept")
 
     IDLE: Final = 256
 
     def __init__(self) -> None:
-        self.kept = 0
+        self.kept = self.held = 0
         self._free: list[AnswerParser] = []
 
     def acquire(self, *, is_head: bool, want_body: bool) -> AnswerParser:
@@ -188,6 +215,7 @@ class ParserPool:
     def release(self, parser: AnswerParser) -> None:
         """Take a parser back once its answer is complete (or was given up)."""
         self.kept -= parser.kept
+        self.held -= parser.held
         if parser.complete and not parser.is_spent and parser.keep_alive and len(self._free) < self.IDLE:
             parser.begin(is_head=False, want_body=False)
             self._free.append(parser)
