@@ -61,6 +61,8 @@ class Request(Model):
     """A form body, url-encoded."""
     body: Annotated[str, StringConstraints(max_length=65536)] | None = None
     """A raw body."""
+    redirects: Annotated[int, Field(ge=0, le=10)] = 0
+    """How many redirects are followed; with 0 a redirect is the answer. One more than that is a failure."""
 
     @model_validator(mode="after")
     def _shape(self) -> Self:

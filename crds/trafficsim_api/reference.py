@@ -40,6 +40,28 @@ In paths, parameters, headers and bodies of a request:
 | `{{name}}` | what an earlier step of the flow saved under this name |
 
 A template that cannot be filled when its turn comes drops the action; drops are counted by reason.
+
+## Redirects
+
+With `redirects: N` up to N redirects are followed. 301, 302 and 303 ask with GET and without a body (HEAD stays HEAD),
+307 and 308 repeat verb and body. The whole way is one request: sent and counted once, checked and saved from its last
+answer, its service time and time-out from the first send to the last answer; bytes of all hops are counted. Another
+redirect after N, or one to what is no http address, fails the request as `target_protocol`; one without a Location is
+the answer.
+
+What policy allows holds for every hop: its address and port must be among those of the run (the target's own) and its
+verb must be allowed, else the request fails as `generator_forbidden`. Another host than the target's gets neither
+cookies nor Authorization, and its cookies are not kept. A user has one connection: a redirect elsewhere opens it anew.
+
+## Compressed bodies
+
+`Accept-Encoding` is sent when the request's `headers` say so, not by itself. A body that comes as gzip or deflate is
+unpacked, at most to 8 MiB, where `expect` or `save` look at it; bytes are counted as they came.
+
+## Choices
+
+Which flow of `choose` comes next is drawn from the seed, the user, its iteration, the choice's place in the flow and the
+round of each loop around it: the same on any runner, and whatever was drawn or failed before.
 """
 
 Schema = Mapping[str, Any]

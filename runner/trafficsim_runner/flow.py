@@ -113,7 +113,7 @@ class _Compiler:
         action = self.actions[spec.name, spec.group or "user"]
         body, kind = _body_of(spec.request, words)
         return RequestStep(
-            action=action, tally=self.tallies[action], verb=spec.request.verb,
+            action=action, tally=self.tallies[action], verb=spec.request.verb, redirects=spec.request.redirects,
             head=self._head_of(spec.request, kind, words), body=body, checks=checks_of(spec.expect),
             saves=saves_of(spec), own_cookie=any(name.lower() == "cookie" for name in spec.request.headers or {}),
         )  # fmt: skip

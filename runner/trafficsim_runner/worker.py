@@ -153,10 +153,12 @@ class Worker:
             numbers = {action: number for number, action in enumerate(self._actions)}
             program = compile_load(load, endpoint, numbers, account.tallies, self._environ)
             if is_elsewhere:
-                engine.client.aim(endpoint, tls)
+                engine.client.aim(endpoint, tls, lambda: tls_of(load))
             engine.use_program(program, [archetype.weight for archetype in load.archetypes], load.seed)
         limits = task.limits
-        engine.client.allow(limits.targets, connections=limits.connections, concurrency=limits.concurrency)
+        engine.client.allow(
+            limits.targets, connections=limits.connections, concurrency=limits.concurrency, verbs=limits.verbs
+        )
         engine.client.max_age_ns = load.connections.max_age // timedelta(microseconds=1) * 1000
         self._task = task
         self._cancel("deadline")

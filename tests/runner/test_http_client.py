@@ -17,6 +17,7 @@ from trafficsim_runner.flow import compile_load
 from trafficsim_runner.http.client import Client
 from trafficsim_runner.http.connection import AWAIT, IDLE, READING, Connection
 from trafficsim_runner.http.endpoint import endpoint_of
+from trafficsim_runner.http.origin import Origin
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.slab import SlabWriter
 from trafficsim_runner.stats.slab_reader import Slab
@@ -268,6 +269,12 @@ class FixedNames:
         pass
 
 
+def home(bench):
+    """Give the client its target, whose names the test puts in."""
+    bench.client._home = Origin(bench.endpoint, None, lambda origin: None)
+    return bench.client._home
+
+
 def closed_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -280,7 +287,7 @@ def test_an_address_that_refuses_is_passed_over(bench, place):
     bench.client._close(bench.connection)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(2)
-        names = bench.client._names = FixedNames(closed_port(), listener.getsockname()[1], closed_port())
+        names = home(bench).names = FixedNames(closed_port(), listener.getsockname()[1], closed_port())
         bench.client.allow([Allowed(network="127.0.0.0/8")], connections=10, concurrency=10)
         bench.user.place = place
         bench.send()
@@ -354,12 +361,12 @@ def test_a_time_out_that_goes_wrong_does_not_keep_the_others(bench, monkeypatch)
 def test_who_waits_for_an_address_goes_on_when_the_target_changes(bench):
     """The look-up of the old name is given up: its users get their step back instead of waiting for ever."""
     bench.client._close(bench.connection)
-    bench.client._names = NoAnswer()
+    home(bench).names = NoAnswer()
     bench.send()
     assert (1, []) == (bench.client.in_flight, bench.walker.told)
     bench.client.aim(bench.endpoint, None)
     assert (0, ["refused"]) == (bench.client.in_flight, bench.walker.told)
-    assert [] == bench.client._waiting
+    assert {} == bench.client._waiting
 
 
 class NoAnswer:

@@ -20,6 +20,7 @@ from trafficsim_runner import draws
 
 if TYPE_CHECKING:
     from trafficsim_runner.http.endpoint import Address, Endpoint
+    from trafficsim_runner.http.origin import Origin
     from trafficsim_runner.http.parser import AnswerParser
     from trafficsim_runner.program import RequestStep
     from trafficsim_runner.users import User
@@ -59,8 +60,8 @@ class Connection:
     """
 
     __slots__ = (
-        "address", "endpoint", "expires_ns", "fd", "parser", "received", "recv", "rest", "retried", "reused", "send",
-        "since_ns", "socket", "state", "step", "tls", "user", "wire",
+        "address", "endpoint", "expires_ns", "fd", "origin", "parser", "received", "recv", "rest", "retried", "reused",
+        "send", "since_ns", "socket", "state", "step", "tls", "user", "wire",
     )  # fmt: skip
 
     def __init__(self, raw: socket.socket, user: User, endpoint: Endpoint, now_ns: int) -> None:
@@ -81,6 +82,7 @@ class Connection:
         self.reused = False
         self.retried = False
         self.address: Address | None = None
+        self.origin: Origin | None = None
         self.expires_ns = 1 << 62
 
     def start_tls(self, context: ssl.SSLContext) -> None:

@@ -15,13 +15,15 @@ import ssl
 from typing import Final
 
 from trafficsim_api.layout import Drop, Error
-from trafficsim_runner.checks import MISSING, Headers, parsed
+from trafficsim_runner.checks import MISSING, Headers, header, parsed
 from trafficsim_runner.http.coding import decoded
 from trafficsim_runner.http.connection import AWAIT, CONNECTING, HANDSHAKE, IDLE, LAST, READING, Connection
 from trafficsim_runner.http.cookies import Change, changes_in, line_of
 from trafficsim_runner.http.failures import kind_of
 from trafficsim_runner.http.opening import Opening
+from trafficsim_runner.http.origin import Chain
 from trafficsim_runner.http.parser import AnswerParser, ProtocolFault
+from trafficsim_runner.http.redirects import REDIRECTS, goal_of, verb_after, wire_for
 from trafficsim_runner.program import RequestStep
 from trafficsim_runner.stats.account import HeadRecord
 from trafficsim_runner.users import User
@@ -63,13 +65,15 @@ class Exchange(Opening):
             if user.connection.state in (CONNECTING, HANDSHAKE):
                 self.in_flight -= 1
             self._close(user.connection)
-        elif user in self._waiting:
-            self._waiting.remove(user)
+        elif self._waiting.pop(user, None) is not None:
             self.in_flight -= 1
+        self._chains.pop(user, None)
 
     def is_sending(self, user: User) -> bool:
         """Say whether a request of *user* was sent and has no end yet (one that waits for a connection was not)."""
         connection = user.connection
+        if user in self._chains:
+            return True
         return connection is not None and (connection.state in (AWAIT, LAST, READING) or connection.retried)
 
     def cut(self, user: User, now_ns: int) -> None:
@@ -77,6 +81,8 @@ class Exchange(Opening):
         connection = user.connection
         if connection is not None and connection.step is not None:
             self._record_failure(connection, connection.step, Error.CUT, now_ns)
+        elif (chain := self._chains.pop(user, None)) is not None:
+            self._account.failed(chain.step.tally, Error.CUT, chain.step.checks.count)
 
     def give_up(self, user: User) -> None:
         """
@@ -84,15 +90,16 @@ class Exchange(Opening):
 
         The mistake may have come between any two lines: what is in flight is counted anew.
         """
-        connection = user.connection
+        connection, chain = user.connection, self._chains.pop(user, None)
         if connection is not None and connection.state != IDLE and connection.step is not None:
             self._account.failed(connection.step.tally, Error.INTERNAL, connection.step.checks.count)
+        elif chain is not None:
+            self._account.failed(chain.step.tally, Error.INTERNAL, chain.step.checks.count)
         else:
             self._account.drop(Drop.INTERNAL)
         if connection is not None:
             self._close(connection)
-        elif user in self._waiting:
-            self._waiting.remove(user)
+        self._waiting.pop(user, None)
         self.in_flight = sum(other.state != IDLE for other in self._connections.values()) + len(self._waiting)
 
     def sweep(self, now_ns: int) -> None:
@@ -109,9 +116,7 @@ class Exchange(Opening):
         if connection.state in (CONNECTING, HANDSHAKE):
             if waited > connection.endpoint.connect_ns:
                 is_tls = connection.state == HANDSHAKE
-                self._suspect()
-                if connection.address is not None:
-                    self._pass_over(connection.address)
+                self._suspect(connection)
                 self._fail(connection, Error.TLS_TIMEOUT if is_tls else Error.CONNECT_TIMEOUT, now_ns)
         elif connection.state != IDLE and waited > connection.endpoint.request_ns:
             self._fail(connection, Error.REQUEST_TIMEOUT, now_ns)
@@ -125,19 +130,25 @@ class Exchange(Opening):
 
     def _send(self, connection: Connection, step: RequestStep, wire: bytes, now_ns: int) -> None:
         connection.step = step
-        connection.since_ns = now_ns
+        chain = self._chains.get(connection.user)
+        connection.since_ns = now_ns if chain is None else chain.since_ns
         connection.state = AWAIT
         try:
             size = connection.send(wire)
         except OSError as error:
             self._send_failed(connection, wire, error)
             return
-        if not connection.retried:
+        self._count_sent(connection, step, wire)
+        if size != len(wire):
+            self._keep_rest(connection, wire[size:])
+
+    def _count_sent(self, connection: Connection, step: RequestStep, wire: bytes) -> None:
+        if not connection.retried and connection.user in self._chains:
+            self._account.passed_on(step.tally, size_out=len(wire))
+        elif not connection.retried:
             self._account.sent(step.tally, len(wire))
         if not connection.user.begun:
             self._walker.sent(connection.user)
-        if size != len(wire):
-            self._keep_rest(connection, wire[size:])
 
     def _keep_rest(self, connection: Connection, rest: bytes) -> None:
         connection.rest = rest
@@ -151,10 +162,7 @@ class Exchange(Opening):
         if isinstance(error, (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError)):
             step = connection.step
             assert step is not None
-            if not connection.retried:
-                self._account.sent(step.tally, len(wire))
-            if not connection.user.begun:
-                self._walker.sent(connection.user)
+            self._count_sent(connection, step, wire)
             self._keep_rest(connection, wire)
         elif self._may_retry(connection):
             self._retry(connection, wire, count=True)
@@ -188,15 +196,19 @@ class Exchange(Opening):
             and connection.reused
             and not connection.retried
             and step is not None
-            and step.is_idempotent
+            and self._is_idempotent(connection.user, step)
         )
+
+    def _is_idempotent(self, user: User, step: RequestStep) -> bool:
+        chain = self._chains.get(user)
+        return step.is_idempotent if chain is None else step.is_idempotent or chain.verb == "get"
 
     def _retry(self, connection: Connection, wire: bytes | None, *, count: bool = False) -> None:
         """Send the request again on a fresh connection; *count*: it was not counted as sent yet."""
         user, step, now_ns = connection.user, connection.step, self._clock()
         assert step is not None
         self._close(connection)
-        wire = wire if wire is not None else step.render(user)
+        wire = wire if wire is not None else self._wire_of(user, step)
         if wire is None:
             self._fail_unconnected(user, step, Error.RESET, now_ns)
             return
@@ -295,8 +307,10 @@ class Exchange(Opening):
         if parser.unsolicited:
             self._account.count("unsolicited")
             closes = True
-        cookies = changes_in(parser.headers, self._wall_s())
-        if head is not None and not closes and not parser.interim:
+        cookies = changes_in(parser.headers, self._wall_s()) if self._is_home(connection) else ()
+        if step.redirects and parser.status in REDIRECTS and self._follow(connection, parser, cookies, closes=closes):
+            return
+        if head is not None and not closes and not parser.interim and user not in self._chains:
             self._memoise(step, parser, head, cookies)
         status, headers, body = parser.status, parser.headers, parser.body
         missed = step.checks.failed_by_head(status, headers)
@@ -313,6 +327,63 @@ class Exchange(Opening):
         self._parsers.release(parser)
         self._go_on(connection, step, now_ns, closes=closes)
 
+    def _is_home(self, connection: Connection) -> bool:
+        """Say whether *connection* leads to the target's host, and not where it redirected to."""
+        return self._endpoint is None or connection.endpoint.host.lower() == self._endpoint.host.lower()
+
+    def _follow(
+        self, connection: Connection, parser: AnswerParser, cookies: tuple[Change, ...], *, closes: bool
+    ) -> bool:  # fmt: skip
+        """Go where a redirect leads; say False when it leads nowhere: then it is the answer."""
+        step, user, now_ns = connection.step, connection.user, self._clock()
+        location = header(parser.headers, b"location")
+        if step is None or not location:
+            return False
+        chain = self._chains.get(user)
+        if chain is None:
+            origin = connection.origin or self._home
+            first = (step.render(user) or b"").partition(b"\r\n")[0].split(b" ")
+            assert origin is not None and len(first) == 3
+            chain = self._chains[user] = Chain(step, origin, first[1], connection.since_ns)
+        _keep(user, cookies)
+        wrong = self._lead(chain, user, parser.status, location)
+        if wrong is not None:
+            self._fail(connection, wrong, now_ns)
+            return True
+        self._account.passed_on(step.tally, size_in=connection.received)
+        connection.parser = None
+        self._parsers.release(parser)
+        connection.reused, connection.retried = True, False
+        user.step = step
+        if closes or chain.origin is not connection.origin or now_ns >= connection.expires_ns:
+            self._close(connection)
+            self._connect(user, step, chain.wire, now_ns)
+        else:
+            self._send(connection, step, chain.wire, now_ns)
+        return True
+
+    def _lead(self, chain: Chain, user: User, status: int, location: bytes) -> Error | None:
+        """Let *chain* go on to *location*; return what is wrong with that."""
+        if chain.hops >= chain.step.redirects:
+            return Error.PROTOCOL
+        try:
+            goal = goal_of(chain.origin.endpoint, chain.path, location)
+        except ValueError:
+            return Error.PROTOCOL
+        verb, origin, wire = verb_after(status, chain.verb), self._origin_at(goal), chain.step.render(user)
+        if (self._verbs and verb not in self._verbs) or origin is None:
+            return Error.FORBIDDEN
+        if wire is None or self._endpoint is None:
+            return Error.INTERNAL
+        chain.hops += 1
+        chain.verb, chain.origin, chain.path = verb, origin, goal.path
+        chain.has_body = chain.has_body and status in (307, 308)
+        chain.wire = wire_for(
+            wire, verb=verb, endpoint=origin.endpoint, path=goal.path, has_body=chain.has_body,
+            is_home=origin.endpoint.host.lower() == self._endpoint.host.lower(),
+        )  # fmt: skip
+        return None
+
     def _memoise(self, step: RequestStep, parser: AnswerParser, data: bytes, cookies: tuple[Change, ...]) -> None:
         """Keep the head of an answer whose length it tells, so that the next one like it needs no parser."""
         if not step.memoises():
@@ -327,7 +398,7 @@ class Exchange(Opening):
         record.cookies = cookies
         record.checks = step.checks.count
         record.missed = step.checks.failed_by_head(record.status, record.headers)
-        record.is_plain = not (cookies or step.saves or step.needs_body)
+        record.is_plain = not (cookies or step.saves or step.needs_body or step.redirects)
         self._account.count("head_records")
         # Subtle: records that go must be folded before, their counts are on them.
         if step.memoise(record):
@@ -361,14 +432,7 @@ class Exchange(Opening):
         cookies: tuple[Change, ...],
     ) -> int:  # fmt: skip
         """Take cookies and saved values from an answer; return how many checks of its body failed."""
-        if cookies:
-            jar = user.cookies = user.cookies or {}
-            for name, value in cookies:
-                if value is None:
-                    jar.pop(name, None)
-                else:
-                    jar[name] = value
-            user.cookie_line = line_of(jar)
+        _keep(user, cookies)
         if not step.saves and not step.checks.need_body:
             return 0
         is_json = step.checks.paths or any(save.kind == "json" for save in step.saves)
@@ -389,7 +453,22 @@ class Exchange(Opening):
         connection.state = IDLE
         connection.reused, connection.retried = True, False
         user.backoff_ms = 0
-        if closes or now_ns >= connection.expires_ns:
+        if self._chains:
+            self._chains.pop(user, None)
+        if closes or now_ns >= connection.expires_ns or connection.endpoint is not self._endpoint:
             self._close(connection)
         user.step = step.next
         self._walker.answered(user, now_ns)
+
+
+def _keep(user: User, cookies: tuple[Change, ...]) -> None:
+    """Put *cookies* into the user's jar."""
+    if not cookies:
+        return
+    jar = user.cookies = user.cookies or {}
+    for name, value in cookies:
+        if value is None:
+            jar.pop(name, None)
+        else:
+            jar[name] = value
+    user.cookie_line = line_of(jar)

@@ -18,10 +18,11 @@ from typing import Final, Protocol
 from trafficsim_api.layout import Error
 from trafficsim_api.protocol import Allowed
 from trafficsim_runner.http.connection import IDLE, READING, Connection, age_of, open_connection
-from trafficsim_runner.http.endpoint import Address, Endpoint, is_allowed
+from trafficsim_runner.http.endpoint import Endpoint
 from trafficsim_runner.http.failures import kind_of, kind_of_errno
-from trafficsim_runner.http.names import Names
+from trafficsim_runner.http.origin import Chain, Origin
 from trafficsim_runner.http.parser import ParserPool
+from trafficsim_runner.http.redirects import Goal
 from trafficsim_runner.program import RequestStep
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
@@ -31,6 +32,8 @@ __all__ = ["Opening", "Walker"]
 
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
+# To how many other origins redirects may lead.
+ELSEWHERE: Final = 64
 
 
 class Walker(Protocol):
@@ -78,35 +81,56 @@ class Opening(ABC):
         self._connections: dict[int, Connection] = {}
         self._doomed: list[Connection] = []
         self._parsers = ParserPool()
-        self._waiting: list[User] = []
+        self._waiting: dict[User, Origin] = {}
         self._endpoint: Endpoint | None = None
-        self._names: Names | None = None
-        self._tls: ssl.SSLContext | None = None
+        self._home: Origin | None = None
+        self._elsewhere: dict[Endpoint, Origin] = {}
+        self._chains: dict[User, Chain] = {}
+        self._make_tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
         self._allowed: tuple[Allowed, ...] = ()
-        self._usable: list[Address] | None = None
+        self._verbs: tuple[str, ...] = ()
         self.in_flight = 0
         self.concurrency = 0
         self.connection_limit = 0
         self.fold_at = 1
         self.max_age_ns = 1 << 62
 
-    def aim(self, endpoint: Endpoint, tls: ssl.SSLContext | None) -> None:
-        """Send what comes next to *endpoint*; connections to another close after their request."""
-        names = Names(endpoint, self._names_known)
-        if self._names is not None:
-            self._names.close()
-        self._endpoint, self._tls, self._usable, self._names = endpoint, tls, None, names
+    def aim(
+        self, endpoint: Endpoint, tls: ssl.SSLContext | None,
+        make_tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    ) -> None:  # fmt: skip
+        """
+        Send what comes next to *endpoint*; connections to another close after their request.
+
+        *make_tls* makes the TLS context for a redirect to https from a target without TLS.
+        """
+        home, self._home = self._home, Origin(endpoint, tls, self._names_known)
+        self._endpoint, self._make_tls = endpoint, make_tls
+        self._elsewhere.clear()
         self._close_idle()
-        # Those who wait for the old target's address sent nothing yet: they begin their step again.
-        waiting, self._waiting = self._waiting, []
+        # Those who wait for the old target's address sent nothing yet: they begin their step again. But who was
+        # redirected did send, and goes on waiting.
+        waiting = [user for user in self._waiting if user not in self._chains]
+        if home is not None and home not in [self._waiting[user] for user in self._chains if user in self._waiting]:
+            home.names.close()
         now_ns = self._clock()
         for user in waiting:
+            del self._waiting[user]
             self.in_flight -= 1
             self._walker.refused(user, now_ns)
 
-    def allow(self, allowed: Sequence[Allowed], *, connections: int, concurrency: int) -> None:
-        """Connect only to what is *allowed*, with at most so many connections and requests in flight."""
-        self._allowed, self._usable = tuple(allowed), None
+    def allow(
+        self, allowed: Sequence[Allowed], *, connections: int, concurrency: int, verbs: Sequence[str] = ()
+    ) -> None:  # fmt: skip
+        """
+        Connect only to what is *allowed*, with at most so many connections and requests in flight.
+
+        *verbs* (in lower case, none: all) are those a redirect may lead to.
+        """
+        self._allowed, self._verbs = tuple(allowed), tuple(verbs)
+        for origin in (self._home, *self._elsewhere.values()):
+            if origin is not None:
+                origin.forget()
         self.connection_limit, self.concurrency = connections, concurrency
 
     @property
@@ -119,61 +143,78 @@ class Opening(ABC):
         for connection in tuple(self._connections.values()):
             self._close(connection)
         self.bury()
-        if self._names is not None:
-            self._names.close()
+        for origin in (self._home, *self._elsewhere.values()):
+            if origin is not None:
+                origin.names.close()
         self._epoll.close()
 
     # Connecting.
 
     def _connect(self, user: User, step: RequestStep, wire: bytes, now_ns: int, *, retried: bool = False) -> None:
-        names = self._names
-        assert names is not None and self._endpoint is not None
-        names.ask(now_ns)
-        if not names.addresses:
-            self._waiting.append(user)
+        origin = self._origin_of(user)
+        origin.names.ask(now_ns)
+        if not origin.names.addresses:
+            self._waiting[user] = origin
             return
-        usable = self._permitted(names.addresses)
+        usable = origin.permitted(self._allowed)
         if not usable:
             self._fail_unconnected(user, step, Error.FORBIDDEN, now_ns)
             return
         address = usable[user.place % len(usable)]
         try:
-            connection = open_connection(address, user, self._endpoint, now_ns)
+            connection = open_connection(address, user, origin.endpoint, now_ns)
         except OSError as error:
-            names.suspect()
-            if self._pass_over(address):
+            origin.names.suspect()
+            if origin.pass_over(address):
                 self._connect(user, step, wire, now_ns, retried=retried)
             else:
                 self._fail_unconnected(user, step, kind_of(error, connected=False), now_ns)
             return
-        connection.address = address
+        connection.address, connection.origin = address, origin
         connection.step, connection.wire, connection.retried = step, wire, retried
         user.connection = connection
         self._connections[connection.fd] = connection
         self._epoll.register(connection.fd, _OUT)
         self._account.count("connects")
 
-    def _permitted(self, addresses: Sequence[Address]) -> list[Address]:
-        """Return the addresses that policy allows and that were not passed over."""
-        if self._usable is None:
-            self._usable = [address for address in addresses if is_allowed(address, self._allowed)]
-        return self._usable
+    def _origin_of(self, user: User) -> Origin:
+        """Return where *user*'s request goes: the target, unless it was redirected."""
+        chain = self._chains.get(user)
+        origin = self._home if chain is None else chain.origin
+        assert origin is not None
+        return origin
 
-    def _pass_over(self, address: Address) -> bool:
-        """Leave *address* out when others are left; say whether there are."""
-        others = [other for other in self._usable or () if other != address]
-        if others:
-            self._usable = others
-        return bool(others)
+    def _origin_at(self, goal: Goal) -> Origin | None:
+        """Return where *goal* is; None when redirects lead to more places than anybody means."""
+        home = self._home
+        assert home is not None
+        if goal.leads_to(home.endpoint):
+            return home
+        endpoint = goal.endpoint(home.endpoint)
+        origin = self._elsewhere.get(endpoint)
+        if origin is None and len(self._elsewhere) < ELSEWHERE:
+            tls = (home.tls or self._make_tls()) if endpoint.is_tls else None
+            origin = self._elsewhere[endpoint] = Origin(endpoint, tls, self._names_known)
+        return origin
 
-    def _suspect(self) -> None:
-        if self._names is not None:
-            self._names.suspect()
+    def _wire_of(self, user: User, step: RequestStep) -> bytes | None:
+        """Return the bytes of *user*'s request, once more: *step*'s, or those that follow a redirect."""
+        chain = self._chains.get(user)
+        return step.render(user) if chain is None else chain.wire
 
-    def _names_known(self) -> None:
+    def _suspect(self, connection: Connection) -> bool:
+        """Note that a connect failed; say whether there is another address to go to."""
+        origin = connection.origin
+        if origin is None or connection.address is None:
+            return False
+        origin.names.suspect()
+        return origin.pass_over(connection.address)
+
+    def _names_known(self, origin: Origin) -> None:
         """Go on with those who waited for an address; without one their requests fail."""
-        self._usable = None
-        waiting, self._waiting = self._waiting, []
+        waiting = [user for user, awaited in self._waiting.items() if awaited is origin]
+        for user in waiting:
+            del self._waiting[user]
         now_ns = self._clock()
         for user in waiting:
             try:
@@ -184,9 +225,9 @@ class Opening(ABC):
 
     def _go_there(self, user: User, now_ns: int) -> None:
         step = user.step
-        assert isinstance(step, RequestStep) and self._names is not None
-        wire = step.render(user)
-        if self._names.addresses and wire is not None:
+        assert isinstance(step, RequestStep)
+        wire = self._wire_of(user, step)
+        if self._origin_of(user).names.addresses and wire is not None:
             self._connect(user, step, wire, now_ns)
         else:
             self._fail_unconnected(user, step, Error.DNS, now_ns)
@@ -196,16 +237,15 @@ class Opening(ABC):
         now_ns = self._clock()
         number = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
-            self._suspect()
-            if connection.address is not None and self._pass_over(connection.address):
+            if self._suspect(connection):
                 self._try_next(connection, now_ns)
             else:
                 self._fail(connection, kind_of_errno(number, connected=False), now_ns)
-        elif self._tls is None:
+        elif connection.origin is None or connection.origin.tls is None:
             self._connected(connection, now_ns)
         else:
             try:
-                connection.start_tls(self._tls)
+                connection.start_tls(connection.origin.tls)
             except (OSError, ValueError):
                 self._fail(connection, Error.TLS, now_ns)
                 return
@@ -258,10 +298,12 @@ class Opening(ABC):
         self._account.failed(step.tally, kind, step.checks.count, size)
         if self._raw is not None:
             self._raw.add(step.action, connection.user.place, connection.since_ns, now_ns, 0)
+        self._chains.pop(connection.user, None)
         self.in_flight -= 1
         self._close(connection)
 
     def _fail_unconnected(self, user: User, step: RequestStep, kind: Error, now_ns: int) -> None:
+        self._chains.pop(user, None)
         self._account.failed(step.tally, kind, step.checks.count)
         if self._raw is not None:
             self._raw.add(step.action, user.place, now_ns, now_ns, 0)

@@ -7,7 +7,7 @@ A protocol, so that a test's engine may have a client of its own, compiled modul
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -32,10 +32,14 @@ class Sender(Protocol):
     def open_connections(self) -> int:
         """See `Opening.open_connections`."""
 
-    def aim(self, endpoint: Endpoint, tls: ssl.SSLContext | None) -> None:
+    def aim(
+        self, endpoint: Endpoint, tls: ssl.SSLContext | None, make_tls: Callable[[], ssl.SSLContext] = ...
+    ) -> None:  # fmt: skip
         """See `Opening.aim`."""
 
-    def allow(self, allowed: Sequence[Allowed], *, connections: int, concurrency: int) -> None:
+    def allow(
+        self, allowed: Sequence[Allowed], *, connections: int, concurrency: int, verbs: Sequence[str] = ()
+    ) -> None:  # fmt: skip
         """See `Opening.allow`."""
 
     def request(self, user: User, step: RequestStep, wire: bytes, now_ns: int, due_ns: int) -> None:
