@@ -234,3 +234,17 @@ def test_a_new_target_takes_over_after_the_current_action(tmp_path):
         worker.drain()
         assert received == one.log.received
         assert Figures.of(worker)["sent"] == one.log.received + two.log.received
+
+
+def test_a_value_no_request_can_carry_is_missing(tmp_path):
+    """Half a surrogate pair in an answer drops the actions that need it; the users go on, and nobody hangs."""
+    with Scripted([Route(path="/login", body='{"token":"\\ud800"}'), ECHO]) as server:
+        flow = [
+            {"request": {"get": "/login"}, "save": {"token": "json.token"}},
+            {"request": {"get": "/echo/{{token}}"}},
+            {"request": {"get": "/echo/on"}},
+        ]
+        figures, _ = run_flow(tmp_path, server, flow, users=8, at_least=80)
+    assert figures["done"] == figures["class_2xx"] == figures["sent"] == server.log.received
+    assert figures["drop_template"] >= 32
+    assert "drop_internal" not in figures
