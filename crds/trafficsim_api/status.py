@@ -78,6 +78,10 @@ class Run(_Part):
     """The T that arrivals are dealt over."""
     arrivals_course: str = ""
     """Hash over rate, process and profile, as they count now."""
+    arrivals_planned: int = 0
+    """Arrivals that were due until the run was drained, known from then on."""
+    arrivals_lost: int = 0
+    """Of them, those that no runner was there for, known when the run has ended."""
 
 
 class Users(_Part):

@@ -37,6 +37,8 @@ def a_window(*, busiest: int = 500, pod: int = 500, lag_ms: int = 1, **counters:
         pytest.param(a_window(pod=950), "CPU at 95 %", id="pod"),
         pytest.param(a_window(cfs_periods=100, cfs_throttled=5), "", id="throttled within"),
         pytest.param(a_window(cfs_periods=100, cfs_throttled=6), "throttled in 6 %", id="throttled"),
+        pytest.param(a_window(arrivals_planned=1000, arrivals_started=990), "", id="arrivals within"),
+        pytest.param(a_window(arrivals_planned=1000, arrivals_started=989), "989 of 1000 arrivals", id="arrivals"),
         pytest.param(a_window(drop_no_slot=10), "", id="drops within"),
         pytest.param(a_window(drop_no_slot=11), "11 starts dropped", id="drops"),
     ],

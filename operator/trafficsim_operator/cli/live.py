@@ -17,7 +17,7 @@ from rich.text import Text
 from trafficsim_api.phases import Phase
 from trafficsim_api.profile import Shape, shape
 from trafficsim_api.status import RuleStatus
-from trafficsim_api.units import milliseconds
+from trafficsim_api.units import format_rate, milliseconds
 from trafficsim_operator.cli.figures import clock, count, duration_ns, percent, spark
 from trafficsim_operator.local import Frame
 
@@ -82,6 +82,8 @@ def line(frame: Frame) -> str:
             f"errors {percent(evidence.error_rate)}",
             f"{count(evidence.requests)} requests",
         ]
+        if evidence.arrivals_planned:
+            parts.append(f"{count(evidence.arrivals_started)} of {count(evidence.arrivals_planned)} arrivals started")
         broken = [rule.rule for rule in status.rules if rule.holds == "False"]
         parts += [f"broken now: {', '.join(broken)}"] if broken else []
     elif status.message:
@@ -161,7 +163,12 @@ def _curve(profile: Shape, total_ms: int) -> str:
 def _figures(frame: Frame, rates: Sequence[float]) -> RenderableType:
     status, seen = frame.status, frame.evidence
     grid = Table.grid(padding=(0, 3))
-    grid.add_row(Text("users", "dim"), f"{status.users.active} active of {status.users.wanted} wanted")
+    wanted = f"{status.users.wanted} wanted" if frame.spec.arrivals is None else f"at most {status.users.dealt}"
+    grid.add_row(Text("users", "dim"), f"{status.users.active} active of {wanted}")
+    if frame.spec.arrivals is not None:
+        rate = format_rate(frame.spec.arrivals.rate)
+        due = f"{count(seen.arrivals_started)} of {count(seen.arrivals_planned)} started   {rate} at 100%"
+        grid.add_row(Text("arrivals", "dim"), due)
     grid.add_row(Text("requests", "dim"), f"{count(seen.requests)}   {seen.rps:.1f}/s   [cyan]{spark(rates)}[/cyan]")
     latency = "   ".join(
         f"{name} {duration_ns(value)}" for name, value in (("p50", seen.p50), ("p95", seen.p95), ("p99", seen.p99))

@@ -10,13 +10,14 @@ from typing import Any, Final
 
 import click
 
+from trafficsim_api.arrivals import UNIT, Course
 from trafficsim_api.errors import Problem
 from trafficsim_api.policy import DEFAULT, Policy
 from trafficsim_api.profile import DEFAULT as RAMP_AND_HOLD
-from trafficsim_api.profile import shape
+from trafficsim_api.profile import Shape, shape
 from trafficsim_api.resource import TrafficSimulation, TrafficSimulationSpec
 from trafficsim_api.segments import Curve, Profile, Ramp, Sine, Spike, Steps
-from trafficsim_api.units import FULL, format_duration, milliseconds
+from trafficsim_api.units import FULL, format_duration, format_rate, milliseconds
 from trafficsim_operator.cli.faults import FAULT, as_json, policy_from, simulation_from, tell, tells_faults
 from trafficsim_operator.cli.figures import bytes_of, clock, count, spark
 from trafficsim_operator.fleet.local import IMAGE
@@ -123,10 +124,21 @@ def _profile_lines(spec: TrafficSimulationSpec) -> list[str]:
         doing = _doing(piece, spec.users, count(profile.users_at(spec.users, after)))
         lines.append(f"            {clock(at)} – {clock(after)}  {doing}")
         at = after
+    if spec.arrivals is not None:
+        lines.append(f"            {_arrivals(spec, profile, end)}")
     peak, planned = count(profile.peak(spec.users, 0, end)), profile.user_ms(spec.users, 0, end) / 3_600_000
     warm_up = format_duration(spec.warm_up)
     lines.append(f"            at most {peak} users, {planned:.2f} user-hours; warm-up {warm_up}")
     return lines
+
+
+def _arrivals(spec: TrafficSimulationSpec, profile: Shape, end_ms: int) -> str:
+    """Say at what rate iterations arrive and how many there will be; the users are the most at a time."""
+    assert spec.arrivals is not None
+    planned = Course(shape=profile, rate=spec.arrivals.rate).due(end_ms) // UNIT
+    how = "at random" if spec.arrivals.process == "poisson" else "evenly"
+    rate = format_rate(spec.arrivals.rate)
+    return f"{rate} arrivals at 100%, {how}: {count(planned)} in all, by at most {count(spec.users)} users at a time"
 
 
 def _doing(piece: Profile, users: int, afterwards: str) -> str:
@@ -164,6 +176,7 @@ def _document(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rulin
         "processesHere": here.processes,
         "reason": sizing.reason,
         "terms": terms,
+        "arrivals": None if spec.arrivals is None else spec.arrivals.model_dump(mode="json"),
         "profile": [
             {
                 "fromMs": segment.begin_ms, "toMs": segment.begin_ms + segment.length_ms,

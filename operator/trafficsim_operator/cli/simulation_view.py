@@ -74,10 +74,12 @@ def panel(item: Object) -> RenderableType:
     requests = (
         f"{accounts.get('requests', 0):,} in all, {accounts.get('failed', 0):,} failed, {figures.get('rps') or 0}/s"
     )
+    arrivals = f"{accounts.get('arrivalsStarted', 0):,} of {accounts.get('arrivalsPlanned', 0):,} started"
     latency = "  ".join(f"{name} {figures.get(name) or '–'}" for name in ("p50", "p95", "p99"))
     rows = (
         ("users", f"{users.get('active', 0)} active, {users.get('wanted', 0)} wanted of {users.get('target', 0)}"),
         ("runners", f"{runners.get('ready', 0)} ready of {runners.get('wanted', 0)}  {status.get('tier', '')}"),
+        *((("arrivals", arrivals),) if accounts.get("arrivalsPlanned") else ()),
         ("requests", requests),
         ("latency", latency),
     )  # fmt: skip

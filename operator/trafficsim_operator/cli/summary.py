@@ -113,6 +113,18 @@ def _actions(outcome: Outcome, console: Console) -> None:
     console.print(table)
 
 
+def _arrivals(outcome: Outcome) -> str:
+    """Say how many of the arrivals that were due came, "" in the closed model."""
+    counters, run = outcome.report.counters, outcome.frame.status.run
+    planned, started = counters.get("arrivals_planned", 0), counters.get("arrivals_started", 0)
+    lost = run.arrivals_lost if run is not None else 0
+    if not planned + lost:
+        return ""
+    share = percent(started / (planned + lost))
+    text = f"{count(started)} of {count(planned + lost)} started ({share})"
+    return f"{text}; {count(lost)} came while no runner held their place (runner_lost)" if lost else text
+
+
 def _errors(row: ActionRow) -> Text:
     return Text(percent(row.failed / row.requests), "red" if row.failed else "dim")
 
@@ -132,6 +144,8 @@ def _remarks(outcome: Outcome, console: Console) -> None:
     """Print what else there is to know, a line each."""
     report, status = outcome.report, outcome.frame.status
     lines: list[tuple[str, str]] = []
+    if arrivals := _arrivals(outcome):
+        lines.append(("arrivals", arrivals))
     if report.errors:
         lines.append(("errors", _listed(report.errors)))
     if report.drops:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from trafficsim_api.arrivals import UNIT, Course
+from trafficsim_api.arrivals import Course, works_of
 from trafficsim_api.names import hash8
 from trafficsim_api.phases import Phase
 from trafficsim_api.profile import shape
@@ -46,6 +46,8 @@ def course_on(
     """
     run = life.run
     assert run is not None
+    if life.phase is Phase.DRAINING and not run.arrivals_planned:
+        return run.model_copy(update={"arrivals_planned": planned_arrivals(run, spec, parse_instant(run.phase_since))})
     if life.phase not in (Phase.RUNNING, Phase.SUSPENDED, Phase.STARTING) or run.origin is None:
         return run
     name = _name_of(spec)
@@ -80,12 +82,12 @@ def _is_late(before: TrafficSimulationSpec | None, spec: TrafficSimulationSpec) 
 
 
 def planned_arrivals(run: Run, spec: TrafficSimulationSpec, now_ms: int) -> int:
-    """Return how many arrivals the course has planned until *now_ms*, the run's end at the latest."""
+    """Return how many arrivals were due until *now_ms*, the run's end at the latest."""
     course = course_of(run, spec)
-    if course is None or run.origin is None:
+    if course is None or spec.arrivals is None or run.origin is None:
         return 0
     until = min(now_ms, parse_instant(run.end)) if run.end else now_ms
-    return course.due(_elapsed(run, until)) // UNIT
+    return works_of(spec.arrivals.process, spec.seed).first_after(course.due(_elapsed(run, until)))
 
 
 def _elapsed(run: Run, now_ms: int) -> int:
