@@ -60,8 +60,14 @@ unpacked, at most to 8 MiB, where `expect` or `save` look at it; bytes are count
 
 ## Choices
 
-Which flow of `choose` comes next is drawn from the seed, the user, its iteration, the choice's place in the flow and the
-round of each loop around it: the same on any runner, and whatever was drawn or failed before.
+Which flow of `choose` comes next is drawn from the seed, the user, its iteration, the choice's place in the flow and
+the round of each loop around it: the same on any runner, and whatever was drawn or failed before.
+
+## Names
+
+The target's name is looked up again whenever a user connects; connects within a second of a look-up share it. The
+look-up counts towards `timeouts.connect`. When it fails or takes longer, the addresses known so far are used; without
+any the request fails as `network_dns`.
 """
 
 Schema = Mapping[str, Any]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import select
 import socket
-from typing import ClassVar
 
 import pytest
 
@@ -253,17 +253,11 @@ def test_the_longest_answers_are_slow_but_right(bench):
 class FixedNames:
     """Addresses without a resolver."""
 
-    failed = False
-
     def __init__(self, *ports):
         self.addresses = [(socket.AF_INET, ("127.0.0.1", port)) for port in ports]
-        self.suspected = 0
 
     def ask(self, now_ns):
-        pass
-
-    def suspect(self):
-        self.suspected += 1
+        return False
 
     def close(self):
         pass
@@ -281,20 +275,20 @@ def closed_port():
         return taken.getsockname()[1]
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_an_address_that_refuses_is_passed_over(bench, place):
+@pytest.mark.parametrize(("place", "connects"), [(0, 2), (1, 1), (2, 3)])
+def test_an_address_that_refuses_is_passed_over(bench, place, connects):
     """The next address is tried, and nothing counts as failed; with none left the request fails once."""
     bench.client._close(bench.connection)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(2)
-        names = home(bench).names = FixedNames(closed_port(), listener.getsockname()[1], closed_port())
+        home(bench).names = FixedNames(closed_port(), listener.getsockname()[1], closed_port())
         bench.client.allow([Allowed(network="127.0.0.0/8")], connections=10, concurrency=10)
         bench.user.place = place
         bench.send()
         wait_for(bench, lambda: bench.walker.told)
         assert ["sent"] == bench.walker.told
         assert 1 == bench.client.in_flight == bench.client.open_connections
-        assert bench.worker_count("connects") == 1 + names.suspected
+        assert connects == bench.worker_count("connects")
         listener.accept()[0].close()
     wait_for(bench, lambda: "failed" in bench.walker.told)
     bench.send()
@@ -372,10 +366,45 @@ def test_who_waits_for_an_address_goes_on_when_the_target_changes(bench):
 class NoAnswer:
     """Names whose look-up takes for ever."""
 
-    addresses: ClassVar = []
+    def __init__(self, *ports):
+        self.addresses = [(socket.AF_INET, ("127.0.0.1", port)) for port in ports]
 
     def ask(self, now_ns):
-        pass
+        return True
 
     def close(self):
         pass
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_look_up_that_takes_too_long_is_its_own_failure(bench, known):
+    """It counts towards the connect time-out. Then the addresses known so far are used; without any it is DNS."""
+    bench.client._close(bench.connection)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        home(bench).names = NoAnswer(*([listener.getsockname()[1]] if known else []))
+        bench.client.allow([Allowed(network="127.0.0.0/8")], connections=10, concurrency=10)
+        bench.send()
+        bench.client.sweep(bench.now + 900_000_000)
+        assert (1, []) == (bench.client.in_flight, bench.walker.told)
+        bench.client.sweep(bench.now + 1_100_000_000)
+        wait_for(bench, lambda: bench.walker.told)
+    assert ["sent" if known else "failed"] == bench.walker.told
+    assert (not known, known) == (bench.count("error_network_dns"), bench.client.in_flight)
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_checks_and_saves_see_a_compressed_body_unpacked(tmp_path, is_broken):
+    """The bytes counted are those that came; what does not unpack fails the check."""
+    request = {"get": "/", "headers": {"accept-encoding": "gzip"}}
+    bench = Bench(tmp_path, [{"request": request, "expect": {"json": {"a": 1}}, "save": {"b": "json.b"}}])
+    body = gzip.compress(b'{"a": 1, "b": "two"}')
+    body = body[:-9] + b"!" * 9 if is_broken else body
+    answer = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    try:
+        for _ in range(3):  # parsed, then memoised
+            bench.send()
+            bench.answer(answer)
+        assert (3, 3 * is_broken, 3 * len(answer)) == tuple(map(bench.count, ("done", "checks_failed", "bytes_in")))
+        assert ({} if is_broken else {"b": "two"}) == bench.user.saved
+    finally:
+        bench.close()

@@ -1,4 +1,4 @@
-"""The target's addresses: asked for once, kept while fresh, asked for again after a failure."""
+"""A name's addresses: asked for at each connect, once a second at most; kept when nobody answers."""
 
 from __future__ import annotations
 
@@ -44,21 +44,17 @@ async def answered(names, event, now_ns):
     await asyncio.wait_for(event.wait(), 5)
 
 
-async def test_fresh_for_half_a_minute_and_a_second_after_a_failure(resolver):
-    """No look-up while the addresses are fresh; a failed connect makes them old after a second."""
+async def test_users_who_connect_within_a_second_share_a_look_up(resolver):
+    """While it is under way everybody waits for it; an answer holds for a second, then the next connect asks again."""
     event = asyncio.Event()
     names = Names(endpoint_of(Target(url="http://shop")), event.set)
-    await answered(names, event, SECOND)
+    assert names.ask(SECOND) and names.ask(SECOND + 1)
+    await asyncio.wait_for(event.wait(), 5)
     assert ([HERE], 1) == (names.addresses, resolver.asked)
-    names.ask(30 * SECOND)
+    assert not names.ask(2 * SECOND - 1)
     assert 1 == resolver.asked
-    names.suspect()
-    names.ask(SECOND + 1)
-    assert 1 == resolver.asked
-    await answered(names, event, 3 * SECOND)
+    await answered(names, event, 2 * SECOND)
     assert 2 == resolver.asked
-    await answered(names, event, 40 * SECOND)
-    assert 3 == resolver.asked
 
 
 async def test_a_failed_look_up_keeps_the_old_addresses(resolver):
@@ -91,5 +87,5 @@ async def test_an_address_in_the_url_is_never_looked_up_again(resolver):
     """It is its own answer, from the beginning."""
     names = Names(endpoint_of(Target(url="http://127.0.0.1:80")), lambda: None)
     asked = resolver.asked
-    names.ask(10**15)
+    assert not names.ask(10**15)
     assert (asked, [HERE]) == (resolver.asked, names.addresses)

@@ -68,11 +68,12 @@ class Exchange(Opening):
         elif self._waiting.pop(user, None) is not None:
             self.in_flight -= 1
         self._chains.pop(user, None)
+        self._resent.discard(user)
 
     def is_sending(self, user: User) -> bool:
         """Say whether a request of *user* was sent and has no end yet (one that waits for a connection was not)."""
         connection = user.connection
-        if user in self._chains:
+        if user in self._chains or user in self._resent:
             return True
         return connection is not None and (connection.state in (AWAIT, LAST, READING) or connection.retried)
 
@@ -81,8 +82,8 @@ class Exchange(Opening):
         connection = user.connection
         if connection is not None and connection.step is not None:
             self._record_failure(connection, connection.step, Error.CUT, now_ns)
-        elif (chain := self._chains.pop(user, None)) is not None:
-            self._account.failed(chain.step.tally, Error.CUT, chain.step.checks.count)
+        elif self.is_sending(user) and isinstance(user.step, RequestStep):
+            self._account.failed(user.step.tally, Error.CUT, user.step.checks.count)
 
     def give_up(self, user: User) -> None:
         """
@@ -93,13 +94,14 @@ class Exchange(Opening):
         connection, chain = user.connection, self._chains.pop(user, None)
         if connection is not None and connection.state != IDLE and connection.step is not None:
             self._account.failed(connection.step.tally, Error.INTERNAL, connection.step.checks.count)
-        elif chain is not None:
-            self._account.failed(chain.step.tally, Error.INTERNAL, chain.step.checks.count)
+        elif (chain is not None or user in self._resent) and isinstance(user.step, RequestStep):
+            self._account.failed(user.step.tally, Error.INTERNAL, user.step.checks.count)
         else:
             self._account.drop(Drop.INTERNAL)
         if connection is not None:
             self._close(connection)
         self._waiting.pop(user, None)
+        self._resent.discard(user)
         self.in_flight = sum(other.state != IDLE for other in self._connections.values()) + len(self._waiting)
 
     def sweep(self, now_ns: int) -> None:
@@ -109,6 +111,12 @@ class Exchange(Opening):
                 self._look_at(connection, now_ns)
             except Exception as error:  # noqa: BLE001 - one user's step must not keep the others waiting
                 self._walker.broke(connection.user, error)
+        for user, (origin, since_ns) in tuple(self._waiting.items()):
+            if now_ns - since_ns > origin.endpoint.connect_ns and user in self._waiting:
+                try:
+                    self._go_there(user, is_late=True)
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._walker.broke(user, error)
         self.bury()
 
     def _look_at(self, connection: Connection, now_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""The target's addresses: looked up in a thread, kept, and looked up again when they are old or fail."""
+"""A name's addresses: looked up in a thread, again for each connect but at most once a second."""
 
 from __future__ import annotations
 
@@ -11,39 +11,33 @@ from trafficsim_runner.http.endpoint import Address, Endpoint, look_up
 
 __all__ = ["Names"]
 
-FRESH_NS: Final = 30_000_000_000
-AFTER_FAILURE_NS: Final = 1_000_000_000
+FRESH_NS: Final = 1_000_000_000
 
 
 class Names:
     """
     The addresses of one endpoint.
 
-    They count as fresh for 30 s, and for 1 s once a connect failed; then the next user asks again in the background and
-    goes on with the old ones meanwhile. An address in the URL is not looked up.
+    They are fresh for 1 s, so that users who connect together share one look-up. The old ones stay when a look-up
+    fails. An address in the URL is not looked up.
     """
 
     def __init__(self, endpoint: Endpoint, answered: Callable[[], None]) -> None:
         self._endpoint = endpoint
         self._answered = answered
         self._asked_ns = 0
-        self._is_suspect = False
         self._task: asyncio.Task[None] | None = None
         self._is_literal = _is_literal(endpoint.host)
         self.addresses: list[Address] = look_up(endpoint.host, endpoint.port) if self._is_literal else []
 
-    def suspect(self) -> None:
-        """Note that a connect failed: the addresses may have changed."""
-        self._is_suspect = True
-
-    def ask(self, now_ns: int) -> None:
-        """Look the addresses up unless they are fresh or being looked up."""
-        if self._is_literal or self._task is not None:
-            return
-        if self.addresses and now_ns - self._asked_ns < (AFTER_FAILURE_NS if self._is_suspect else FRESH_NS):
-            return
-        self._asked_ns = now_ns
-        self._task = asyncio.get_running_loop().create_task(self._look_up())
+    def ask(self, now_ns: int) -> bool:
+        """Look the addresses up unless they are fresh; say whether there is an answer to wait for."""
+        if self._is_literal:
+            return False
+        if self._task is None and not (self.addresses and now_ns - self._asked_ns < FRESH_NS):
+            self._asked_ns = now_ns
+            self._task = asyncio.get_running_loop().create_task(self._look_up())
+        return self._task is not None
 
     async def _look_up(self) -> None:
         loop = asyncio.get_running_loop()
@@ -51,7 +45,6 @@ class Names:
             self.addresses = await loop.run_in_executor(None, look_up, self._endpoint.host, self._endpoint.port)
         except Exception:  # noqa: BLE001 - whatever a resolver may raise, users wait for us
             pass  # the old addresses stay: a name server's hiccup must not look like the target's
-        self._is_suspect = False
         self._task = None
         self._answered()
 

@@ -81,11 +81,12 @@ class Opening(ABC):
         self._connections: dict[int, Connection] = {}
         self._doomed: list[Connection] = []
         self._parsers = ParserPool()
-        self._waiting: dict[User, Origin] = {}
+        self._waiting: dict[User, tuple[Origin, int]] = {}  # for an address, since that instant (ns)
         self._endpoint: Endpoint | None = None
         self._home: Origin | None = None
         self._elsewhere: dict[Endpoint, Origin] = {}
         self._chains: dict[User, Chain] = {}
+        self._resent: set[User] = set()  # those waiting whose request was sent before (see Connection.retried)
         self._make_tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
         self._allowed: tuple[Allowed, ...] = ()
         self._verbs: tuple[str, ...] = ()
@@ -109,9 +110,9 @@ class Opening(ABC):
         self._elsewhere.clear()
         self._close_idle()
         # Those who wait for the old target's address sent nothing yet: they begin their step again. But who was
-        # redirected did send, and goes on waiting.
-        waiting = [user for user in self._waiting if user not in self._chains]
-        if home is not None and home not in [self._waiting[user] for user in self._chains if user in self._waiting]:
+        # redirected, or sends once more, did send: such a request goes on with the addresses known.
+        waiting = [user for user in self._waiting if user not in self._chains and user not in self._resent]
+        if home is not None:
             home.names.close()
         now_ns = self._clock()
         for user in waiting:
@@ -151,11 +152,19 @@ class Opening(ABC):
     # Connecting.
 
     def _connect(self, user: User, step: RequestStep, wire: bytes, now_ns: int, *, retried: bool = False) -> None:
+        """Look the name up, unless that was done just now, then open a connection."""
         origin = self._origin_of(user)
-        origin.names.ask(now_ns)
-        if not origin.names.addresses:
-            self._waiting[user] = origin
-            return
+        if origin.names.ask(now_ns):
+            self._waiting[user] = origin, now_ns
+            if retried:
+                self._resent.add(user)
+        else:
+            self._open(origin, user, step, wire, now_ns, retried=retried)
+
+    def _open(
+        self, origin: Origin, user: User, step: RequestStep, wire: bytes, now_ns: int, *, retried: bool = False
+    ) -> None:  # fmt: skip
+        """Open a connection to one of the addresses known; *now_ns* is when its connect phase began."""
         usable = origin.permitted(self._allowed)
         if not usable:
             self._fail_unconnected(user, step, Error.FORBIDDEN, now_ns)
@@ -164,9 +173,8 @@ class Opening(ABC):
         try:
             connection = open_connection(address, user, origin.endpoint, now_ns)
         except OSError as error:
-            origin.names.suspect()
             if origin.pass_over(address):
-                self._connect(user, step, wire, now_ns, retried=retried)
+                self._open(origin, user, step, wire, now_ns, retried=retried)
             else:
                 self._fail_unconnected(user, step, kind_of(error, connected=False), now_ns)
             return
@@ -203,32 +211,33 @@ class Opening(ABC):
         return step.render(user) if chain is None else chain.wire
 
     def _suspect(self, connection: Connection) -> bool:
-        """Note that a connect failed; say whether there is another address to go to."""
+        """Pass over the address of a connect that failed; say whether there is another to go to."""
         origin = connection.origin
         if origin is None or connection.address is None:
             return False
-        origin.names.suspect()
         return origin.pass_over(connection.address)
 
     def _names_known(self, origin: Origin) -> None:
         """Go on with those who waited for an address; without one their requests fail."""
-        waiting = [user for user, awaited in self._waiting.items() if awaited is origin]
-        for user in waiting:
-            del self._waiting[user]
-        now_ns = self._clock()
-        for user in waiting:
+        for user in [user for user, (awaited, _) in self._waiting.items() if awaited is origin]:
+            if user not in self._waiting:
+                continue  # somebody before it in the list made it leave
             try:
-                self._go_there(user, now_ns)
+                self._go_there(user)
             except Exception as error:  # noqa: BLE001 - one user's step must not keep the others waiting
                 self._walker.broke(user, error)
         self.bury()
 
-    def _go_there(self, user: User, now_ns: int) -> None:
-        step = user.step
+    def _go_there(self, user: User, *, is_late: bool = False) -> None:
+        """End the look-up *user* waits for; *is_late*: without its answer, and with a connect phase of its own."""
+        step, now_ns = user.step, self._clock()
+        origin, since_ns = self._waiting.pop(user)
+        retried = user in self._resent
+        self._resent.discard(user)
         assert isinstance(step, RequestStep)
         wire = self._wire_of(user, step)
-        if self._origin_of(user).names.addresses and wire is not None:
-            self._connect(user, step, wire, now_ns)
+        if origin.names.addresses and wire is not None:
+            self._open(origin, user, step, wire, now_ns if is_late else since_ns, retried=retried)
         else:
             self._fail_unconnected(user, step, Error.DNS, now_ns)
 
@@ -253,10 +262,10 @@ class Opening(ABC):
 
     def _try_next(self, connection: Connection, now_ns: int) -> None:
         """Connect to another address instead."""
-        user, step, wire = connection.user, connection.step, connection.wire
-        assert step is not None and wire is not None
+        user, step, wire, origin = connection.user, connection.step, connection.wire, connection.origin
+        assert step is not None and wire is not None and origin is not None
         self._close(connection)
-        self._connect(user, step, wire, now_ns, retried=connection.retried)
+        self._open(origin, user, step, wire, now_ns, retried=connection.retried)
 
     def _shake_hands(self, connection: Connection) -> None:
         now_ns = self._clock()
