@@ -1,0 +1,152 @@
+"""The open model in a worker: which arrival comes next over any assignments, and who takes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trafficsim_api.arrivals import UNIT, Course, Evenly, Owned
+from trafficsim_api.profile import Segment, Shape
+from trafficsim_runner.users import User
+from trafficsim_runner.visits import NEVER_NS, Piece, Schedule, Slots, dress
+
+FULL = Shape((Segment(0, 1, 10_000, 10_000),))
+MS = 1_000_000
+
+
+def a_piece(rate=100, places=((0, 10),), users=10, since_ms=0, before=0):
+    """Return *rate* arrivals a second, of which those of *places* are owned."""
+    course = Course(shape=FULL, rate=rate * 3_600_000, since_ms=since_ms, before=before)
+    return Piece(course=course, works=Evenly(), owned=Owned(users, places), users=users)
+
+
+def taken(schedule, until_ms):
+    """Take what is due until then; return (number, ms)."""
+    found = []
+    while schedule.next_ns <= until_ms * MS:
+        found.append((schedule.number, schedule.due_ns / MS))
+        schedule.take()
+    return found
+
+
+def test_from_the_beginning():
+    """100/s: arrival n at 10·(n + 1) ms, told before the start or at it."""
+    for at in (-500 * MS, 0):
+        schedule = Schedule()
+        schedule.follow(a_piece(), at)
+        assert [(n, 10 * (n + 1)) for n in range(10)] == taken(schedule, 100)
+
+
+def test_from_the_middle():
+    """A worker that begins later takes what is due after that."""
+    schedule = Schedule()
+    schedule.follow(a_piece(), 55 * MS)
+    assert [5, 6, 7] == [number for number, _ in taken(schedule, 85)]
+    schedule = Schedule()
+    schedule.follow(a_piece(), 60 * MS)
+    assert [6] == [number for number, _ in taken(schedule, 70)]
+
+
+def test_nothing_after_the_end_or_without_a_place():
+    """The run's end ends the arrivals, at it is too late; who holds no place has none."""
+    schedule = Schedule()
+    schedule.end_ns = 50 * MS
+    schedule.follow(a_piece(), 0)
+    assert [0, 1, 2, 3] == [number for number, _ in taken(schedule, 1000)]
+    assert NEVER_NS == schedule.next_ns
+    schedule = Schedule()
+    schedule.follow(a_piece(places=()), 0)
+    assert NEVER_NS == schedule.next_ns
+
+
+def test_a_rate_of_nothing_never_comes_and_a_new_one_does():
+    """Where the level is 0 for good nothing is due, until an edit."""
+    nothing = a_piece()
+    nothing = replace(nothing, course=Course(shape=Shape((Segment(0, 1, 0, 0),)), rate=1))
+    schedule = Schedule()
+    schedule.follow(nothing, 0)
+    assert NEVER_NS == schedule.next_ns
+    schedule.follow(a_piece(since_ms=1000), 500 * MS)
+    assert [(0, 1010.0), (1, 1020.0)] == taken(schedule, 1020)
+
+
+def test_what_is_overdue_is_still_taken_when_an_edit_comes():
+    """The worker was late: what was due before the edit's instant comes by the old course, what is after by the new."""
+    schedule = Schedule()
+    schedule.follow(a_piece(), 0)
+    schedule.follow(a_piece(rate=1000, since_ms=40, before=4 * UNIT), 60 * MS)
+    assert [0, 1, 2, 3, 4, 5] == [number for number, _ in taken(schedule, 60)]
+    assert [(24, 61.0), (25, 62.0)] == taken(schedule, 62)
+
+
+LOOKS = st.lists(
+    st.tuples(st.integers(0, 400), st.integers(0, 400), st.sampled_from([0, 50, 100, 1000]), st.integers(0, 3)),
+    max_size=8,
+)
+
+
+@given(LOOKS, st.integers(0, 100))
+def test_workers_that_hear_in_time_never_do_one_twice_or_leave_one_out(looks, late_ms):
+    """
+    Edits of the rate told to two workers at different instants, both before they count: together they take what one
+    that holds everything takes.
+    """
+    halves = [Schedule(), Schedule()]
+    whole = Schedule()
+    course = Course(shape=FULL, rate=100 * 3_600_000)
+    places = (((0, 10),), ((0, 4),), ((4, 10),))
+    came = [[], [], []]
+
+    def tell(schedule, course, held, at_ms):
+        schedule.follow(Piece(course=course, works=Evenly(), owned=Owned(10, held), users=10), at_ms * MS)
+
+    for schedule, held in zip((whole, *halves), places, strict=True):
+        tell(schedule, course, held, 0)
+    now = 0
+    for wait, _, rate, repeats in looks:
+        now += wait
+        since = max(course.since_ms, now + 1000)
+        course = Course(shape=FULL, rate=max(1, rate) * 3_600_000, since_ms=since, before=course.due(since))
+        for number, (schedule, held) in enumerate(zip((whole, *halves), places, strict=True)):
+            told = now + number * late_ms
+            came[number] += taken(schedule, told)
+            for _ in range(1 + repeats):
+                tell(schedule, course, held, told)
+    for number, schedule in enumerate((whole, *halves)):
+        came[number] += taken(schedule, now + 3000)
+    assert came[0] == sorted(came[1] + came[2], key=lambda pair: (pair[1], pair[0]))
+    assert len({number for number, _ in came[0]}) == len(came[0])
+
+
+def test_who_takes_an_arrival():
+    """The place's own user, else one that is there and free, else a new one, else nobody."""
+    slots, users = Slots(), {}
+    slots.hold([3, 1, 2])
+    assert 1 == slots.choose(1, users)
+    users[1] = object()
+    assert 3 == slots.choose(1, users)
+    users[3] = object()
+    slots.free[3] = User()
+    assert 2 == slots.choose(2, users)
+    assert 3 == slots.choose(1, users)
+    assert 3 == slots.choose(7, users)
+    del slots.free[3]
+    assert 2 == slots.choose(1, users)
+    users[2] = object()
+    assert slots.choose(1, users) is None
+
+
+def test_a_visitor_is_new():
+    """Draws and iteration follow from the arrival alone; nothing of the visitor before is left but the connection."""
+    one, other = User(), User()
+    for user, place in ((one, 3), (other, 4)):
+        user.place = place
+        dress(user, number=47, users=10, seed=7, archetype=1)
+    assert (one.key, one.draws, one.iteration) == (other.key, other.draws, other.iteration)
+    assert 4 == one.iteration
+    one.saved, one.cookies, one.cookie_line, one.connection = {"a": "b"}, {"c": "d"}, b"c=d", "kept"
+    dress(one, number=48, users=10, seed=7, archetype=0)
+    assert (None, None, None, "kept") == (one.saved, one.cookies, one.cookie_line, one.connection)
+    assert one.key != other.key
