@@ -139,14 +139,14 @@ def test_who_takes_an_arrival():
 
 
 def test_a_visitor_is_new():
-    """Draws and iteration follow from the arrival alone; nothing of the visitor before is left but the connection."""
+    """Draws and iteration follow from the arrival alone; nothing of the visitor before is left."""
     one, other = User(), User()
     for user, place in ((one, 3), (other, 4)):
         user.place = place
         dress(user, number=47, users=10, seed=7, archetype=1)
     assert (one.key, one.draws, one.iteration) == (other.key, other.draws, other.iteration)
     assert 4 == one.iteration
-    one.saved, one.cookies, one.cookie_line, one.connection = {"a": "b"}, {"c": "d"}, b"c=d", "kept"
+    one.saved, one.cookies, one.cookie_line, one.loops = {"a": "b"}, {"c": "d"}, b"c=d", [2]
     dress(one, number=48, users=10, seed=7, archetype=0)
-    assert (None, None, None, "kept") == (one.saved, one.cookies, one.cookie_line, one.connection)
+    assert (None, None, None, None) == (one.saved, one.cookies, one.cookie_line, one.loops)
     assert one.key != other.key

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
+import signal
 import time
 from collections import Counter
 from pathlib import Path
 
-from driven.run import a_document, a_run
+from driven.run import a_document, a_run, supervisors
 from targets.scripted import Route, Scripted
 from trafficsim_api.arrivals import UNIT, Poisson
 
@@ -75,3 +77,26 @@ async def test_poisson_arrivals(tmp_path: Path) -> None:
     gaps = sorted((b - a) * 50 for a, b in itertools.pairwise(came))
     furthest = max(abs(1 - math.exp(-gap) - (i + 0.5) / n) + 0.5 / n for i, gap in enumerate(gaps))
     assert furthest < 1.95 / math.sqrt(n) + 50 * max(0.001, late[n * 95 // 100] - late[0])
+
+
+async def test_a_lost_runner_costs_its_share_until_it_is_dealt_again(tmp_path: Path) -> None:
+    """One of two runners is killed: what was due of its places meanwhile is lost and counted; then all come again."""
+    document = a_document(
+        "", archetypes=[{"name": "a", "flow": FLOW}], users=60, scaling={"minRunners": 2}, duration="12s",
+        arrivals={"rate": "200/s"}, profile=[{"hold": {"for": "1s"}}],
+    )  # fmt: skip
+    with Scripted([Route(path="/a"), Route(path="/healthz")], lines=tmp_path / "lines") as server:
+        document["spec"]["target"]["url"] = server.url
+        async with a_run(document, directory=tmp_path / "run") as run:
+            await run.begins()
+            await run.until(lambda run: run.account().worker("arrivals_planned") >= 400)
+            os.kill(supervisors()[0], signal.SIGKILL)
+            status = await run.ends()
+            planned = run.account().worker("arrivals_planned")
+    assert status.run is not None
+    assert 2400 == status.run.arrivals_planned == planned + status.run.arrivals_lost
+    # At the least the second until the loss is seen, at the most half of what came after it.
+    assert 0 < status.run.arrivals_lost < 1000
+    came = instants(tmp_path / "lines")
+    last = [at for at in came if at > came[-1] - 2]
+    assert 380 <= len(last) <= 404
