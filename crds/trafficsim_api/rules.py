@@ -11,7 +11,7 @@ Threshold rules: the grammar, and what their numbers mean.
 | n, requests | finished requests |
 | failed | transport error, time-out or 5xx |
 | error_rate, ERR% | failed ÷ n |
-| check failure | an `expect` missed (default: status < 400) |
+| check failure | an `expect` missed (default: status < 400), or nothing there to `save` |
 | success | checks passed ÷ checks |
 | check_failures | 1 - success |
 | p95 | response time (should have been sent → done) at the 95th percentile, from merged histograms |

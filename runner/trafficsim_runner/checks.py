@@ -1,7 +1,8 @@
 """
 What an answer must be, and what is kept of it: `expect` and `save`, compiled once.
 
-Each entry of `expect` is one check; without `expect` there is one: status < 400. Checks of status and headers depend on
+Each entry of `expect` is one check; without `expect` there is one: status < 400. Each entry of `save` is one more: an
+answer that lacks what the following steps need is not what was expected. Checks of status and headers depend on
 the head alone, so their result is kept with a memoised head; only JSON and text checks look at the body.
 """
 
@@ -86,15 +87,15 @@ class Checks:
         return missed + sum(not same(find(document, path), value) for path, value in self.paths)
 
 
-def checks_of(expect: Expect | None) -> Checks:
-    """Return the checks *expect* asks for."""
+def checks_of(expect: Expect | None, saves: int = 0) -> Checks:
+    """Return the checks that *expect* asks for, with one for each of *saves*: what is to be saved must be there."""
     if expect is None:
-        return Checks(count=1, accepted=lambda status: status < 400)
+        return Checks(count=1 + saves, accepted=lambda status: status < 400)
     headers = tuple((name.lower().encode(), value.encode()) for name, value in (expect.header or {}).items())
     paths = tuple((tuple(path.split(".")), value) for path, value in (expect.json_ or {}).items())
     text = expect.body.encode() if expect.body is not None else None
     count = (expect.status is not None) + len(headers) + len(paths) + (text is not None)
-    return Checks(count=count, accepted=_accepted(expect.status), headers=headers, paths=paths, text=text)
+    return Checks(count=count + saves, accepted=_accepted(expect.status), headers=headers, paths=paths, text=text)
 
 
 def _accepted(statuses: str | None) -> Callable[[int], bool] | None:

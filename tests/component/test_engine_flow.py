@@ -100,6 +100,8 @@ def test_a_missing_value_drops_the_action(tmp_path):
         figures, _ = run_flow(tmp_path, server, flow)
         assert figures["sent"] == server.log.count(path="/echo/a") == server.log.received
     assert 0 <= figures["drop_template"] - figures["done"] + 2 <= 2
+    # What is to be saved must be there: the status was well, the save was not.
+    assert (figures["checks"], figures["checks_failed"]) == (2 * figures["done"], figures["done"])
 
 
 @pytest.mark.parametrize(

@@ -381,21 +381,23 @@ class Exchange(Following):
         self, step: RequestStep, user: User, status: int, headers: Headers, body: bytes,
         cookies: tuple[Change, ...],
     ) -> int:  # fmt: skip
-        """Take cookies and saved values from an answer; return how many checks of its body failed."""
+        """Take cookies and saved values from an answer; return how many checks of its body and saves failed."""
         keep_cookies(user, cookies)
         if not step.saves and not step.checks.need_body:
             return 0
         is_json = step.checks.paths or any(save.kind == "json" for save in step.saves)
         body = decoded(body, headers) if step.needs_body else body
         document = parsed(body) if is_json else MISSING
+        missed = 0
         for save in step.saves:
             value = save.value(status, headers, body, document)
             saved = user.saved = user.saved or {}
             if value is None:
+                missed += 1
                 saved.pop(save.variable, None)
             else:
                 saved[save.variable] = value
-        return step.checks.failed_by_body(body, document)
+        return missed + step.checks.failed_by_body(body, document)
 
     def _go_on(self, connection: Connection, step: RequestStep, now_ns: int, *, closes: bool) -> None:
         user = connection.user
