@@ -114,8 +114,9 @@ class _Compiler:
         body, kind = _body_of(spec.request, words)
         return RequestStep(
             action=action, tally=self.tallies[action], verb=spec.request.verb, redirects=spec.request.redirects,
-            head=self._head_of(spec.request, kind, words), body=body, checks=checks_of(spec.expect, len(spec.save or ())),
-            saves=saves_of(spec), own_cookie=any(name.lower() == "cookie" for name in spec.request.headers or {}),
+            head=self._head_of(spec.request, kind, words), body=body, saves=saves_of(spec),
+            checks=checks_of(spec.expect, len(spec.save or ())),
+            own_cookie=any(name.lower() == "cookie" for name in spec.request.headers or {}),
         )  # fmt: skip
 
     def _head_of(self, request: Request, content_type: str | None, words: Words) -> Template:
