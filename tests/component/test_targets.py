@@ -177,6 +177,7 @@ SAYS = {
     Behaviour.KEEP_ALIVE_RACE: b"connection: keep-alive",
     Behaviour.SPLIT_HEAD: b'content-length: 11\r\n\r\n{"ok":true}',
 }
+UNFINISHED = {Behaviour.MANY_HEADERS: b"a:b\r\na:b\r\n", Behaviour.FAT_HEAD: b"HTTP/1.1 200 OK\r\n"}
 ENDLESS = [
     Behaviour.ENDLESS_HEADERS,
     Behaviour.ENDLESS_BODY,
@@ -196,7 +197,7 @@ APART = {Behaviour.REFUSES, Behaviour.NEVER_ACCEPTS, Behaviour.SLOW_DRIP, Behavi
 
 def test_every_behaviour_is_seen_below():
     """A new behaviour needs a place in one of the tables."""
-    assert set(Behaviour) == {*SAYS, *ENDLESS, *RESETS, *SILENT, *BAD_CERTIFICATES, *APART}
+    assert set(Behaviour) == {*SAYS, *UNFINISHED, *ENDLESS, *RESETS, *SILENT, *BAD_CERTIFICATES, *APART}
 
 
 @pytest.mark.parametrize("behaviour", SAYS)
@@ -217,6 +218,16 @@ def test_hostile_endless_ends_at_its_limit(behaviour):
     heard = all_bytes(server.start(), quiet_s=5)
     server.stop()
     assert limit // 2 < len(heard) <= limit
+
+
+@pytest.mark.parametrize("behaviour", UNFINISHED)
+def test_hostile_heads_never_end(behaviour):
+    """Much of a head is said, its end never."""
+    server = Hostile(behaviour, limits=Limits(seconds=0.5))
+    heard = all_bytes(server.start(), quiet_s=5)
+    server.stop()
+    assert UNFINISHED[behaviour] in heard
+    assert b"\r\n\r\n" not in heard
 
 
 @pytest.mark.parametrize("behaviour", RESETS)

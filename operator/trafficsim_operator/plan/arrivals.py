@@ -82,12 +82,15 @@ def _is_late(before: TrafficSimulationSpec | None, spec: TrafficSimulationSpec) 
 
 
 def planned_arrivals(run: Run, spec: TrafficSimulationSpec, now_ms: int) -> int:
-    """Return how many arrivals were due until *now_ms*, the run's end at the latest."""
+    """Return how many arrivals were due before *now_ms*, the run's end at most: one due right then is not sent."""
     course = course_of(run, spec)
     if course is None or spec.arrivals is None or run.origin is None:
         return 0
     until = min(now_ms, parse_instant(run.end)) if run.end else now_ms
-    return works_of(spec.arrivals.process, spec.seed).first_after(course.due(_elapsed(run, until)))
+    works, elapsed = works_of(spec.arrivals.process, spec.seed), _elapsed(run, until)
+    count = works.first_after(course.due(elapsed))
+    last_ns = course.instant_ns(works.work(count - 1)) if count else None
+    return count - 1 if last_ns is not None and last_ns >= elapsed * 1_000_000 else count
 
 
 def _elapsed(run: Run, now_ms: int) -> int:
