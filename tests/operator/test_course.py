@@ -97,7 +97,7 @@ def test_from_one_model_to_the_other() -> None:
 
 
 def test_what_was_due_is_known_from_the_drain_on() -> None:
-    """Stopped at 12.5 s: 1249 (the 1250th is due right then, and not sent); ended at 12 s: 1199; Poisson by its seed."""
+    """Stopped at 12.5 s: 1249 (the 1250th is due right then, so not sent); ended at 12 s: 1199; Poisson by seed."""
     spec = a_spec()
     run = stepped(a_run(), None, spec, 0).model_copy(update={"phase_since": format_instant(ORIGIN + 12_500)})
     assert 1249 == stepped(run, spec, spec, 13_000, phase=Phase.DRAINING).arrivals_planned
