@@ -55,7 +55,7 @@ generate: setup ## write the generated files: the CRD, the field reference, the 
 	$(BIN)/python -m trafficsim_api.reference
 	tools/lock
 
-bench: setup ## CPU per request against wrk (Debian: installs wrk and nginx-light when root)
+bench: setup ## what a request and a user cost, against wrk, vegeta and Locust (half an hour)
 	$(BIN)/python bench/run.py $(ARGS)
 
 clean: ## remove .venv, caches and what was built

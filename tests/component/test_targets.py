@@ -14,7 +14,6 @@ import pytest
 import trustme
 
 from targets.hostile import Behaviour, Hostile, Limits
-from targets.nginx import BODY, Nginx, is_installed
 from targets.scripted import Certificate, Route, Scripted
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -288,16 +287,3 @@ def test_hostile_drips():
     server.stop()
     assert b"HTTP/1.1 200 OK".startswith(heard)
     assert 5 <= len(heard) <= 11
-
-
-# nginx.
-
-
-@pytest.mark.skipif(not is_installed(), reason="nginx is not installed (Debian: nginx-light)")
-def test_nginx_serves_78_bytes_and_counts():
-    """The body has the size the benchmarks name, and nginx's own count is read."""
-    assert 78 == len(BODY)
-    with Nginx() as server:
-        before = server.requests()
-        assert BODY.encode() in all_bytes(server.port, quiet_s=0.3)
-        assert before + 2 == server.requests()
