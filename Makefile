@@ -25,7 +25,7 @@ test: setup ## every level this machine can run; what is skipped is printed with
 unit: setup ## the fast levels alone: no API server
 	@$(BIN)/pytest -m "not cluster and not node and not browser and not truth" $(ARGS)
 
-test-compiled: setup ## the fast levels once more, with the runner's hot modules compiled (a minute to build, five to run)
+test-compiled: setup ## the fast levels once more, with the runner's hot modules compiled
 	@python=$$(tools/compiled) && "$$python" -P -m pytest -m "not cluster and not node and not browser and not truth" $(ARGS)
 
 truth: setup ## the numbers against the target's own log, the long form (some minutes)
