@@ -101,6 +101,7 @@ WORKER_COUNTERS: Final = (
     *(f"drop_{reason}" for reason in DROP_REASONS),
     "arrivals_planned",  # open model: iterations that were due
     "arrivals_started",  # of them, those a user was free for and whose first request was begun
+    "memory_permille_ms",  # supervisor: integral of the runner's memory ÷ its limit, permille-milliseconds
 )
 ACTION_COUNTERS: Final = (
     "sent",                 # requests whose first byte was handed to the kernel

@@ -197,7 +197,9 @@ class Ledger:
         windows = self._windows
         return replace(
             self._evidence[1],
-            saturated=saturation.saturated(windows.findings),
+            saturated=saturation.saturated(
+                windows.findings, decisive=windows.decisive, kills=self._evidence[1].oom_kills
+            ),
             windows=len(windows.findings),
             bad_windows=sum(map(bool, windows.findings.values())),
             unseen_windows=windows.unseen,
@@ -234,6 +236,7 @@ class Ledger:
             missing=tuple(self._missing),
             worker_restarts=int(whole[layout.worker("worker_restarts")]),
             worker_lost_users=int(whole[layout.worker("worker_lost_users")]),
+            oom_kills=int(whole[layout.worker("oom_kills")]),
         )
 
     def report(self) -> Report:

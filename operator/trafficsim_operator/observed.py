@@ -138,6 +138,7 @@ class Evidence:
     seen_windows: int = 0
     worker_restarts: int = 0
     worker_lost_users: int = 0
+    oom_kills: int = 0
     complete: bool = True
 
 

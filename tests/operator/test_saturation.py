@@ -18,7 +18,7 @@ def a_window(*, busiest: int = 500, pod: int = 500, lag_ms: int = 1, **counters:
     for action in (0, 1):
         vector[LAYOUT.action(action, "sent")] = 5000
     for name, count in counters.items():
-        vector[LAYOUT.worker(name)] = count
+        vector[LAYOUT.action(1, name) if name.startswith("error_") else LAYOUT.worker(name)] = count
     indices, counts = sparse(vector)
     return Window(
         sequence=1, start_ms=10_000, end_ms=20_000, wall_ms=0, epoch=1, active=1, wanted=1, busiest_permille=busiest,
@@ -40,7 +40,15 @@ def a_window(*, busiest: int = 500, pod: int = 500, lag_ms: int = 1, **counters:
         pytest.param(a_window(arrivals_planned=1000, arrivals_started=990), "", id="arrivals within"),
         pytest.param(a_window(arrivals_planned=1000, arrivals_started=989), "989 of 1000 arrivals", id="arrivals"),
         pytest.param(a_window(drop_no_slot=10), "", id="drops within"),
-        pytest.param(a_window(drop_no_slot=11), "11 starts dropped", id="drops"),
+        pytest.param(
+            a_window(drop_no_slot=11), "11 starts dropped of 10011 (0.1 %), most of them because no slot", id="drops"
+        ),
+        pytest.param(a_window(memory_permille_ms=9_000_000), "", id="memory within"),
+        pytest.param(a_window(memory_permille_ms=9_010_000), "memory at 90 % (90 %)", id="memory"),
+        pytest.param(a_window(error_generator_no_fd=11), "because no descriptor was free", id="descriptors"),
+        pytest.param(a_window(error_generator_no_port=11, drop_no_slot=2), "13 starts dropped", id="ports and slots"),
+        pytest.param(a_window(error_generator_no_port=11), "because no local port was free", id="ports"),
+        pytest.param(a_window(lag_ms=52, busiest=990), "worker at 99 % (90 %); lag p99", id="everything is said"),
     ],
 )
 def test_limits(window: Window, says: str) -> None:
@@ -60,6 +68,31 @@ def test_limits(window: Window, says: str) -> None:
 def test_two_bad_and_more_than_a_twentieth(bad: int, windows: int, expected: bool) -> None:
     """Two bad windows and more than 5 % of all."""
     assert expected == (saturated({n: "r: lag" if n < bad else "" for n in range(windows)}) is not None)
+
+
+@pytest.mark.parametrize(
+    ("counters", "decisive"),
+    [
+        ({"arrivals_planned": 1000, "arrivals_started": 989}, True),
+        ({"arrivals_planned": 1000, "arrivals_started": 990}, False),
+        ({"drop_no_slot": 500}, False),
+    ],
+    ids=["arrivals not started", "one in a hundred", "users that came again"],
+)
+def test_one_window_of_arrivals_not_started_is_enough(counters: dict[str, int], decisive: bool) -> None:
+    """Over any 10 s: what was not sent would have been the slowest."""
+    health = Health(runner="r")
+    health.add(a_window(**counters), LAYOUT)
+    assert decisive == health.is_decisive
+    findings = {n: health.finding() if n == 3 else "" for n in range(100)}
+    sentence = saturated(findings, decisive={3} if decisive else ())
+    assert decisive == (sentence is not None and "the last at 30 s" in sentence and "989 of 1000" in sentence)
+
+
+def test_a_process_killed_for_want_of_memory_is_enough() -> None:
+    """Once, with every window good."""
+    assert "1 process was killed for want of memory (runner.resources.limits.memory)" == saturated({0: ""}, kills=1)
+    assert "2 processes were" in (saturated({}, kills=2) or "")
 
 
 def test_windows_are_disjoint_after_the_warm_up() -> None:

@@ -23,9 +23,11 @@ def a_window(
     wanted: int = 5,
     busiest: int = 500,
     warm: bool = True,
+    arrivals: tuple[int, int] = (0, 0),
 ) -> Window:
     """Build the one-second window that begins *second* s after the origin."""
     vector = zeros(layout)
+    vector[layout.worker("arrivals_planned")], vector[layout.worker("arrivals_started")] = arrivals
     number = [name for name, _ in layout.actions].index(action) if layout.actions else 0
     if layout.actions:
         vector[layout.action(number, "done")] = vector[layout.action(number, "sent")] = done
@@ -65,6 +67,17 @@ def test_health_goes_on_after_a_loss() -> None:
     assert 6 == len(windows.findings)
     assert all("busiest worker" in finding for finding in windows.findings.values())
     assert {"p95 < 5ms over 10s": 6} == windows.breaches
+
+
+def test_windows_of_which_one_is_enough_are_kept() -> None:
+    """Arrivals that one of two runners did not start."""
+    windows = watching()
+    for second in range(10, 31):
+        windows.add("good", LAYOUT, a_window(second))
+        windows.add("late", LAYOUT, a_window(second, arrivals=(10, 5) if 20 <= second < 30 else (10, 10)))
+    windows.judge(["good", "late"])
+    assert {1} == windows.decisive
+    assert ["", "late: 50 of 100 arrivals started (99 %)"] == [windows.findings[number] for number in (0, 1)]
 
 
 def test_a_late_runner_does_not_break_a_rate() -> None:

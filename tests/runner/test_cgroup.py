@@ -69,7 +69,8 @@ def a_machine(tmp_path, version, pids, **files):
 V2 = {
     "cpu__stat": "usage_usec 1500\nuser_usec 900\nnr_periods 40\nnr_throttled 3\nthrottled_usec 7\n",
     "cpu__max": "200000 100000\n",
-    "memory__current": "1000\n",
+    "memory__current": "1300\n",
+    "memory__stat": "anon 900\ninactive_file 300\nactive_file 100\n",
     "memory__max": "4096\n",
     "memory__events": "low 0\noom 2\noom_kill 1\n",
 }
@@ -78,7 +79,8 @@ V1 = {
     "cpu__cfs_quota_us": "-1\n",
     "cpu__cfs_period_us": "100000\n",
     "cpuacct__usage": "1500000\n",
-    "memory__usage_in_bytes": "1000\n",
+    "memory__usage_in_bytes": "1300\n",
+    "memory__stat": "inactive_file 7\ntotal_inactive_file 300\n",
     "memory__limit_in_bytes": "9223372036854771712\n",
     "memory__oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
 }

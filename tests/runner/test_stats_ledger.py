@@ -81,6 +81,14 @@ def test_a_window_is_the_difference_of_two_looks(state):
     assert 10 == done(ledger)
 
 
+def test_memory_is_counted_over_time(state):
+    """Half of its limit for a second is 500 permille over 1000 ms; a limit that is not known counts nothing."""
+    ledger = a_ledger(state)
+    for second, limit in ((10, 2), (11, 2), (12, 0)):
+        ledger.look([], at(second), a_reading(memory=1, memory_limit=limit))
+    assert 500_000 == ledger.total.vector[LAYOUT.worker("memory_permille_ms")]
+
+
 def test_a_dead_worker_stays_in_the_total(state):
     """Its final counts, also those after its last snapshot; its file goes."""
     ledger, one, two = a_ledger(state), a_worker(state), a_worker(state, 1)

@@ -6,15 +6,18 @@ Saturation: was the generator itself the bottleneck. Judged in disjoint 10 s win
 | lag p99 (a user was due → its request was sent) | 50 ms |
 | CPU: pod ÷ quota, or the busiest worker ÷ its core | 90 % |
 | throttled periods of the CPU quota | 5 % |
+| memory of the runner ÷ its limit | 90 % |
 | generator drops ÷ (sent + dropped), with requests that found no port or descriptor | 0.1 % |
 | open model: arrivals that were due and not started | 1 % |
 
-A window is bad when any runner's is. Two bad windows and more than 5 % of all are saturation.
+A window is bad when any runner's is, and says everything that was. Two bad windows and more than 5 % of all are
+saturation. Of two findings one is enough, since what they cost is in no number: a window whose arrivals were not
+started (the slowest ones would have been among them), and a process that was killed for want of memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,11 +32,17 @@ __all__ = ["WINDOW_MS", "Health", "saturated", "window_of"]
 WINDOW_MS: Final = 10_000
 _LAG_NS: Final = 50_000_000
 _CPU_PERMILLE: Final = 900
+_MEMORY_PERMILLE: Final = 900
 _THROTTLED: Final = 0.05
 _DROPS: Final = 0.001
 _STARTED: Final = 0.99
-_GENERATOR_ERRORS: Final = (Error.NO_PORT, Error.NO_FD)
-_GENERATOR_DROPS: Final = (Drop.NO_SLOT, Drop.GENERATOR_SATURATED, Drop.POOL_WAIT)
+# A request that the generator could not even connect was not the target's failure: it counts as dropped.
+_GENERATOR_ERRORS: Final = {Error.NO_PORT: "no local port was free", Error.NO_FD: "no descriptor was free"}
+_GENERATOR_DROPS: Final = {
+    Drop.NO_SLOT: "no slot was free",
+    Drop.GENERATOR_SATURATED: "the generator was saturated",
+    Drop.POOL_WAIT: "no pooled connection was free",
+}
 # A window counts when nearly all of its seconds were seen: one second of slack for snapshots off the grid.
 _WHOLE_MS: Final = WINDOW_MS - 1_500
 
@@ -59,7 +68,9 @@ class Health:
     pod: int = 0
     periods: int = 0
     throttled: int = 0
-    dropped: int = 0
+    memory: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Starts that were dropped, by why."""
     sent: int = 0
     planned: int = 0
     started: int = 0
@@ -78,41 +89,67 @@ class Health:
         known = dict(zip(indices[indices < first].tolist(), counts[indices < first].tolist(), strict=True))
         self.periods += known.get(layout.worker("cfs_periods"), 0)
         self.throttled += known.get(layout.worker("cfs_throttled"), 0)
-        self.dropped += sum(known.get(layout.worker(f"drop_{reason}"), 0) for reason in _GENERATOR_DROPS)
+        self.memory += known.get(layout.worker("memory_permille_ms"), 0)
         self.sent += _summed(window, "sent")
         self.planned += known.get(layout.worker("arrivals_planned"), 0)
         self.started += known.get(layout.worker("arrivals_started"), 0)
-        # A request that the generator could not even connect was not the target's failure: it counts as dropped.
-        self.dropped += sum(_summed(window, f"error_{kind}") for kind in _GENERATOR_ERRORS)
+        for reason, why in _GENERATOR_DROPS.items():
+            self.dropped[why] = self.dropped.get(why, 0) + known.get(layout.worker(f"drop_{reason}"), 0)
+        for kind, why in _GENERATOR_ERRORS.items():
+            self.dropped[why] = self.dropped.get(why, 0) + _summed(window, f"error_{kind}")
 
     @property
     def whole(self) -> bool:
         """Say whether enough of the window was seen to judge it."""
         return self.covered_ms >= _WHOLE_MS
 
+    @property
+    def is_decisive(self) -> bool:
+        """Say whether the window is bad enough by itself: arrivals were due in it and not started."""
+        return self.started < _STARTED * self.planned
+
     def finding(self) -> str:
         """Return what is bad about the window, "" when nothing is."""
+        found = [*self._used_up(), *self._not_done()]
+        return f"{self.runner}: {'; '.join(found)}" if found else ""
+
+    def _used_up(self) -> Iterator[str]:
+        """Yield what there was too little of, and what shows it."""
+        for name, value, most in (
+            ("the busiest worker", self.busiest, _CPU_PERMILLE),
+            ("CPU", self.pod, _CPU_PERMILLE),
+            ("memory", self.memory, _MEMORY_PERMILLE),
+        ):
+            if value > most * self.covered_ms:
+                yield f"{name} at {value / self.covered_ms / 10:.0f} % ({most // 10} %)"
+        if self.periods and self.throttled > _THROTTLED * self.periods:
+            yield f"throttled in {100 * self.throttled / self.periods:.0f} % of periods (5 %)"
         lag = quantiles(self.lag, (0.99,))[0]
         if lag is not None and lag > _LAG_NS:
-            return f"{self.runner}: lag p99 {lag / 1e6:.0f} ms (50 ms)"
-        if self.covered_ms:
-            for name, value in (("the busiest worker", self.busiest), ("CPU", self.pod)):
-                if value > _CPU_PERMILLE * self.covered_ms:
-                    return f"{self.runner}: {name} at {value / self.covered_ms / 10:.0f} % (90 %)"
-        if self.periods and self.throttled > _THROTTLED * self.periods:
-            return f"{self.runner}: throttled in {100 * self.throttled / self.periods:.0f} % of periods (5 %)"
-        if self.started < _STARTED * self.planned:
-            return f"{self.runner}: {self.started} of {self.planned} arrivals started (99 %)"
-        if self.dropped > _DROPS * (self.sent + self.dropped):
-            return f"{self.runner}: {self.dropped} starts dropped of {self.sent + self.dropped} (0.1 %)"
-        return ""
+            yield f"lag p99 {lag / 1e6:.0f} ms (50 ms)"
+
+    def _not_done(self) -> Iterator[str]:
+        """Yield what was due and not done."""
+        if self.is_decisive:
+            yield f"{self.started} of {self.planned} arrivals started (99 %)"
+        dropped = sum(self.dropped.values())
+        if dropped > _DROPS * (self.sent + dropped):
+            most = max(self.dropped, key=self.dropped.__getitem__)
+            yield f"{dropped} starts dropped of {self.sent + dropped} (0.1 %), most of them because {most}"
 
 
-def saturated(findings: Mapping[int, str]) -> str | None:
-    """Return the sentence that says saturation, None without it; *findings* of whole windows, "" is good."""
+def saturated(findings: Mapping[int, str], *, decisive: Collection[int] = (), kills: int = 0) -> str | None:
+    """
+    Return the sentence that says saturation, None without it; *findings* of whole windows, "" is good.
+
+    *decisive* are the windows of which one is enough, *kills* the processes killed for want of memory.
+    """
+    if kills:
+        what = "1 process was" if kills == 1 else f"{kills} processes were"
+        return f"{what} killed for want of memory (runner.resources.limits.memory)"
     bad = [(number, text) for number, text in sorted(findings.items()) if text]
-    if len(bad) < 2 or len(bad) * 20 <= len(findings):
+    if not decisive and (len(bad) < 2 or len(bad) * 20 <= len(findings)):
         return None
-    number, text = bad[-1]
+    number, text = next((entry for entry in reversed(bad) if entry[0] in decisive), bad[-1])
     at = number * WINDOW_MS // 1000
     return f"{len(bad)} of {len(findings)} windows were bad, the last at {at} s after the warm-up: {text}"

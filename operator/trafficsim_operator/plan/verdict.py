@@ -3,7 +3,7 @@ The verdict: Passed, Failed or Inconclusive, never silence. The first that appli
 
 | finding | verdict |
 |---|---|
-| generator saturated: two bad windows and more than 5 % of them | Inconclusive GeneratorSaturated |
+| generator saturated (saturation.py) | Inconclusive GeneratorSaturated |
 | more than 1 % of the planned user time was lost | Inconclusive RunnersLost |
 | more than 1 % of the one-second windows were never seen | Inconclusive NumbersMissing |
 | a rule broken, judged on n ≥ 100 | Failed, the rule named |

@@ -46,6 +46,8 @@ class Windows:
     rules: tuple[Rule, ...] = ()
     findings: dict[int, str] = field(default_factory=dict)
     """Ten-second window → what was bad about it ("" is good)."""
+    decisive: set[int] = field(default_factory=set)
+    """The windows of which one is enough."""
     breaches: dict[str, int] = field(default_factory=dict)
     """Rule → how many of its spans broke it."""
     seen: int = 0
@@ -101,6 +103,8 @@ class Windows:
             health = self._health.pop(key)
             if health.whole:
                 self.findings[key[0]] = self.findings.get(key[0]) or health.finding()
+                if health.is_decisive:
+                    self.decisive.add(key[0])
         for rule in self.rules:
             length_ms = milliseconds(rule.over) if rule.over is not None else 0
             for span in sorted(s for s in self._spans if s[0] == rule.text and (s[1] + 1) * length_ms <= until):

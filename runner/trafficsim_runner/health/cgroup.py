@@ -31,7 +31,11 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Memory in bytes, the limit (None: none) and how many processes the kernel killed for want of it."""
+    """
+    Memory in bytes, the limit (None: none) and how many processes the kernel killed for want of it.
+
+        used = usage - file cache not in use            what the kernel can give back at once presses nobody
+    """
 
     used: int
     limit: int | None
@@ -83,15 +87,15 @@ class Cgroup:
         """Return the memory figures; None when the group has none."""
         if self.memory is None:
             return None
-        used, limit, events = (
-            ("memory.current", "memory.max", "memory.events")
+        used, limit, events, cache = (
+            ("memory.current", "memory.max", "memory.events", "inactive_file")
             if self.version == 2
-            else ("memory.usage_in_bytes", "memory.limit_in_bytes", "memory.oom_control")
+            else ("memory.usage_in_bytes", "memory.limit_in_bytes", "memory.oom_control", "total_inactive_file")
         )
         try:
             text = (self.memory / limit).read_text().strip()
             return Memory(
-                used=int((self.memory / used).read_text()),
+                used=max(0, int((self.memory / used).read_text()) - _table(self.memory / "memory.stat").get(cache, 0)),
                 limit=int(text) if text.isdigit() and int(text) < NO_LIMIT else None,
                 oom_kills=_table(self.memory / events).get("oom_kill", 0),
             )

@@ -34,6 +34,11 @@ class Reading:
         """Return CPU ÷ (time · cores) in permille; 0 when the time is too short for the clock ticks of a cgroup."""
         return self.cpu_ns * 1_000_000 // (self.span_ns * self.cores) if self.span_ns >= SHORTEST_NS else 0
 
+    @property
+    def memory_permille(self) -> int:
+        """Return memory ÷ limit in permille."""
+        return 1000 * self.memory // self.memory_limit if self.memory_limit else 0
+
 
 class Probe:
     """

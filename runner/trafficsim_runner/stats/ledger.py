@@ -139,7 +139,9 @@ class Ledger:
     def _count(self, look: Look, reading: Reading) -> None:
         own = self.own
         own.add("pod_cpu_ns", reading.cpu_ns)
-        own.add("pod_wall_ns", look.mono_ns - self._last_mono if self._last_mono is not None else 0)
+        span_ns = look.mono_ns - self._last_mono if self._last_mono is not None else 0
+        own.add("pod_wall_ns", span_ns)
+        own.add("memory_permille_ms", reading.memory_permille * span_ns // 1_000_000)
         own.add("cfs_periods", reading.periods)
         own.add("cfs_throttled", reading.throttled)
         own.add("oom_kills", reading.oom_kills)

@@ -21,6 +21,7 @@ OWN: Final = (
     "cfs_periods",
     "cfs_throttled",
     "windows_folded",
+    "memory_permille_ms",
 )
 _INDEX: Final = {name: index for index, name in enumerate(OWN)}
 _PLACES: Final = np.array([WORKER_INDEX[name] for name in OWN], dtype=np.intp)
