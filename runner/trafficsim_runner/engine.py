@@ -23,7 +23,7 @@ from trafficsim_runner.pacing import Pacer, spread
 from trafficsim_runner.program import AGAIN, CHOOSE, END, REPEAT, REQUEST, THINK, Program, RequestStep, Step
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
-from trafficsim_runner.users import PARKED, STARTING, THINKING, WORKING, User
+from trafficsim_runner.users import ACTED, PARKED, STARTING, THINKING, WORKING, User
 from trafficsim_runner.visits import NEVER_NS, Piece, Schedule, dress
 from trafficsim_runner.wheel import Wheel
 
@@ -268,7 +268,8 @@ class Engine(Crowd):
                 assert isinstance(step, RequestStep)
                 wire = step.render(user)
                 if wire is not None:
-                    user.step, user.state, user.acted = step, WORKING, True
+                    user.step, user.state = step, WORKING
+                    user.marks |= ACTED
                     self.client.request(user, step, wire, now_ns, due_ns)
                     return
                 self._account.drop(Drop.TEMPLATE)
@@ -290,11 +291,11 @@ class Engine(Crowd):
                 return
             else:
                 step = self._next_iteration(user, is_done=kind == END)
-                if not user.acted:
+                if not user.marks & ACTED:
                     user.step = step
                     self._wait(user, now_ns + RETRY_NS)
                     return
-                user.acted = False
+                user.marks &= ~ACTED
         user.step = step
         self._wait(user, now_ns + MS)
 
@@ -384,7 +385,7 @@ class Engine(Crowd):
             self._over(user, now_ns, is_done=False)
             return
         user.step = self._next_iteration(user, is_done=False)
-        user.acted = False
+        user.marks &= ~ACTED
         pause = user.backoff_ms = min(BACKOFF_MOST_MS, user.backoff_ms * 2 or BACKOFF_MS)
         self._wait(user, now_ns + pause * MS)
 

@@ -1,7 +1,8 @@
 """
 Virtual users: slotted records, taken from a pool and given back without a trace of who they were.
 
-A parked user is one record of about 200 bytes; cookies, saved values and loop counters exist only while they are used.
+A parked user is one record of less than 250 bytes, with its numbers and its entry in the wheel; saved values and loop
+counters exist only while they are used, cookies only as the line that is sent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from trafficsim_runner.http.connection import Connection
     from trafficsim_runner.program import Step
 
-__all__ = ["PARKED", "STARTING", "THINKING", "WORKING", "User", "UserPool"]
+__all__ = ["ACTED", "BEGUN", "PARKED", "STARTING", "THINKING", "WORKING", "User", "UserPool"]
 
 # Where a user is. Whole numbers, since they are compared on every step.
 PARKED: Final = 0  # in the pool
@@ -20,23 +21,26 @@ STARTING: Final = 1  # on, its first action is due soon
 THINKING: Final = 2  # waits in the wheel: think time, back-off or a retry
 WORKING: Final = 3  # connecting, sending or waiting for an answer
 
+# Marks of a user, kept in one number: a slot for each would be 8 bytes a user.
+BEGUN: Final = 1
+ACTED: Final = 2
+
 
 class User:
     """
     One virtual user.
 
     *place* is its number, *key* the source of its draws, *draws* how many it made, *step* what it does next. *due_ms*
-    is for the wheel. *begun*: it made its first send (or its first try failed). *acted*: it tried a request in this
-    iteration. *due_ns*: when the request it is in was due.
+    is for the wheel. *marks*: BEGUN, it made its first send (or its first try failed); ACTED, it tried a request in
+    this iteration. *cookie_line*: the request's header line with its cookies, which is all that is kept of them.
     """
 
     __slots__ = (
-        "acted", "archetype", "backoff_ms", "begun", "connection", "cookie_line", "cookies", "draws", "due_ms",
-        "due_ns", "iteration", "key", "leaving", "loops", "place", "saved", "state", "step",
+        "archetype", "backoff_ms", "connection", "cookie_line", "draws", "due_ms", "iteration", "key", "leaving",
+        "loops", "marks", "place", "saved", "state", "step",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.due_ms = 0
         self.reset()
 
     def reset(self) -> None:
@@ -45,20 +49,26 @@ class User:
         self.archetype = -1
         self.key = 0
         self.draws = 0
-        self.due_ns = 0
         self.iteration = 0
         self.backoff_ms = 0
         self.state = PARKED
         self.leaving = False
-        self.begun = False
-        self.acted = False
+        self.marks = 0
         self.step: Step | None = None
         self.connection: Connection | None = None
         self.loops: list[int] | None = None
         self.saved: dict[str, str] | None = None
-        self.cookies: dict[str, str] | None = None
         self.cookie_line: bytes | None = None
         self.due_ms = 0
+
+    @property
+    def begun(self) -> bool:
+        """Say whether the user made its first send, or its first try failed."""
+        return bool(self.marks & BEGUN)
+
+    @begun.setter
+    def begun(self, value: bool) -> None:
+        self.marks = self.marks | BEGUN if value else self.marks & ~BEGUN
 
     def next_draw(self) -> int:
         """Return the number of the next draw, and count it."""

@@ -15,7 +15,7 @@ from typing import Final
 
 from trafficsim_api.arrivals import Course, Evenly, Owned, Poisson
 from trafficsim_runner.draws import key_of
-from trafficsim_runner.users import User
+from trafficsim_runner.users import ACTED, User
 
 __all__ = ["NEVER_NS", "Piece", "Schedule", "Slots", "dress"]
 
@@ -131,5 +131,5 @@ def dress(user: User, *, number: int, users: int, seed: int, archetype: int) -> 
     user.draws = 0
     user.iteration = number // users
     user.backoff_ms = 0
-    user.acted = False
-    user.loops = user.saved = user.cookies = user.cookie_line = None
+    user.marks &= ~ACTED
+    user.loops = user.saved = user.cookie_line = None

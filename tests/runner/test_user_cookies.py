@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trafficsim_runner.http.cookies import changes_in, cookie_in, line_of
+from trafficsim_runner.http.cookies import changes_in, cookie_in, cookies_in, line_of
 
 NOW = 1_800_000_000.0
 
@@ -43,3 +43,11 @@ def test_the_line_holds_them_all():
     assert line_of({}) is None
     assert "2" == cookie_in([(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")], "b")
     assert cookie_in([], "b") is None
+
+
+def test_the_line_is_all_that_is_kept():
+    """The cookies of a user are read back from its line, whatever their values hold."""
+    for _, value in (("plain", b"a=b"), ("equals signs", b" a = b=c "), ("empty", b"a="), ("Latin-1", b"a=\xe9 x")):
+        jar = {name: text or "" for name, text in changes_in([(b"set-cookie", value)], NOW)} | {"z": "1"}
+        assert jar == cookies_in(line_of(jar))
+    assert {} == cookies_in(None)

@@ -9,7 +9,7 @@ from hypothesis.strategies import booleans, lists
 
 from trafficsim_runner.http.connection import Connection
 from trafficsim_runner.program import END, Step
-from trafficsim_runner.users import PARKED, User, UserPool
+from trafficsim_runner.users import ACTED, BEGUN, PARKED, User, UserPool
 
 
 def test_the_pool_grows_by_a_hundred_and_keeps_a_thousand():
@@ -27,8 +27,8 @@ def test_the_pool_grows_by_a_hundred_and_keeps_a_thousand():
 
 def dirty(user):
     user.iteration, user.draws, user.backoff_ms, user.due_ms, user.state = 5, 9, 400, 77, 3
-    user.leaving = user.begun = user.acted = True
-    user.saved, user.cookies, user.cookie_line, user.loops = {"token": "t"}, {"a": "b"}, b"cookie: a=b\r\n", [3]
+    user.leaving, user.marks = True, BEGUN | ACTED
+    user.saved, user.cookie_line, user.loops = {"token": "t"}, b"cookie: a=b\r\n", [3]
     user.step = Step(END)
     with socket.socket() as raw:
         user.connection = Connection(raw, user, None, 0)

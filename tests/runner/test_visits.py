@@ -146,7 +146,7 @@ def test_a_visitor_is_new():
         dress(user, number=47, users=10, seed=7, archetype=1)
     assert (one.key, one.draws, one.iteration) == (other.key, other.draws, other.iteration)
     assert 4 == one.iteration
-    one.saved, one.cookies, one.cookie_line, one.loops = {"a": "b"}, {"c": "d"}, b"c=d", [2]
+    one.saved, one.cookie_line, one.loops = {"a": "b"}, b"c=d", [2]
     dress(one, number=48, users=10, seed=7, archetype=0)
-    assert (None, None, None, None) == (one.saved, one.cookies, one.cookie_line, one.loops)
+    assert (None, None, None) == (one.saved, one.cookie_line, one.loops)
     assert one.key != other.key

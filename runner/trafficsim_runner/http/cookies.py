@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from email.utils import parsedate_to_datetime
 
-__all__ = ["Change", "changes_in", "cookie_in", "line_of"]
+__all__ = ["Change", "changes_in", "cookie_in", "cookies_in", "line_of"]
 
 Change = tuple[str, str | None]
 """A cookie's name and its new value; None removes it."""
@@ -50,3 +50,11 @@ def line_of(cookies: dict[str, str]) -> bytes | None:
     if not cookies:
         return None
     return b"cookie: " + "; ".join(f"{name}={value}" for name, value in cookies.items()).encode("latin-1") + b"\r\n"
+
+
+def cookies_in(line: bytes | None) -> dict[str, str]:
+    """Return the cookies of a header line made by `line_of`; None has none."""
+    if line is None:
+        return {}
+    pairs = line[len(b"cookie: ") : -len(b"\r\n")].decode("latin-1").split("; ")
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}

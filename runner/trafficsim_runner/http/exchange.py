@@ -25,7 +25,7 @@ from trafficsim_runner.http.parser import AnswerParser, ProtocolFault
 from trafficsim_runner.http.redirects import REDIRECTS
 from trafficsim_runner.program import RequestStep
 from trafficsim_runner.stats.account import HeadRecord
-from trafficsim_runner.users import User
+from trafficsim_runner.users import BEGUN, User
 
 __all__ = ["Exchange"]
 
@@ -51,7 +51,8 @@ class Exchange(Following):
             self._walker.refused(user, now_ns)
             return
         self.in_flight += 1
-        user.due_ns = due_ns
+        if step.is_timed:
+            self._due[user] = due_ns
         self._account.lag(now_ns - due_ns)
         if connection is None:
             self._connect(user, step, wire, now_ns)
@@ -67,6 +68,7 @@ class Exchange(Following):
         elif self._waiting.pop(user, None) is not None:
             self.in_flight -= 1
         self._chains.pop(user, None)
+        self._due.pop(user, None)
         self._resent.discard(user)
 
     def is_sending(self, user: User) -> bool:
@@ -154,7 +156,7 @@ class Exchange(Following):
             self._account.passed_on(step.tally, size_out=len(wire))
         elif not connection.retried:
             self._account.sent(step.tally, len(wire))
-        if not connection.user.begun:
+        if not connection.user.marks & BEGUN:
             self._walker.sent(connection.user)
 
     def _keep_rest(self, connection: Connection, rest: bytes) -> None:
@@ -327,7 +329,7 @@ class Exchange(Following):
             checks=step.checks.count, missed=missed, interim=parser.interim,
         )  # fmt: skip
         if step.is_timed:
-            self._account.responded(step.tally, now_ns - connection.since_ns, now_ns - user.due_ns)
+            self._account.responded(step.tally, now_ns - connection.since_ns, now_ns - self._due.pop(user))
         if self._raw is not None:
             self._raw.add(step.action, user.place, connection.since_ns, now_ns, status)
         connection.parser = None
@@ -360,7 +362,7 @@ class Exchange(Following):
         """Count an answer with a known head and its response time, and go on."""
         user, took = connection.user, now_ns - connection.since_ns
         self._account.matched(record, took)
-        self._account.responded(step.tally, took, now_ns - user.due_ns)
+        self._account.responded(step.tally, took, now_ns - self._due.pop(user))
         if self._raw is not None:
             self._raw.add(step.action, user.place, connection.since_ns, now_ns, record.status)
         self._answered_as(connection, record, data, now_ns)

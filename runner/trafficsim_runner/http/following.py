@@ -5,7 +5,7 @@ from __future__ import annotations
 from trafficsim_api.layout import Error
 from trafficsim_runner.checks import header
 from trafficsim_runner.http.connection import Connection
-from trafficsim_runner.http.cookies import Change, line_of
+from trafficsim_runner.http.cookies import Change, cookies_in, line_of
 from trafficsim_runner.http.opening import Opening
 from trafficsim_runner.http.origin import Chain
 from trafficsim_runner.http.parser import AnswerParser
@@ -80,7 +80,7 @@ def keep_cookies(user: User, cookies: tuple[Change, ...]) -> None:
     """Put *cookies* into the user's jar."""
     if not cookies:
         return
-    jar = user.cookies = user.cookies or {}
+    jar = cookies_in(user.cookie_line)
     for name, value in cookies:
         if value is None:
             jar.pop(name, None)

@@ -86,6 +86,7 @@ class Opening(ABC):
         self._home: Origin | None = None
         self._elsewhere: dict[Endpoint, Origin] = {}
         self._chains: dict[User, Chain] = {}
+        self._due: dict[User, int] = {}  # when the request out was due (ns), for those whose response time is kept
         self._resent: set[User] = set()  # those waiting whose request was sent before (see Connection.retried)
         self._make_tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
         self._allowed: tuple[Allowed, ...] = ()
