@@ -109,6 +109,7 @@ ACTION_COUNTERS: Final = (
     "failed",               # transport error, time-out or 5xx
     "class_1xx", "class_2xx", "class_3xx", "class_4xx", "class_5xx",
     "checks",
+    "waited_ns",  # time the worker was ready to run and waited for a CPU
     "checks_failed",
     "bytes_in",
     "bytes_out",

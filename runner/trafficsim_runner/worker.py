@@ -33,6 +33,7 @@ from trafficsim_api.resource import Step, actions_of
 from trafficsim_runner.engine import MS, Engine
 from trafficsim_runner.flow import compile_load
 from trafficsim_runner.http.endpoint import endpoint_of, tls_of
+from trafficsim_runner.health.waiting import Waiting
 from trafficsim_runner.pacing import Pacer
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
@@ -107,6 +108,7 @@ class Worker:
         self._engine: Engine | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._said: Mapping[str, Any] = {}
+        self._waiting = Waiting()
         self._faults: set[str] = set()
         self._ended = asyncio.Event()
         gc.callbacks.append(self._on_gc)
@@ -273,6 +275,7 @@ class Worker:
             mono_ns=self._now(),
             wall_ms=time.time_ns() // MS,  # noqa: TID251 - see _now
             active=engine.active,
+        account.count("waited_ns", self._waiting.since_last_ns())
             wanted=engine.wanted,
             epoch=self._task.epoch if self._task else 0,
         )
@@ -336,6 +339,7 @@ def _pacer_of(task: Task) -> Pacer:
     )
 
 
+        self._waiting.close()
 def _piece_of(task: Task) -> Piece | None:
     """Return the arrivals of *task*, None in the closed model."""
     load = task.load

@@ -49,6 +49,8 @@ def a_window(*, busiest: int = 500, pod: int = 500, lag_ms: int = 1, **counters:
         pytest.param(a_window(error_generator_no_port=11, drop_no_slot=2), "13 starts dropped", id="ports and slots"),
         pytest.param(a_window(error_generator_no_port=11), "because no local port was free", id="ports"),
         pytest.param(a_window(lag_ms=52, busiest=990), "worker at 99 % (90 %); lag p99", id="everything is said"),
+        pytest.param(a_window(busiest=950, waited_ns=4_200_000_000), "(90 %); workers waited 4.2 s", id="neighbours"),
+        pytest.param(a_window(busiest=800, waited_ns=4_200_000_000), "", id="neighbours that leave enough"),
     ],
 )
 def test_limits(window: Window, says: str) -> None:

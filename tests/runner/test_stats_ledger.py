@@ -81,6 +81,14 @@ def test_a_window_is_the_difference_of_two_looks(state):
     assert 10 == done(ledger)
 
 
+def test_waiting_for_a_cpu_is_use(state):
+    """Half a second of CPU and four tenths of waiting for it: busy for 900 permille of a second."""
+    ledger, one = a_ledger(state), a_worker(state)
+    ledger.look([one.seen(10)], at(10), a_reading())
+    one.did(2, cpu_ns=SECOND // 2, waited_ns=SECOND * 2 // 5, wall_ns=SECOND)
+    assert 900 == ledger.look([one.seen(11)], at(11), a_reading()).busiest_permille
+
+
 def test_memory_is_counted_over_time(state):
     """Half of its limit for a second is 500 permille over 1000 ms; a limit that is not known counts nothing."""
     ledger = a_ledger(state)
@@ -118,6 +126,29 @@ def test_another_boot_goes_on_with_every_count_once(state, is_swallowed):
         assert 500_000_000 == again.total.vector[LAYOUT.worker("pod_cpu_ns")]
         assert (0 if is_swallowed else 2) == again.total.vector[LAYOUT.worker("worker_lost_users")]
         assert 0 == in_windows(again.ring.since(0)[1], LAYOUT.action(0, "done"))
+
+
+def test_on_a_full_disk_a_dead_worker_counts_once(state, no_room):
+    """Its file stays, since the account on disk does not have its counts; another boot finds each of them once."""
+    ledger, one, two = a_ledger(state), a_worker(state), a_worker(state, 1)
+    one.did(4)
+    two.did(5)
+    with no_room():
+        ledger.swallow(one.reader, late=False)
+    assert one.writer.path.exists()
+    ledger.look([], at(1), a_reading())
+    assert 4 == done(ledger)
+    assert 9 == done(a_ledger(state, "c" * 32))
+    # There is room again: what was left over goes with the next one.
+    state.forget_run()
+    ledger, one, two = a_ledger(state), a_worker(state), a_worker(state, 1)
+    one.did(4)
+    two.did(5)
+    with no_room():
+        ledger.swallow(one.reader, late=False)
+    ledger.swallow(two.reader, late=False)
+    assert [] == state.slabs()
+    assert 9 == done(a_ledger(state, "d" * 32))
 
 
 def test_another_run_begins_with_nothing(state):

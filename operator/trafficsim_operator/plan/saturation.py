@@ -4,7 +4,7 @@ Saturation: was the generator itself the bottleneck. Judged in disjoint 10 s win
 | figure | bad above |
 |---|---|
 | lag p99 (a user was due → its request was sent) | 50 ms |
-| CPU: pod ÷ quota, or the busiest worker ÷ its core | 90 % |
+| CPU: pod ÷ quota, or the busiest worker: (CPU + ready and waiting for a CPU) ÷ time | 90 % |
 | throttled periods of the CPU quota | 5 % |
 | memory of the runner ÷ its limit | 90 % |
 | generator drops ÷ (sent + dropped), with requests that found no port or descriptor | 0.1 % |
@@ -34,6 +34,7 @@ _LAG_NS: Final = 50_000_000
 _CPU_PERMILLE: Final = 900
 _MEMORY_PERMILLE: Final = 900
 _THROTTLED: Final = 0.05
+_WAITED: Final = 0.1
 _DROPS: Final = 0.001
 _STARTED: Final = 0.99
 # A request that the generator could not even connect was not the target's failure: it counts as dropped.
@@ -67,6 +68,7 @@ class Health:
     busiest: int = 0
     pod: int = 0
     periods: int = 0
+    waited_ns: int = 0
     throttled: int = 0
     memory: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
@@ -90,6 +92,7 @@ class Health:
         self.periods += known.get(layout.worker("cfs_periods"), 0)
         self.throttled += known.get(layout.worker("cfs_throttled"), 0)
         self.memory += known.get(layout.worker("memory_permille_ms"), 0)
+        self.waited_ns += known.get(layout.worker("waited_ns"), 0)
         self.sent += _summed(window, "sent")
         self.planned += known.get(layout.worker("arrivals_planned"), 0)
         self.started += known.get(layout.worker("arrivals_started"), 0)
@@ -123,6 +126,9 @@ class Health:
             if value > most * self.covered_ms:
                 yield f"{name} at {value / self.covered_ms / 10:.0f} % ({most // 10} %)"
         if self.periods and self.throttled > _THROTTLED * self.periods:
+        # Subtle: CPU that neighbours took is no fault of the settings, so the finding says which of the two it is.
+        if self.busiest > _CPU_PERMILLE * self.covered_ms and self.waited_ns > _WAITED * self.covered_ms * 1_000_000:
+            yield f"workers waited {self.waited_ns / 1e9:.1f} s for a CPU that others had"
             yield f"throttled in {100 * self.throttled / self.periods:.0f} % of periods (5 %)"
         lag = quantiles(self.lag, (0.99,))[0]
         if lag is not None and lag > _LAG_NS:

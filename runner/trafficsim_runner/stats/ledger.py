@@ -169,12 +169,19 @@ class Ledger:
         )
 
     def _business(self, worker: Seen) -> int:
-        """Return the worker's CPU ÷ wall time since its last look, in permille."""
+        """
+        Return how much of the time since its last look the worker had something to do, in permille.
+
+            (CPU + time ready to run and waiting for a CPU) ÷ wall time
+
+        With neighbours on its core a worker may get half of it and never pause: then it is at its limit at 50 % CPU.
+        """
         vector, name = worker.snapshot.vector, _worker(worker.slab)
-        cpu, wall = int(vector[WORKER_INDEX["cpu_ns"]]), int(vector[WORKER_INDEX["wall_ns"]])
-        last_cpu, last_wall = self._busy.get(name, (cpu, wall))  # its start-up is no work
-        self._busy[name] = (cpu, wall)
-        return min(LARGEST, 1000 * max(0, cpu - last_cpu) // (wall - last_wall)) if wall > last_wall else 0
+        wall = int(vector[WORKER_INDEX["wall_ns"]])
+        busy = int(vector[WORKER_INDEX["cpu_ns"]]) + int(vector[WORKER_INDEX["waited_ns"]])
+        last_busy, last_wall = self._busy.get(name, (busy, wall))  # its start-up is no work
+        self._busy[name] = (busy, wall)
+        return min(LARGEST, 1000 * max(0, busy - last_busy) // (wall - last_wall)) if wall > last_wall else 0
 
 
 def _worker(slab: Slab) -> str:
