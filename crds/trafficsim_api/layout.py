@@ -4,7 +4,9 @@ Where each counter of a load stands: the layout of the statistics vectors (stati
 A worker owns one vector of unsigned 64-bit counters, laid out by the actions of the load:
 
     [ WORKER_COUNTERS ][ lag histogram ][ action 0: ACTION_COUNTERS, service and response histograms ][ action 1 ] …
+    [ metric 0: METRIC_COUNTERS, histogram ][ metric 1 ] …
 
+Metrics are those that scenarios declare. They stand behind the actions, so one more action moves them (alignment.py).
 Imports nothing but the standard library: the workers' hot path uses it.
 """
 
@@ -25,14 +27,19 @@ __all__ = [
     "EXTREMES",
     "FORMAT",
     "MAX_ACTIONS",
+    "MAX_METRICS",
+    "METRIC_COUNTERS",
     "WORKER_COUNTERS",
     "Drop",
     "Error",
     "Layout",
+    "Metric",
+    "MetricKind",
 ]
 
 FORMAT: Final = 1
 MAX_ACTIONS: Final = 256
+MAX_METRICS: Final = 64
 
 
 class Error(StrEnum):
@@ -102,6 +109,7 @@ WORKER_COUNTERS: Final = (
     "arrivals_planned",  # open model: iterations that were due
     "arrivals_started",  # of them, those a user was free for and whose first request was begun
     "memory_permille_ms",  # supervisor: integral of the runner's memory ÷ its limit, permille-milliseconds
+    "waited_ns",  # time the worker was ready to run and waited for a CPU
 )
 ACTION_COUNTERS: Final = (
     "sent",                 # requests whose first byte was handed to the kernel
@@ -109,7 +117,6 @@ ACTION_COUNTERS: Final = (
     "failed",               # transport error, time-out or 5xx
     "class_1xx", "class_2xx", "class_3xx", "class_4xx", "class_5xx",
     "checks",
-    "waited_ns",  # time the worker was ready to run and waited for a CPU
     "checks_failed",
     "bytes_in",
     "bytes_out",
@@ -117,6 +124,10 @@ ACTION_COUNTERS: Final = (
     "response_ns",          # sum of response times
     *(f"error_{kind}" for kind in ERROR_KINDS),
 )  # fmt: skip
+METRIC_COUNTERS: Final = (
+    "count",  # a counter's value; how often a trend was recorded
+    "sum",  # of a trend's values
+)
 EXTREMES: Final = ("service_min_ns", "service_max_ns", "response_min_ns", "response_max_ns")
 
 WORKER_INDEX: Final = {name: index for index, name in enumerate(WORKER_COUNTERS)}
@@ -126,6 +137,18 @@ FIRST_ACTION: Final = LAG + BUCKETS
 SERVICE: Final = len(ACTION_COUNTERS)
 RESPONSE: Final = SERVICE + BUCKETS
 STRIDE: Final = RESPONSE + BUCKETS
+METRIC_STRIDE: Final = len(METRIC_COUNTERS) + BUCKETS
+
+
+class MetricKind(StrEnum):
+    """What a scenario's metric is."""
+
+    COUNTER = "counter"
+    TREND = "trend"
+
+
+Metric = tuple[str, str, str]
+"""Name, kind, unit. Values of a trend whose unit is a time are ns, others whole numbers of the unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,21 +156,38 @@ class Layout:
     """
     Where each counter of a load stands in the vector; two vectors may be added only when their layout *id* is equal.
 
-    *actions* are (name, group) pairs in the order of their first appearance over all archetypes, at most 256.
+    *actions* are (name, group) pairs in the order of their first appearance over all archetypes, at most 256;
+    *metrics* are those that scenarios declare, at most 64.
     """
 
     actions: tuple[tuple[str, str], ...]
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def id(self) -> str:
-        """Return 16 hex digits over format, counters and actions: equal ids mean equal meaning of every index."""
-        text = json.dumps([FORMAT, BUCKETS, WORKER_COUNTERS, ACTION_COUNTERS, self.actions], separators=(",", ":"))
-        return blake2s(text.encode(), digest_size=8).hexdigest()
+        """Return 16 hex digits over format, counters, actions and metrics: equal ids, equal meaning of every index."""
+        parts = [FORMAT, BUCKETS, WORKER_COUNTERS, ACTION_COUNTERS, self.actions]
+        if self.metrics:
+            parts += [METRIC_COUNTERS, self.metrics]
+        return blake2s(json.dumps(parts, separators=(",", ":")).encode(), digest_size=8).hexdigest()
 
     @property
     def size(self) -> int:
         """Return the number of 64-bit counters."""
+        return self.first_metric + len(self.metrics) * METRIC_STRIDE
+
+    @property
+    def first_metric(self) -> int:
+        """Return the index of the first metric's first counter: the actions end here."""
         return FIRST_ACTION + len(self.actions) * STRIDE
+
+    def metric(self, metric: int, counter: str = "count") -> int:
+        """Return the index of a counter of metric number *metric*."""
+        return self.first_metric + metric * METRIC_STRIDE + METRIC_COUNTERS.index(counter)
+
+    def trend(self, metric: int) -> int:
+        """Return the index of the first bucket of the histogram of metric number *metric*."""
+        return self.first_metric + metric * METRIC_STRIDE + len(METRIC_COUNTERS)
 
     @property
     def extremes(self) -> int:

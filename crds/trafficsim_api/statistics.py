@@ -31,9 +31,11 @@ __all__ = [
     "histogram",
     "lag_histogram",
     "merge_extremes",
+    "metric_counter",
     "quantiles",
     "sparse",
     "total",
+    "trend_histogram",
     "zeros",
 ]
 
@@ -47,7 +49,8 @@ def zeros(layout: Layout) -> Vector:
 
 def total(layout: Layout, vector: Vector, counter: str) -> int:
     """Return an action counter summed over all actions."""
-    return int(vector[layout.action(0, counter) :: _layout.STRIDE].sum()) if layout.actions else 0
+    actions = slice(layout.action(0, counter), layout.first_metric, _layout.STRIDE)
+    return int(vector[actions].sum()) if layout.actions else 0
 
 
 def action_counter(layout: Layout, vector: Vector, action: int, counter: str) -> int:
@@ -63,6 +66,16 @@ def histogram(layout: Layout, vector: Vector, which: str = "response", action: i
     for number in actions:
         merged += vector[start_of(number) : start_of(number) + BUCKETS]
     return merged
+
+
+def metric_counter(layout: Layout, vector: Vector, metric: int, counter: str = "count") -> int:
+    """Return one counter of one metric of a scenario."""
+    return int(vector[layout.metric(metric, counter)])
+
+
+def trend_histogram(layout: Layout, vector: Vector, metric: int) -> Vector:
+    """Return the histogram of a metric of a scenario."""
+    return vector[layout.trend(metric) : layout.trend(metric) + BUCKETS]
 
 
 def lag_histogram(layout: Layout, vector: Vector) -> Vector:
@@ -156,6 +169,8 @@ class Answer:
             "gauges": dict(self.gauges),
             "windows": len(self.windows),
         }
+        if self.layout.metrics:
+            head["metrics"] = self.layout.metrics
         text = json.dumps(head, separators=(",", ":")).encode()
         parts = [struct.pack("<I", len(text)), text, _pack_sparse(self.total), _pack_sparse(self.warmup)]
         for w in self.windows:
@@ -177,7 +192,10 @@ class Answer:
             head = json.loads(data[4 : 4 + length])
             if head["format"] != FORMAT:
                 raise ValueError(f"statistics format {head['format']} is not {FORMAT}")
-            layout = Layout(actions=tuple((str(name), str(group)) for name, group in head["actions"]))
+            layout = Layout(
+                actions=tuple((str(name), str(group)) for name, group in head["actions"]),
+                metrics=tuple((str(name), str(kind), str(unit)) for name, kind, unit in head.get("metrics", ())),
+            )
             if layout.id != head["layout"]:
                 raise ValueError(f"layout {head['layout']} of the runner is not ours ({layout.id})")
             at = 4 + length

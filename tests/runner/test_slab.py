@@ -84,6 +84,22 @@ def test_a_grown_layout_keeps_the_counts(tmp_path):
         SlabWriter(tmp_path / "x", Layout(actions=(("other", "user"),)), started_ns=1, before=writer)
 
 
+def test_metrics_move_behind_the_actions_that_come(tmp_path):
+    """A new action stands before the metrics: their counts move along, in every area, and nothing stays behind."""
+    metrics = (("rows", "trend", ""), ("exported", "counter", ""))
+    before = Layout(actions=LAYOUT.actions, metrics=metrics[:1])
+    writer = SlabWriter(tmp_path / "worker-0.slab", before, started_ns=1)
+    writer.live[before.metric(0)] = 3
+    writer.live[before.trend(0) + 40] = 3
+    writer.mark_warm()
+    writer.snapshot(mono_ns=1, wall_ms=1, active=0, wanted=0, epoch=1)
+    after = Layout(actions=(*LAYOUT.actions, ("logout", "auth")), metrics=metrics)
+    reader = Slab.open(SlabWriter(tmp_path / "worker-0.slab.1", after, started_ns=1, before=writer).path)
+    assert after == reader.layout
+    for vector in (reader.final().vector, reader.warmup(), reader.snapshot().vector):
+        assert (3, 3, 6) == (vector[after.metric(0)], vector[after.trend(0) + 40], vector.sum())
+
+
 def test_a_torn_snapshot_is_said(tmp_path):
     """A worker killed while it copied leaves an odd sequence: the snapshot is refused, the live counts are whole."""
     writer = a_slab(tmp_path)
@@ -101,3 +117,16 @@ def test_another_file_is_refused(tmp_path):
     path.write_bytes(b"\0" * 8192)
     with pytest.raises(ValueError, match="no slab"):
         Slab.open(path)
+
+
+def test_a_slab_has_its_room_from_the_start(tmp_path):
+    """Blocks for the whole file are taken, so a disk that fills up later costs no count."""
+    status = a_slab(tmp_path).path.stat()
+    assert status.st_blocks * 512 >= status.st_size
+
+
+def test_without_room_there_is_no_slab(tmp_path, no_room):
+    """It is said when it is made, and no half of it is left."""
+    with no_room(), pytest.raises(OSError, match="too large"):
+        a_slab(tmp_path)
+    assert [] == list(tmp_path.iterdir())

@@ -6,9 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trafficsim_api.alignment import grown
 from trafficsim_api.layout import Layout
 from trafficsim_api.statistics import action_counter, zeros
-from trafficsim_runner.stats.merge import Part, grown, together
+from trafficsim_runner.stats.merge import Part, together
 
 A, B, C = ("a", "user"), ("b", "user"), ("c", "bulk")
 

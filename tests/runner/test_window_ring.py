@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trafficsim_api.layout import Layout
 from trafficsim_api.statistics import Window
 from trafficsim_runner.stats.ring import Ring, fold
 
@@ -87,3 +88,16 @@ def test_a_fold_adds_and_averages():
     assert (300, False, 2, 2, 0, 4000) == (
         one.busiest_permille, one.warm, one.epoch, one.sequence, one.start_ms, one.end_ms
     )  # fmt: skip
+
+
+def test_windows_move_with_a_layout_that_grew():
+    """A reader gets every window in the layout of the answer, whatever it was when the window was made."""
+    before = Layout(actions=(("a", "user"),), metrics=(("rows", "trend", ""),))
+    after = Layout(actions=(("a", "user"), ("b", "user")), metrics=before.metrics)
+    ring = Ring(10_000)
+    indices = np.array([before.action(0, "done"), before.metric(0)], dtype="<u4")
+    ring.add(a_window(1, indices=indices, counts=np.array([2, 5], dtype="<u8")))
+    ring.move(before, after)
+    window = ring.since(0)[1][0]
+    found = dict(zip(window.indices.tolist(), window.counts.tolist(), strict=True))
+    assert {after.action(0, "done"): 2, after.metric(0): 5} == found

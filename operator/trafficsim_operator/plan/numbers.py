@@ -8,62 +8,27 @@ Numbers from merged vectors: what a rule's metric is worth, and one layout's cou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
+from trafficsim_api.alignment import aligned, aligned_extremes, grown, remapped
 from trafficsim_api.histogram import BUCKETS, upper_edge
-from trafficsim_api.layout import ACTION_COUNTERS, EXTREMES, FIRST_ACTION, STRIDE, Layout
+from trafficsim_api.layout import ACTION_COUNTERS, Layout
 from trafficsim_api.rules import Rule
-from trafficsim_api.statistics import Vector, histogram, quantiles, zeros
+from trafficsim_api.statistics import Vector, histogram, quantiles
 
 __all__ = ["actions_named", "aligned", "aligned_extremes", "counter", "joined", "remapped", "samples_of", "value_of"]
 
 
 def joined(left: Layout, right: Layout) -> Layout:
-    """Return the layout of both: *left*'s actions first, then *right*'s new ones; it only grows."""
-    new = tuple(action for action in right.actions if action not in left.actions)
-    return Layout(actions=left.actions + new) if new else left
-
-
-def aligned(vector: Vector, layout: Layout, to: Layout) -> Vector:
-    """Return *vector* of *layout* in the order of *to*, which has all its actions."""
-    if layout.actions == to.actions:
-        return vector
-    result = zeros(to)
-    result[:FIRST_ACTION] = vector[:FIRST_ACTION]
-    places = {action: number for number, action in enumerate(to.actions)}
-    for number, action in enumerate(layout.actions):
-        at, source = FIRST_ACTION + places[action] * STRIDE, FIRST_ACTION + number * STRIDE
-        result[at : at + STRIDE] = vector[source : source + STRIDE]
-    return result
-
-
-def aligned_extremes(extremes: Sequence[int], layout: Layout, to: Layout) -> tuple[int, ...]:
-    """Return *extremes* of *layout* in the order of *to*."""
-    width = len(EXTREMES)
-    known = {action: extremes[number * width : (number + 1) * width] for number, action in enumerate(layout.actions)}
-    return tuple(value for action in to.actions for value in known.get(action, (0,) * width))
+    """Return the layout of both: *left* first, then what is new in *right*; it only grows."""
+    return grown(left, (right,))
 
 
 def actions_named(layout: Layout, name: str | None) -> tuple[int, ...]:
     """Return the numbers of the actions called *name* (None: of all)."""
     return tuple(number for number, (action, _) in enumerate(layout.actions) if name is None or action == name)
-
-
-def remapped(indices: npt.NDArray[np.uint32], layout: Layout, to: Layout) -> npt.NDArray[np.int64]:
-    """Return *indices* into *layout* as indices into *to*, which has all its actions."""
-    wide = indices.astype(np.int64)
-    if layout.actions == to.actions[: len(layout.actions)]:
-        return wide
-    places = {action: number for number, action in enumerate(to.actions)}
-    shift = np.array(
-        [(places[action] - number) * STRIDE for number, action in enumerate(layout.actions)], dtype=np.int64
-    )
-    inside = wide >= FIRST_ACTION
-    wide[inside] += shift[(wide[inside] - FIRST_ACTION) // STRIDE]
-    return wide
 
 
 def counter(layout: Layout, vector: Vector, name: str, actions: Iterable[int]) -> int:

@@ -53,9 +53,10 @@ def window_of(start_ms: int, warm_up_ms: int) -> int:
     return (start_ms - warm_up_ms) // WINDOW_MS
 
 
-def _summed(window: Window, counter: str) -> int:
+def _summed(window: Window, layout: Layout, counter: str) -> int:
     """Return an action counter summed over the actions of a sparse window."""
-    inside = (window.indices >= FIRST_ACTION) & ((window.indices - FIRST_ACTION) % STRIDE == ACTION_INDEX[counter])
+    inside = (window.indices >= FIRST_ACTION) & (window.indices < layout.first_metric)
+    inside &= (window.indices - FIRST_ACTION) % STRIDE == ACTION_INDEX[counter]
     return int(window.counts[inside].sum())
 
 
@@ -67,8 +68,8 @@ class Health:
     covered_ms: int = 0
     busiest: int = 0
     pod: int = 0
-    periods: int = 0
     waited_ns: int = 0
+    periods: int = 0
     throttled: int = 0
     memory: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
@@ -91,15 +92,15 @@ class Health:
         known = dict(zip(indices[indices < first].tolist(), counts[indices < first].tolist(), strict=True))
         self.periods += known.get(layout.worker("cfs_periods"), 0)
         self.throttled += known.get(layout.worker("cfs_throttled"), 0)
-        self.memory += known.get(layout.worker("memory_permille_ms"), 0)
         self.waited_ns += known.get(layout.worker("waited_ns"), 0)
-        self.sent += _summed(window, "sent")
+        self.memory += known.get(layout.worker("memory_permille_ms"), 0)
+        self.sent += _summed(window, layout, "sent")
         self.planned += known.get(layout.worker("arrivals_planned"), 0)
         self.started += known.get(layout.worker("arrivals_started"), 0)
         for reason, why in _GENERATOR_DROPS.items():
             self.dropped[why] = self.dropped.get(why, 0) + known.get(layout.worker(f"drop_{reason}"), 0)
         for kind, why in _GENERATOR_ERRORS.items():
-            self.dropped[why] = self.dropped.get(why, 0) + _summed(window, f"error_{kind}")
+            self.dropped[why] = self.dropped.get(why, 0) + _summed(window, layout, f"error_{kind}")
 
     @property
     def whole(self) -> bool:
@@ -125,10 +126,10 @@ class Health:
         ):
             if value > most * self.covered_ms:
                 yield f"{name} at {value / self.covered_ms / 10:.0f} % ({most // 10} %)"
-        if self.periods and self.throttled > _THROTTLED * self.periods:
         # Subtle: CPU that neighbours took is no fault of the settings, so the finding says which of the two it is.
         if self.busiest > _CPU_PERMILLE * self.covered_ms and self.waited_ns > _WAITED * self.covered_ms * 1_000_000:
             yield f"workers waited {self.waited_ns / 1e9:.1f} s for a CPU that others had"
+        if self.periods and self.throttled > _THROTTLED * self.periods:
             yield f"throttled in {100 * self.throttled / self.periods:.0f} % of periods (5 %)"
         lag = quantiles(self.lag, (0.99,))[0]
         if lag is not None and lag > _LAG_NS:

@@ -84,7 +84,7 @@ class Windows:
         if span is None:
             span = self._spans[rule.text, number] = _Span(layout=layout, vector=zeros(layout))
         both = numbers.joined(span.layout, layout)
-        if both.actions != span.layout.actions:
+        if both != span.layout:
             span.vector, span.layout = numbers.aligned(span.vector, span.layout, both), both
         np.add.at(span.vector, numbers.remapped(window.indices, layout, both), window.counts)
         span.covered_ms[runner] = span.covered_ms.get(runner, 0) + window.end_ms - window.start_ms

@@ -7,6 +7,7 @@ The ledger of one run: what ended workers counted, what living ones count, and t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,16 +15,20 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from trafficsim_api.alignment import aligned
 from trafficsim_api.layout import WORKER_INDEX
 from trafficsim_api.statistics import Answer, Vector, Window, sparse
 from trafficsim_runner.health.probe import Reading
+from trafficsim_runner.logs import event
 from trafficsim_runner.state import State
-from trafficsim_runner.stats.merge import Part, Total, together, widened
+from trafficsim_runner.stats.merge import Part, Total, together
 from trafficsim_runner.stats.own import OwnCounters
 from trafficsim_runner.stats.ring import BYTES_PER_WORKER, Ring
 from trafficsim_runner.stats.slab_reader import Slab, Snapshot, TornSlab
 
 __all__ = ["Ledger", "Look", "Seen", "snapshot_of"]
+
+log: Final = logging.getLogger(__name__)
 
 # The first window of a boot has no look before it.
 FIRST_SPAN_NS: Final = 1_000_000_000
@@ -76,8 +81,8 @@ class Ledger:
         self.run = run
         self.ring = Ring(BYTES_PER_WORKER * max(1, workers), sequence)
         self._base, swallowed, lost = _recovered(state, run)
-        state.save_account(runner, run, self._base, swallowed)
-        state.remove(*swallowed)
+        self._unkept: list[str] = []  # files that are in the account here, and not in the one on disk
+        self._keep(swallowed)
         self.own = OwnCounters(state.own(boot, run))
         self.own.add("worker_lost_users", lost)
         self.total = together(self._base.layout, [self._base.part()])
@@ -97,9 +102,19 @@ class Ledger:
         part = Seen(slab=slab, snapshot=final, warmup=slab.warmup(), late=late).part()
         self._base = together(self._base.layout, [self._base.part(), part])
         self._busy.pop(_worker(slab), None)
-        self._state.save_account(self._runner, self.run, self._base, [slab.path.name])
-        self._state.remove(slab.path.name)
+        self._keep([slab.path.name])
         return final.active
+
+    def _keep(self, swallowed: Sequence[str]) -> None:
+        """Keep the account, the files *swallowed* now being in it; without room on the disk they stay, and count."""
+        self._unkept += swallowed
+        try:
+            self._state.save_account(self._runner, self.run, self._base, self._unkept)
+        except OSError as error:
+            event(log, logging.WARNING, "account-not-kept", f"workers' counts stay where they are: {error}")
+            return
+        self._state.remove(*self._unkept)
+        self._unkept = []
 
     def workers_cpu_ns(self, seen: Sequence[Seen]) -> int:
         """Return the CPU of all workers of the run, ended ones and *seen*."""
@@ -114,7 +129,9 @@ class Ledger:
         before = self.total
         total = together(before.layout, [self._base.part(), *(worker.part() for worker in seen)])
         self.own.add_to(total.vector, total.warmup)
-        previous = widened(before.vector, before.layout, total.layout)
+        if before.layout != total.layout:
+            self.ring.move(before.layout, total.layout)
+        previous = aligned(before.vector, before.layout, total.layout)
         # Subtle: a quiet worker was read live, a busy one by its snapshot, which may be a moment older. What was once
         # told is never taken back, so that the windows add up to the total.
         np.maximum(total.vector, previous, out=total.vector)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from trafficsim_api.alignment import remapped
+from trafficsim_api.layout import Layout
 from trafficsim_api.statistics import Window
 
 __all__ = ["BYTES_PER_WORKER", "Ring", "fold"]
@@ -67,6 +69,15 @@ class Ring:
         fresh = [window for window in self._fresh if window.sequence > sequence]
         first = kept[0].first if kept else fresh[0].sequence if fresh else self.sequence + 1
         return first, (*(old.window for old in kept), *fresh)
+
+    def move(self, layout: Layout, to: Layout) -> None:
+        """Tell the windows of *layout* in *to*, which took it in."""
+
+        def moved(window: Window) -> Window:
+            return replace(window, indices=remapped(window.indices, layout, to).astype("<u4"))
+
+        self._fresh = deque(moved(window) for window in self._fresh)
+        self._old = deque(_Folded(old.first, moved(old.window)) for old in self._old)
 
     def _shrink(self) -> None:
         if len(self._fresh) > FOLD:

@@ -21,13 +21,20 @@ import os
 from pathlib import Path
 from typing import Final
 
-from trafficsim_api.layout import ACTION_COUNTERS, FIRST_ACTION, SERVICE, STRIDE, Layout
+from trafficsim_api.layout import (
+    FIRST_ACTION,
+    METRIC_COUNTERS,
+    METRIC_STRIDE,
+    SERVICE,
+    STRIDE,
+    Layout,
+)
 
 __all__ = ["HEADER", "MAGIC", "PAGE", "SLAB_FORMAT", "SlabWriter", "areas"]
 
 PAGE: Final = 4096
 MAGIC: Final = int.from_bytes(b"TSIMSLAB", "little")
-SLAB_FORMAT: Final = 1
+SLAB_FORMAT: Final = 2
 
 # Names of the header's words. Append only.
 HEADER: Final = {
@@ -69,25 +76,44 @@ class SlabWriter:
     """
     The worker's side of its slab: *live* and *extremes* are written directly, `view[index] += 1`.
 
-    The file is sparse: counters never touched take no memory. A slab made from an older one of the same run begins with
-    its counts (a layout only grows, so the old indices keep their meaning).
+    Its room on the disk is taken when it is made: a disk that fills up later costs no count (a page of a mapped file
+    that finds no room ends the process). Without room there is no slab, and OSError says so. A slab made from an older
+    one of the same run begins with its counts (a layout only grows, so the old indices keep their meaning).
     """
 
-    __slots__ = ("_file", "_header", "_snapshot", "_snapshot_extremes", "_warm", "extremes", "layout", "live", "path")
+    __slots__ = (
+        "_file",
+        "_header",
+        "_rows",
+        "_snapshot",
+        "_snapshot_extremes",
+        "_warm",
+        "extremes",
+        "layout",
+        "live",
+        "path",
+    )
 
     def __init__(self, path: Path, layout: Layout, *, started_ns: int, before: SlabWriter | None = None) -> None:
-        text = json.dumps(layout.actions, separators=(",", ":")).encode()
+        text = json.dumps([layout.actions, layout.metrics], separators=(",", ":")).encode()
         where = areas(layout, len(text))
         # Made beside and renamed: a reader never opens a half-made slab.
         draft = path.with_name(path.name + ".draft")
         handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.ftruncate(handle, where["file"][1])
+            os.posix_fallocate(handle, 0, where["file"][1])
             self._file = mmap.mmap(handle, where["file"][1])
+        except OSError:
+            draft.unlink()
+            raise
         finally:
             os.close(handle)
         self.path = path
         self.layout = layout
+        self._rows = (
+            *((layout.action(number, "sent"), SERVICE, STRIDE) for number in range(len(layout.actions))),
+            *((layout.metric(number), len(METRIC_COUNTERS), METRIC_STRIDE) for number in range(len(layout.metrics))),
+        )
         whole = memoryview(self._file)
         whole[PAGE : PAGE + len(text)] = text
 
@@ -110,13 +136,21 @@ class SlabWriter:
         os.rename(draft, path)
 
     def _take_over(self, before: SlabWriter) -> None:
-        if self.layout.actions[: len(before.layout.actions)] != before.layout.actions:
-            raise ValueError("a layout only grows: the actions of the older slab must come first")
-        for mine, theirs in (
-            (self.live, before.live), (self.extremes, before.extremes), (self._snapshot, before._snapshot),
-            (self._snapshot_extremes, before._snapshot_extremes), (self._warm, before._warm),
+        mine, theirs = self.layout, before.layout
+        if (mine.actions[: len(theirs.actions)], mine.metrics[: len(theirs.metrics)]) != (
+            theirs.actions, theirs.metrics
         ):  # fmt: skip
-            mine[: len(theirs)] = theirs
+            raise ValueError("a layout only grows: the actions and metrics of the older slab must come first")
+        old, new = theirs.first_metric, mine.first_metric
+        for area, older in (
+            (self.live, before.live), (self._snapshot, before._snapshot), (self._warm, before._warm),
+        ):  # fmt: skip
+            area[:old] = older[:old]
+            area[new : new + len(older) - old] = older[old:]
+        for area, older in (
+            (self.extremes, before.extremes), (self._snapshot_extremes, before._snapshot_extremes)
+        ):  # fmt: skip
+            area[: len(older)] = older
         for name in ("mono_ns", "wall_ms", "active", "wanted", "epoch", "warm", "live_active", "live_wanted",
                      "live_epoch"):  # fmt: skip
             self._header[HEADER[name]] = before._header[HEADER[name]]
@@ -138,15 +172,15 @@ class SlabWriter:
         """
         Copy live to the snapshot: figures of one instant.
 
-        An action whose counters did not change since the last snapshot is skipped: no histogram changes without them.
+        An action or metric whose counters did not change since the last snapshot is skipped: no histogram changes then.
         """
         header, live, copy = self._header, self.live, self._snapshot
         header[_SEQUENCE] += 1
         copy[:FIRST_ACTION] = live[:FIRST_ACTION]
-        for start in range(FIRST_ACTION, len(live), STRIDE):
-            counters = slice(start, start + len(ACTION_COUNTERS))
-            if copy[counters] != live[counters]:
-                copy[start : start + STRIDE] = live[start : start + STRIDE]
+        for start, counters, stride in self._rows:
+            seen = slice(start, start + counters)
+            if copy[seen] != live[seen]:
+                copy[start : start + stride] = live[start : start + stride]
         if len(self.extremes):
             self._snapshot_extremes[:] = self.extremes
         for name, value in (("mono_ns", mono_ns), ("wall_ms", wall_ms), ("active", active), ("wanted", wanted),
@@ -159,9 +193,9 @@ class SlabWriter:
         """Copy live to the warm-up area: everything so far happened before the warm-up's end."""
         live, warm = self.live, self._warm
         warm[:FIRST_ACTION] = live[:FIRST_ACTION]
-        for start in range(FIRST_ACTION, len(live), STRIDE):
-            if any(live[start : start + SERVICE]):
-                warm[start : start + STRIDE] = live[start : start + STRIDE]
+        for start, counters, stride in self._rows:
+            if any(live[start : start + counters]):
+                warm[start : start + stride] = live[start : start + stride]
         self._header[HEADER["warm"]] = 1
 
     def close(self) -> None:

@@ -61,8 +61,11 @@ class Slab:
         if self._word("magic") != MAGIC or self._word("format") != SLAB_FORMAT:
             raise ValueError(f"{path} is no slab of format {SLAB_FORMAT}")
         size = self._word("json_bytes")
-        actions = json.loads(self._mapping[PAGE : PAGE + size])
-        self.layout = Layout(actions=tuple((str(name), str(group)) for name, group in actions))
+        actions, metrics = json.loads(self._mapping[PAGE : PAGE + size])
+        self.layout = Layout(
+            actions=tuple((str(name), str(group)) for name, group in actions),
+            metrics=tuple((str(name), str(kind), str(unit)) for name, kind, unit in metrics),
+        )
         where = areas(self.layout, size)
         self._sections: dict[str, Vector] = {
             name: np.frombuffer(self._mapping, dtype=np.uint64, count=length // 8, offset=start)
@@ -133,7 +136,7 @@ class Slab:
     def _mirrored(self, vector: Vector) -> Vector:
         """Add the service times to the response times, which are written as the difference (it may be negative)."""
         if self._word("mirrored") and self.layout.actions:
-            rows: npt.NDArray[np.uint64] = vector[FIRST_ACTION:].reshape(-1, STRIDE)
+            rows: npt.NDArray[np.uint64] = vector[FIRST_ACTION : self.layout.first_metric].reshape(-1, STRIDE)
             rows[:, RESPONSE:] += rows[:, SERVICE:RESPONSE]
             rows[:, _RESPONSE_NS] += rows[:, _SERVICE_NS]
         return vector
