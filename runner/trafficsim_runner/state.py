@@ -45,8 +45,12 @@ class State:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def save_assignment(self, body: bytes) -> None:
-        """Keep the envelope *body*."""
-        self._replace("assignment", body)
+        """Keep the envelope *body*; with an OSError none is kept: a restart must not take up an older one."""
+        try:
+            self._replace("assignment", body)
+        except OSError:
+            (self.directory / "assignment").unlink(missing_ok=True)
+            raise
 
     def assignment(self) -> bytes | None:
         """Return the last envelope kept."""
@@ -130,7 +134,11 @@ class State:
 
     def _replace(self, name: str, content: bytes) -> None:
         draft = self.directory / f"{name}.new"
-        draft.write_bytes(content)
+        try:
+            draft.write_bytes(content)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
         os.replace(draft, self.directory / name)
 
 

@@ -78,6 +78,7 @@ class Supervisor:
         self._kills_named = 0
         self._sequence = 0
         self._refused = ""
+        self._begun: Origin | None = None
         self._read_at = 0  # flows begun when the account was last read with nobody at work: as many now, nothing is new
         self._last_read: asyncio.Event | None = None
         self._stop = asyncio.Event()
@@ -156,12 +157,23 @@ class Supervisor:
             raise Refused(422, reason)
         if self.held is not None and not is_same_run:
             self._leave_run()
-        self.state.save_assignment(body)
-        self._hold(assignment, _load_of(body))
+        try:
+            self._hold(assignment, _load_of(body))
+        except OSError as error:
+            self._refused = f"nothing can be counted in the state directory: {error.strerror}"
+            raise Refused(507, self._refused) from error
+        self._keep(body)
         event(log, logging.INFO, "assigned", f"epoch {assignment.epoch}: {len(assignment.held)} places",
               run=assignment.run, epoch=assignment.epoch, users=assignment.users, processes=assignment.processes,
               retire=assignment.retire, suspended=assignment.suspended)  # fmt: skip
         return self.acknowledgement()
+
+    def _keep(self, body: bytes) -> None:
+        """Keep the envelope for a restart, if there is room: without it a restart waits for the operator."""
+        try:
+            self.state.save_assignment(body)
+        except OSError as error:
+            event(log, logging.WARNING, "assignment-not-kept", f"a restart will wait for the operator: {error}")
 
     def _verified(self, body: bytes) -> Assignment:
         try:
@@ -181,19 +193,25 @@ class Supervisor:
         except Refused as refused:
             event(log, logging.WARNING, "not-resumed", f"the assignment kept is not taken up: {refused}")
             return
-        self._hold(assignment, _load_of(body))
+        try:
+            self._hold(assignment, _load_of(body))
+        except OSError as error:
+            event(log, logging.ERROR, "not-resumed", f"nothing can be counted in the state directory: {error}")
+            return
         event(log, logging.INFO, "resumed", f"goes on with epoch {assignment.epoch} after a restart",
               run=assignment.run, epoch=assignment.epoch)  # fmt: skip
 
     def _hold(self, assignment: Assignment, load: Mapping[str, Any]) -> None:
-        self._refused = ""
-        self._ask_target(assignment)
-        self.held = Held(assignment=assignment, load=load, origin_ns=self._origin(assignment))
+        origin_ns = self._origin(assignment)
         if self.ledger is None:
             self.ledger = Ledger(
                 self.state, runner=self.settings.runner, boot=self.boot, run=assignment.run,
                 workers=assignment.processes, sequence=self._sequence,
             )  # fmt: skip
+        # From here on nothing is refused any more.
+        self._refused = ""
+        self._ask_target(assignment)
+        self.held = Held(assignment=assignment, load=load, origin_ns=origin_ns)
         places, division = self.held.places, self.crew.division
         # The workers are there before their first place is: starting them takes longer than the lead of a run's start.
         wanted = 0 if assignment.retire and not division else max(1, assignment.processes)
@@ -203,13 +221,16 @@ class Supervisor:
 
     def _origin(self, assignment: Assignment) -> int:
         """Return the run's start as a monotonic instant: computed once, the same for an unchanged start."""
-        kept = self.state.origin()
+        kept = self._begun or self.state.origin()
         if kept and (kept.run, kept.start_at_ms) == (assignment.run, assignment.start_at_ms):
+            self._begun = kept
             return kept.origin_ns
         ahead_ns = assignment.start_at_ms * 1_000_000 - time.time_ns()
         origin = Origin(run=assignment.run, start_at_ms=assignment.start_at_ms,
                         origin_ns=time.monotonic_ns() + ahead_ns)  # fmt: skip
-        self.state.save_origin(origin)
+        self._begun = origin
+        with contextlib.suppress(OSError):  # without room on the disk a restart computes it anew
+            self.state.save_origin(origin)
         return origin.origin_ns
 
     def _leave_run(self) -> None:
@@ -361,9 +382,10 @@ class Supervisor:
     def statistics(self, boot: str, since: int) -> bytes:
         """Return the answer for a reader that knows *boot* up to window *since*."""
         if self.ledger is not None:
-            if self.is_drained:
+            # Whoever looks on without knowing the boot, as people do, is not the one the last account is kept for.
+            if boot == self.boot and self.is_drained:
                 self._read_at = _flows_begun(self.ledger.total)
-            if self._last_read is not None:
+            if boot == self.boot and self._last_read is not None:
                 self._last_read.set()
             return self.ledger.answer(since if boot == self.boot else 0, self.gauges())
         nothing = Total.empty()

@@ -184,11 +184,10 @@ class Worker:
             self._loop.add_reader(self._engine.client.fileno(), self._engine.client.drain)
             self._loop.call_soon(gc.freeze)
         elif actions != self._actions:
-            older = self._account.slab
-            self._actions = actions
-            layout = Layout(actions=tuple(actions))
+            older, layout = self._account.slab, Layout(actions=tuple(actions))
             self._account.fold()
             self._account.use(SlabWriter(self._next_path(), layout, started_ns=self._started_ns, before=older))
+            self._actions = actions  # not before: without room on the disk everything stays as it is
             self._snapshot()
         return self._engine, self._account
 

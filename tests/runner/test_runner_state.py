@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from trafficsim_api.layout import Layout
 from trafficsim_api.statistics import action_counter
 from trafficsim_runner.state import Origin, State
@@ -82,3 +84,19 @@ def test_garbage_is_nothing(tmp_path):
     assert (None, None) == (state.account(1), state.origin())
     (tmp_path / "origin.json").write_text("[]")
     assert state.origin() is None
+
+
+def test_on_a_full_disk_nothing_stale_is_kept(tmp_path, no_room):
+    """Without room an assignment is kept not at all, an account stays as it was; no half-written file is left."""
+    state = State(tmp_path)
+    state.save_assignment(b"{}")
+    state.save_account("r", 1, a_total(7), [])
+    before = state.account(1)[0].vector.sum()
+    with no_room():
+        with pytest.raises(OSError, match="too large"):
+            state.save_assignment(b'{"newer": 1}')
+        with pytest.raises(OSError, match="too large"):
+            state.save_account("r", 1, a_total(8), [])
+    assert state.assignment() is None
+    assert before == state.account(1)[0].vector.sum()
+    assert ["account"] == left(state)
