@@ -127,9 +127,19 @@ class View(Protocol):
         """Take away what must not stay."""
 
 
+@functools.cache
+def _ahead_ns() -> int:
+    """Return how far the wall clock is ahead of the monotonic one, as it was when this was first asked."""
+    return time.time_ns() - time.monotonic_ns()  # noqa: TID251  # the shell: decisions are handed the instant
+
+
 def now_ms() -> int:
-    """Return the wall clock in ms since the Unix epoch; this is where a local run reads it."""
-    return time.time_ns() // 1_000_000  # noqa: TID251  # the shell: decisions are handed the instant
+    """
+    Return the time in ms since the Unix epoch; this is where a local run reads it.
+
+    It goes on from the wall clock as it stood at the start: the run ends when its time is over, whoever sets the clock.
+    """
+    return (time.monotonic_ns() + _ahead_ns()) // 1_000_000  # noqa: TID251
 
 
 async def run(options: Options, view: View) -> Outcome:

@@ -13,6 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from uuid import uuid4
 
@@ -45,6 +46,8 @@ LOOK_AFTER_NS: Final = 150_000_000
 # A user finishes its action within the request time-out; this much on top covers connecting and bookkeeping.
 DRAIN_MARGIN_S: Final = 5.0
 ASK_AGAIN_S: Final = 2.0
+# Starts that differ less are one: the operator knows a runner's clock to half a round trip.
+SAME_START_NS: Final = 250_000_000
 LONGEST_PROBLEM: Final = 500
 # As many processes as a runner of the smaller tiers will be given.
 SPARES: Final = 2
@@ -220,7 +223,12 @@ class Supervisor:
         self.crew.man(division)
 
     def _origin(self, assignment: Assignment) -> int:
-        """Return the run's start as a monotonic instant: computed once, the same for an unchanged start."""
+        """
+        Return the run's start as a monotonic instant: computed once, the same for an unchanged start.
+
+        Who reads a clock that is off, or was set, comes out some ms beside the instant of the first time: that is the
+        same start. Only a suspension moves it, by more than that.
+        """
         kept = self._begun or self.state.origin()
         if kept and (kept.run, kept.start_at_ms) == (assignment.run, assignment.start_at_ms):
             self._begun = kept
@@ -228,6 +236,8 @@ class Supervisor:
         ahead_ns = assignment.start_at_ms * 1_000_000 - time.time_ns()
         origin = Origin(run=assignment.run, start_at_ms=assignment.start_at_ms,
                         origin_ns=time.monotonic_ns() + ahead_ns)  # fmt: skip
+        if kept and kept.run == origin.run and abs(kept.origin_ns - origin.origin_ns) < SAME_START_NS:
+            origin = replace(origin, origin_ns=kept.origin_ns)
         self._begun = origin
         with contextlib.suppress(OSError):  # without room on the disk a restart computes it anew
             self.state.save_origin(origin)

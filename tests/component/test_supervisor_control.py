@@ -184,6 +184,18 @@ def test_term_drains_and_exits_0(runner):
     assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
 
 
+def test_a_clock_that_is_off_does_not_move_the_start(runner):
+    """The operator tells the start by the runner's clock, give or take some ms: one start. A suspension moves it."""
+    origin = lambda: json.loads((runner.directory / "state" / "origin.json").read_text())["origin_ns"]  # noqa: E731
+    runner.assign(places=4)
+    first, start_at_ms = origin(), runner.start_at_ms
+    runner.assign(places=4, start_at_ms=start_at_ms + 40)
+    runner.assign(places=4, start_at_ms=start_at_ms - 40)
+    assert first == origin()
+    runner.assign(places=4, start_at_ms=start_at_ms + 5000)
+    assert abs(origin() - first - 5_000_000_000) < 100_000_000
+
+
 def test_who_reads_the_last_account_lets_the_runner_go(runner):
     """After SIGTERM the runner answers until its account was read once more; then it ends at once."""
     runner.assign(places=10)

@@ -115,6 +115,11 @@ class Run:
     _looked: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
+    def addresses(self) -> list[str]:
+        """Return where the runners' control APIs are."""
+        return sorted(self.ledger.addresses())
+
+    @property
     def status(self) -> Status:
         """Return the newest status."""
         return self.looks[-1].status if self.looks else Status()
@@ -191,9 +196,11 @@ def now_ms() -> int:
 
 
 @contextlib.asynccontextmanager
-async def a_run(document: Mapping[str, Any], *, directory: Path, raw: Path | None = None) -> AsyncIterator[Run]:
+async def a_run(
+    document: Mapping[str, Any], *, directory: Path, raw: Path | None = None, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Run]:
     """Start the simulation in *document*; *raw* is a directory for the raw record of every request."""
-    environ = {**os.environ, **({"TRAFFICSIM_RAW": str(raw)} if raw else {})}
+    environ = {**os.environ, **(environ or {}), **({"TRAFFICSIM_RAW": str(raw)} if raw else {})}
     key = Ed25519PrivateKey.generate()
     keys = directory / "keys"
     keys.mkdir(parents=True)

@@ -64,7 +64,7 @@ class Windows:
     def add(self, runner: str, layout: Layout, window: Window) -> None:
         """Take one window of *runner*."""
         self.seen += 1
-        self._recent.append((window.wall_ms, layout, window))
+        self._recent.append((window.end_ms, layout, window))  # no wall clock: somebody may set it
         self._reached[runner] = window.end_ms
         if not window.warm or not (window.wanted or window.active):
             return
@@ -96,7 +96,7 @@ class Windows:
     def judge(self, answering: Iterable[str]) -> None:
         """Judge what can grow no more, given the names of the runners that answer now."""
         if self._recent:
-            newest = max(wall for wall, _, _ in self._recent)
+            newest = max(end for end, _, _ in self._recent)
             self._recent = [entry for entry in self._recent if entry[0] > newest - RECENT_MS]
         until = min((self._reached[name] for name in answering if name in self._reached), default=0) - self.warm_up_ms
         for key in [key for key in self._health if (key[0] + 1) * saturation.WINDOW_MS <= until]:
@@ -117,8 +117,8 @@ class Windows:
         vector = zeros(to)
         for _, layout, window in self._recent:
             np.add.at(vector, numbers.remapped(window.indices, layout, to), window.counts)
-        walls = [wall for wall, _, _ in self._recent]
-        return vector, (max(walls) - min(walls)) / 1000 + 1.0 if walls else 1.0
+        ends = [end for end, _, _ in self._recent]
+        return vector, (max(ends) - min(ends)) / 1000 + 1.0 if ends else 1.0
 
 
 def _is_broken(rule: Rule, span: _Span, length_ms: int) -> bool:
