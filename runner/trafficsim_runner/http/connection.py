@@ -1,5 +1,5 @@
 """
-One user's connection: a raw non-blocking socket, TLS straight on its descriptor.
+A connection, one user's or of a pool: a raw non-blocking socket, TLS straight on its descriptor.
 
 The states are whole numbers because the hot loop compares them:
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trafficsim_runner.http.endpoint import Address, Endpoint
     from trafficsim_runner.http.origin import Origin
     from trafficsim_runner.http.parser import AnswerParser
+    from trafficsim_runner.http.pool import Group
     from trafficsim_runner.program import RequestStep
     from trafficsim_runner.users import User
 
@@ -36,6 +37,7 @@ __all__ = [
     "Connection",
     "age_of",
     "open_connection",
+    "set_heartbeat",
 ]
 
 CONNECTING: Final = 0
@@ -47,6 +49,8 @@ CLOSED: Final = 5
 LAST: Final = 6  # as AWAIT, but the connection is older than it may be
 
 _AGES: Final = 1 << 40  # keeps these draws apart from all others of a user
+_PROBES: Final = 3
+_PROBES_APART_S: Final = 10
 
 
 class Connection:
@@ -57,11 +61,12 @@ class Connection:
     connect, or the send of the request. *wire* is the request to send once connected, *rest* what the kernel did not
     take yet, *received* how many bytes of the answer came. *reused*: it answered before. *retried*: the request on it
     was sent before, on a connection the server closed. From *expires_ns* on it is closed when no request is on it.
+    *group*: the pool it belongs to; None: it is *user*'s own.
     """
 
     __slots__ = (
-        "address", "endpoint", "expires_ns", "fd", "origin", "parser", "received", "recv", "rest", "retried", "reused",
-        "send", "since_ns", "socket", "state", "step", "tls", "user", "wire",
+        "address", "endpoint", "expires_ns", "fd", "group", "origin", "parser", "received", "recv", "rest", "retried",
+        "reused", "send", "since_ns", "socket", "state", "step", "tls", "user", "wire",
     )  # fmt: skip
 
     def __init__(self, raw: socket.socket, user: User, endpoint: Endpoint, now_ns: int) -> None:
@@ -84,6 +89,7 @@ class Connection:
         self.address: Address | None = None
         self.origin: Origin | None = None
         self.expires_ns = 1 << 62
+        self.group: Group[Connection, User] | None = None
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         """Put TLS on the connected socket; `shake_hands` follows."""
@@ -121,6 +127,25 @@ def age_of(user: User, most_ns: int) -> int:
     Drawn from the user and its iteration, so connections opened together are not closed together.
     """
     return most_ns * 4 // 5 + draws.whole(draws.key_of(user.key, _AGES), user.iteration, 0, most_ns * 2 // 5)
+
+
+def set_heartbeat(raw: socket.socket, every_s: int, patience_ms: int) -> None:
+    """
+    Let the kernel ask the peer after each *every_s* of silence whether it is there (0: never).
+
+    A peer that does not answer three times, 10 s apart at most, is gone: the connection ends, but not while a request
+    on it may still be answered (*patience_ms*).
+    """
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(every_s > 0))
+    if every_s:
+        apart_s = min(every_s, _PROBES_APART_S)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, every_s)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, apart_s)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+        within_ms = max(patience_ms, 1000 * (every_s + _PROBES * apart_s))
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, within_ms)
+    else:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
 
 
 def _no_receive(_: int) -> bytes:
