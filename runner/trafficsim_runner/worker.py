@@ -44,6 +44,7 @@ __all__ = ["Task", "Worker", "main"]
 
 SECOND_NS: Final = 1_000_000_000
 SWEEP_MS: Final = 250
+SWEPT_AT_ONCE: Final = 256
 LINE_LIMIT: Final = 64 * 1024 * 1024
 FAULT_KEPT: Final = 4000
 FAULTS_TOLD: Final = 16
@@ -245,8 +246,10 @@ class Worker:
 
     def _sweep(self) -> None:
         if self._engine is not None:
-            self._engine.client.sweep(self._now())
-            self._at("sweep", self._now() + self._sweep_ns, self._sweep)
+            client = self._engine.client
+            client.sweep(self._now(), SWEPT_AT_ONCE)
+            parts = 1 + client.open_connections // SWEPT_AT_ONCE
+            self._at("sweep", self._now() + self._sweep_ns // parts, self._sweep)
 
     def _tick(self) -> None:
         self._snapshot()
@@ -263,6 +266,7 @@ class Worker:
         engine.read_time(now_ns)
         account.count("cpu_ns", cpu_ns - self._cpu_ns)
         account.count("wall_ns", now_ns - self._wall_ns)
+        account.count("waited_ns", self._waiting.since_last_ns())
         self._cpu_ns, self._wall_ns = cpu_ns, now_ns
 
     def _snapshot(self) -> None:
@@ -274,7 +278,6 @@ class Worker:
             mono_ns=self._now(),
             wall_ms=time.time_ns() // MS,  # noqa: TID251 - see _now
             active=engine.active,
-        account.count("waited_ns", self._waiting.since_last_ns())
             wanted=engine.wanted,
             epoch=self._task.epoch if self._task else 0,
         )
@@ -327,6 +330,7 @@ class Worker:
             self._engine.cut()
             self._snapshot()
             self._engine.client.close()
+        self._waiting.close()
         if self._raw is not None:
             self._raw.flush()
 
@@ -338,7 +342,6 @@ def _pacer_of(task: Task) -> Pacer:
     )
 
 
-        self._waiting.close()
 def _piece_of(task: Task) -> Piece | None:
     """Return the arrivals of *task*, None in the closed model."""
     load = task.load

@@ -27,8 +27,10 @@ def descriptors(pids: Iterable[int]) -> int:
     """Return the most descriptors that one of *pids* has open; the limit holds for each process by itself."""
     most = 0
     for pid in pids:
+        directory = PROC / str(pid) / "fd"
         try:
-            most = max(most, len(os.listdir(PROC / str(pid) / "fd")))
+            # Since Linux 6.2 the directory's size is how many there are; listing 10 000 takes 20 ms of a worker's core.
+            most = max(most, directory.stat().st_size or len(os.listdir(directory)))
         except OSError:
             continue
     return most

@@ -80,6 +80,7 @@ class Opening(ABC):
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
         self._doomed: list[Connection] = []
+        self._round: list[Connection] = []  # still to be looked at in this round (see `Exchange.sweep`)
         self._parsers = ParserPool()
         self._waiting: dict[User, tuple[Origin, int]] = {}  # for an address, since that instant (ns)
         self._endpoint: Endpoint | None = None

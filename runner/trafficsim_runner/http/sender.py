@@ -57,7 +57,7 @@ class Sender(Protocol):
     def give_up(self, user: User) -> None:
         """See `Exchange.give_up`."""
 
-    def sweep(self, now_ns: int) -> None:
+    def sweep(self, now_ns: int, most: int = ...) -> bool:
         """See `Exchange.sweep`."""
 
     def bury(self) -> None:
