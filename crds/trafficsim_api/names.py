@@ -28,6 +28,7 @@ __all__ = [
     "keys_name",
     "labels",
     "revision_of",
+    "saved_name",
     "totals_name",
 ]
 
@@ -113,6 +114,7 @@ class Reason(StrEnum):
     PENDING = "Pending"
     DRAINING = "Draining"
     STARTING = "Starting"
+    SETUP_FAILED = "SetupFailed"
 
 
 class Event(StrEnum):
@@ -127,6 +129,8 @@ class Event(StrEnum):
     COMMAND = "CommandDone"
     FINISHED = "Finished"
     FAILED = "Failed"
+    SETUP = "Setup"
+    TEARDOWN = "Teardown"
 
 
 def hash8(*parts: object) -> str:
@@ -157,6 +161,11 @@ def keys_name(simulation: str, uid: str) -> str:
 def totals_name(simulation: str, uid: str) -> str:
     """Return the name of the ConfigMap with the totals of the simulation's ended runners."""
     return f"{simulation}-{hash8(uid, 'totals')}-totals"
+
+
+def saved_name(simulation: str, uid: str) -> str:
+    """Return the name of the ConfigMap with what the run's setup saved, sealed for the operator (see sealed.py)."""
+    return f"{simulation}-{hash8(uid, 'saved')}-saved"
 
 
 def labels(simulation: str, revision: str | None = None, uid: str | None = None) -> dict[str, str]:

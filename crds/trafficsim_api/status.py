@@ -25,6 +25,7 @@ __all__ = [
     "Runners",
     "SizingTerms",
     "Status",
+    "TaskStatus",
     "Users",
 ]
 
@@ -43,6 +44,26 @@ class ConditionStatus(_Part):
     message: str = ""
     last_transition_time: str
     observed_generation: int
+
+
+class TaskStatus(_Part):
+    """What is done once in the run, and by which runner; the order is on record before the runner hears of it."""
+
+    state: Literal["Running", "Done", "Failed"]
+    runner: str
+    uid: str
+    digest: str
+    """Hash over the flow that was ordered."""
+    since: str
+    deadline: str
+    ended: str | None = None
+    message: str = ""
+    """Why it failed: the action and the cause."""
+    requests: int = 0
+    failed: int = 0
+    """Of them, those without an answer or with a 5xx. None of both is in the run's numbers."""
+    saved: int = 0
+    """How many values it saved; the values themselves are nowhere in the status."""
 
 
 class Run(_Part):
@@ -82,6 +103,8 @@ class Run(_Part):
     """Arrivals that were due until the run was drained, known from then on."""
     arrivals_lost: int = 0
     """Of them, those that no runner was there for, known when the run has ended."""
+    setup: TaskStatus | None = None
+    teardown: TaskStatus | None = None
 
 
 class Users(_Part):

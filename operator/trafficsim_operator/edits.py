@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,8 @@ from trafficsim_api.document import load, parse
 from trafficsim_api.errors import Problem, SpecError
 
 __all__ = ["Edit", "changes", "edits"]
+
+log = logging.getLogger(__name__)
 
 _DEBOUNCE_MS: Final = 300  # an editor writes a file in several steps
 _STEP_MS: Final = 50
@@ -30,17 +34,8 @@ class Edit:
 
 async def edits(file: Path, body: Mapping[str, Any]) -> AsyncIterator[Edit]:
     """Yield every edit of *file* that changes something; *body* is what stood there last."""
-
-    def concerns(change: Change, path: str) -> bool:
-        return Path(path).name == file.name
-
-    # Subtle: the directory is watched, because many editors replace the file rather than write into it.
-    watch = awatch(
-        file.absolute().parent, watch_filter=concerns, debounce=_DEBOUNCE_MS, step=_STEP_MS, recursive=False,
-        rust_timeout=_LOOK_MS, yield_on_timeout=True,
-    )  # fmt: skip
     wrong: tuple[Problem, ...] = ()
-    async for _ in watch:
+    async for _ in _wakes(file):
         edit = _read(file, body)
         if edit is None:  # Replaced this very moment: what comes is another change.
             continue
@@ -51,6 +46,28 @@ async def edits(file: Path, body: Mapping[str, Any]) -> AsyncIterator[Edit]:
             body = edit.body
             yield edit
         wrong = edit.problems
+
+
+async def _wakes(file: Path) -> AsyncIterator[None]:
+    """Yield whenever *file* may have changed; every two seconds where the kernel cannot watch it."""
+
+    def concerns(change: Change, path: str) -> bool:
+        return Path(path).name == file.name
+
+    # Subtle: the directory is watched, because many editors replace the file rather than write into it.
+    watch = awatch(
+        file.absolute().parent, watch_filter=concerns, debounce=_DEBOUNCE_MS, step=_STEP_MS, recursive=False,
+        rust_timeout=_LOOK_MS, yield_on_timeout=True,
+    )  # fmt: skip
+    try:
+        async for _ in watch:
+            yield
+    except (OSError, RuntimeError) as error:
+        # No watch left (fs.inotify.max_user_watches), or the directory is gone for now.
+        log.warning("the file is read every 2 s instead of watched", extra={"error": str(error)})
+    while True:
+        await asyncio.sleep(_LOOK_MS / 1000)
+        yield
 
 
 def _read(file: Path, before: Mapping[str, Any]) -> Edit | None:

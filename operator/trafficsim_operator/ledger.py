@@ -57,6 +57,7 @@ class Ledger:
 
     *remembered*: the newest look at each runner, by UID: an unreachable one keeps its places. *accepted*: the newest
     spec that was accepted, by which a run goes on while an edit is refused. *trouble*: what the world last said no to.
+    *saved*: what the run's setup saved.
     """
 
     run: int = 0
@@ -64,6 +65,7 @@ class Ledger:
     remembered: dict[str, Runner] = field(default_factory=dict)
     accepted: TrafficSimulationSpec | None = None
     trouble: str = ""
+    saved: Mapping[str, str] | None = field(default=None, repr=False)
     _windows: Windows = field(default_factory=Windows)
     _accounts: dict[str, _Account] = field(default_factory=dict)
     _layout: Layout = field(default_factory=lambda: Layout(actions=()))
@@ -79,6 +81,7 @@ class Ledger:
         self._missing = list(status.accounts.missing)
         self._windows, self._accounts, self._evidence = Windows(), {}, None
         self._layout = Layout(actions=())
+        self.saved = None
 
     def restore(self, name: str, answer: Answer, now_ms: int) -> None:
         """Take the kept last answer of a runner that has ended."""

@@ -240,7 +240,7 @@ class Errand:
         self._raw.flush()
         status = [record.status for record in read_raw(self._paths[1])][-1]
         if step.checks.accepted is not None and not step.checks.accepted(status):
-            return f"{self._name} was answered {status}"
+            return f"{self._name} was answered {status}, which was not expected"
         saved = user.saved or {}
         lacking = [f"{save.kind}.{save.what}".rstrip(".") for save in step.saves if save.variable not in saved]
         if lacking:

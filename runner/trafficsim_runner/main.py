@@ -67,15 +67,16 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     from trafficsim_runner.logs import set_up
     from trafficsim_runner.settings import Settings, SettingsError
 
+    environ = os.environ if environ is None else environ  # noqa: TID251 - here it is handed down
     try:
-        settings = Settings.from_env(os.environ if environ is None else environ)  # noqa: TID251 - here it is handed down
+        settings = Settings.from_env(environ)
     except SettingsError as error:
         print(f"trafficsim-runner: {error}", file=sys.stderr)
         return 2
     set_up({"simulation.id": settings.simulation, "runner.id": settings.runner})
     from trafficsim_runner.service import serve
 
-    return asyncio.run(serve(settings, (signal.SIGTERM, signal.SIGINT)))
+    return asyncio.run(serve(settings, (signal.SIGTERM, signal.SIGINT), environ=environ))
 
 
 if __name__ == "__main__":

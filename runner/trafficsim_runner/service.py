@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -30,11 +30,14 @@ FAILED: Final = 1
 CANNOT_START: Final = 2
 
 
-async def serve(settings: Settings, signals: Sequence[signal.Signals], command: Command = worker_command) -> int:
-    """Run a runner until one of *signals* (a second one ends at once); return the exit code."""
+async def serve(
+    settings: Settings, signals: Sequence[signal.Signals], command: Command = worker_command,
+    environ: Mapping[str, str] | None = None,
+) -> int:  # fmt: skip
+    """Run a runner until one of *signals* (a second one ends at once); return the exit code. *environ*: see Once."""
     raise_descriptor_limit()
     loop = asyncio.get_running_loop()
-    supervisor = Supervisor(settings, Keys(settings.keys, loop.time), command=command)
+    supervisor = Supervisor(settings, Keys(settings.keys, loop.time), command=command, environ=environ)
 
     def stop(received: signal.Signals) -> None:
         if supervisor.stopping:

@@ -6,6 +6,7 @@ The runner's state directory, a memory emptyDir: it survives a restart of the co
     account             the sum of workers that ended, and the names of the files already in it
     slab-*              a worker's counters (with .1, .2, … after a load edit brought new actions)
     own-*               the supervisor's own counters of one boot
+    tasks.json          what was begun once in the run, and how it stands
 
 A file counts either by itself or within the account, never both: the account names what it swallowed, and is replaced
 by an atomic rename before those files go. All counts are of the account's run; without an account there are none.
@@ -71,6 +72,14 @@ class State:
         except (ValueError, TypeError):
             return None
 
+    def save_tasks(self, text: str) -> None:
+        """Keep how the tasks of the run stand."""
+        self._replace("tasks.json", text.encode())
+
+    def tasks(self) -> bytes:
+        """Return how the tasks of the run stood, "[]" when none is known."""
+        return self._read("tasks.json") or b"[]"
+
     def slab(self, boot: str, number: int) -> Path:
         """Return where the slab of the process *number* that *boot* started stands."""
         return self.directory / f"slab-{boot[:8]}-{number}"
@@ -123,7 +132,7 @@ class State:
 
     def forget_run(self) -> None:
         """Remove every count: a new run starts from nothing."""
-        for pattern in ("slab-*", "own-*", "account"):
+        for pattern in ("slab-*", "own-*", "account", "tasks.json"):
             for path in self.directory.glob(pattern):
                 path.unlink(missing_ok=True)
 

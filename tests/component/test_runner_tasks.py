@@ -87,8 +87,11 @@ def test_users_begin_with_the_values(runner, target):
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ({"request": {"get": "/down"}}, "GET /down was answered 503"),
-        ({"request": {"get": "/by/a"}, "expect": {"status": 201}}, "GET /by/a was answered 200"),
+        ({"request": {"get": "/down"}}, "GET /down was answered 503, which was not expected"),
+        (
+            {"request": {"get": "/by/a"}, "expect": {"status": 201}},
+            "GET /by/a was answered 200, which was not expected",
+        ),
         ({"request": {"get": "/by/a"}, "save": {"x": "json.no"}}, "GET /by/a was answered 200 without json.no"),
         (
             {"request": {"get": "/by/a"}, "expect": {"body": "other"}},
@@ -112,7 +115,7 @@ def test_a_refused_connection_is_named(runner):
     """The kind of failure is the users'."""
     runner.assign(0, load=a_load("http://127.1.0.8:1"), task=a_task({"action": "in", "request": {"get": "/"}}))
     report = ended(runner)
-    assert ("failed", "in failed: target_connect_refused", 0) == (report.state, report.message, report.requests)
+    assert ("failed", "in failed: network_refused", 0) == (report.state, report.message, report.requests)
 
 
 def test_a_task_taken_back_is_broken_off(runner, target):

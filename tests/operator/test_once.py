@@ -93,9 +93,9 @@ async def test_setup_comes_before_the_first_user_and_teardown_after_the_last() -
     told = [happening for happening in world.record.happenings if happening.reason in ("Setup", "Teardown")]
     assert [
         f"setup is ordered from {status.run.setup.runner}",
-        "setup is done: 2 requests, 0 failed, 1 values saved",
+        "setup is done: requests 2, failed 0, values saved 1",
         f"teardown is ordered from {status.run.teardown.runner}",
-        "teardown is done: 2 requests, 0 failed, 0 values saved",
+        "teardown is done: requests 2, failed 0, values saved 0",
     ] == [happening.message for happening in told]
     everything = repr(world.record.writes) + repr(world.record.happenings) + repr(world.record.sealed)
     assert "secret-1" not in everything
@@ -226,7 +226,7 @@ async def test_a_stop_at_setup_breaks_it_off() -> None:
 
 
 async def test_a_pause_repeats_nothing() -> None:
-    """Suspended at setup it is finished; suspended later it is not done again; ended while suspended it is torn down."""
+    """Suspended at setup it is finished; suspended later it is not done again; ended while suspended: torn down."""
     world = a_world(duration="20m")
     await until_at_setup(world)
     world.record.put(a_document(duration="20m", suspend=True))

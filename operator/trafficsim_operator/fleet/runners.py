@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import ValidationError
 
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.protocol import Acknowledgement, Assignment, sign
+from trafficsim_api.sealed import reader_of
 from trafficsim_api.statistics import Answer
 
 __all__ = ["RunnerRefused", "Runners", "Signer"]
@@ -31,6 +33,11 @@ class Signer:
 
     kid: str
     key: Ed25519PrivateKey
+
+    @property
+    def reader(self) -> X25519PrivateKey:
+        """Return the key that opens what runners seal for this operator."""
+        return reader_of(self.key)
 
 
 @dataclass(slots=True, kw_only=True)

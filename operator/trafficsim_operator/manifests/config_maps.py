@@ -1,4 +1,4 @@
-"""The two ConfigMaps beside a simulation: the public keys its runners trust, and the totals of runners that ended."""
+"""The ConfigMaps beside a simulation: the keys its runners trust, totals of ended runners, and what setup saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trafficsim_api import names
 from trafficsim_operator.fleet import Owner
 from trafficsim_operator.manifests.deployment import owner_reference
 
-__all__ = ["keys_map", "totals_map"]
+__all__ = ["keys_map", "saved_map", "totals_map"]
 
 
 def keys_map(owner: Owner, keys: Mapping[str, str]) -> dict[str, Any]:
@@ -27,6 +27,11 @@ def totals_map(owner: Owner, totals: Mapping[str, bytes]) -> dict[str, Any]:
         "metadata": _metadata(owner, names.totals_name(owner.name, owner.uid)),
         "binaryData": {runner: base64.b64encode(answer).decode() for runner, answer in totals.items()},
     }
+
+
+def saved_map(owner: Owner, task: str, sealed: str) -> dict[str, Any]:
+    """Return the ConfigMap with what the setup *task* saved, *sealed*: only the operator's key opens it."""
+    return {"metadata": _metadata(owner, names.saved_name(owner.name, owner.uid)), "data": {task: sealed}}
 
 
 def _metadata(owner: Owner, name: str) -> dict[str, Any]:

@@ -54,3 +54,11 @@ class Record(Protocol):
     async def keep_totals(self, document: Document, runner: str, answer: bytes) -> None:
         """Keep the last answer (statistics.Answer, encoded) of a runner that ends."""
         ...
+
+    async def saved(self, document: Document, task: str) -> str | None:
+        """Return what the setup *task* saved, sealed as it was kept; None when nothing of it was."""
+        ...
+
+    async def keep_saved(self, document: Document, task: str, sealed: str) -> None:
+        """Keep what the setup *task* saved, *sealed* for the operator, in place of what an earlier one did."""
+        ...

@@ -26,7 +26,7 @@ from trafficsim_api.status import Status
 from trafficsim_operator.actions import Happening
 from trafficsim_operator.fleet import Owner
 from trafficsim_operator.kube import CONFIG_MAPS, EVENTS, SIMULATIONS, Changed, Gone, KubeApi, Object
-from trafficsim_operator.manifests import totals_map
+from trafficsim_operator.manifests import saved_map, totals_map
 from trafficsim_operator.store import Conflict, Document
 
 __all__ = ["KubernetesRecord"]
@@ -160,6 +160,17 @@ class KubernetesRecord:
             return
         patch = {"binaryData": {runner: text} | dict.fromkeys(old)}
         await self._api.merge(CONFIG_MAPS, document.namespace, name, patch, names.FieldManager.OBJECTS)
+
+    async def saved(self, document: Document, task: str) -> str | None:
+        """Return what the setup *task* saved, sealed as it was kept; None when nothing of it was."""
+        found = await self._api.get(CONFIG_MAPS, document.namespace, names.saved_name(document.name, document.uid))
+        kept: str | None = ((found or {}).get("data") or {}).get(task)
+        return kept
+
+    async def keep_saved(self, document: Document, task: str, sealed: str) -> None:
+        """Keep what the setup *task* saved, *sealed* for the operator, in a ConfigMap, in place of earlier ones."""
+        owner = Owner(namespace=document.namespace, name=document.name, uid=document.uid)
+        await self._api.apply(CONFIG_MAPS, saved_map(owner, task, sealed), names.FieldManager.OBJECTS)
 
     def _event(self, document: Document, happening: Happening, at: datetime) -> Object:
         regarding = {

@@ -47,6 +47,9 @@ CREATE TABLE IF NOT EXISTS totals (
     uid TEXT NOT NULL REFERENCES simulations ON DELETE CASCADE, runner TEXT NOT NULL, answer BLOB NOT NULL,
     PRIMARY KEY (uid, runner)
 );
+CREATE TABLE IF NOT EXISTS saved (
+    uid TEXT PRIMARY KEY REFERENCES simulations ON DELETE CASCADE, task TEXT NOT NULL, sealed TEXT NOT NULL
+);
 """
 
 
@@ -135,6 +138,16 @@ class SqliteRecord:
         """Keep the last answer (statistics.Answer, encoded) of a runner that ends."""
         await self._change("INSERT OR REPLACE INTO totals VALUES (?, ?, ?)", (document.uid, runner, answer))
 
+    async def saved(self, document: Document, task: str) -> str | None:
+        """Return what the setup *task* saved, sealed as it was kept; None when nothing of it was."""
+        query = "SELECT sealed FROM saved WHERE uid = ? AND task = ?"
+        row = await self._do(lambda db: db.execute(query, (document.uid, task)).fetchone())
+        return None if row is None else str(row[0])
+
+    async def keep_saved(self, document: Document, task: str, sealed: str) -> None:
+        """Keep what the setup *task* saved, *sealed* for the operator, in place of what an earlier one did."""
+        await self._change("INSERT OR REPLACE INTO saved VALUES (?, ?, ?)", (document.uid, task, sealed))
+
     # What a user with kubectl does, and the history.
 
     async def put(
@@ -157,6 +170,7 @@ class SqliteRecord:
         values = (self._now_ms(), verdict, reason, json.dumps(report), uid)
         await self._change(_FINISH, values)
         await self._change("DELETE FROM totals WHERE uid = ?", (uid,))
+        await self._change("DELETE FROM saved WHERE uid = ?", (uid,))
         await self._change(_PRUNE, (_KEPT_RUNS,))
 
     async def history(self, limit: int = 20) -> list[Past]:
