@@ -34,6 +34,8 @@ LOOP_DEATHS: Final = 3
 # A worker speaks every second; one that is silent this long hangs, and is killed.
 SILENCE_NS: Final = 30 * SECOND_NS
 EXIT_S: Final = 2.0
+# How long a worker that refused is left alone before it is asked again.
+REFUSED_NS: Final = 5 * SECOND_NS
 
 
 class Owner(Protocol):
@@ -189,6 +191,14 @@ class Crew:
                 slot.heard_ns = now
                 slot.child.kill()
 
+    def ask_again(self) -> None:
+        """Tell those again who refused a while ago: what they had no room for then may fit now."""
+        now = self._clock()
+        for slot in self.slots:
+            if slot.child is not None and slot.refusal and now - slot.refused_ns >= REFUSED_NS:
+                slot.refused_ns = now
+                slot.child.send(self._owner.message(slot))
+
     async def _gone(self, tasks: Mapping[Slot, asyncio.Task[None]]) -> None:
         """Wait for processes that were sent away; kill those that do not go."""
         if not tasks:
@@ -277,8 +287,10 @@ class Crew:
                 self._owner.drained()
             self._heard.set()
         elif "error" in message:
-            slot.refusal = str(message["error"].get("message", ""))
-            event(log, logging.ERROR, "worker-refused", slot.refusal, worker_index=slot.index)
+            refusal, slot.refused_ns = str(message["error"].get("message", "")), slot.heard_ns
+            if refusal != slot.refusal:
+                event(log, logging.ERROR, "worker-refused", refusal, worker_index=slot.index)
+            slot.refusal = refusal
         elif "fault" in message:
             event(log, logging.ERROR, "worker-fault", str(message["fault"].get("message", "")),
                   worker_index=slot.index)  # fmt: skip

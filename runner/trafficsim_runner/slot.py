@@ -61,6 +61,7 @@ class Slot:
     leaving: bool = False
     began_ns: int = 0
     refusal: str = ""
+    refused_ns: int = 0
     cause: str = ""
     deaths: int = 0
     path: Path | None = None

@@ -368,6 +368,7 @@ class Supervisor:
             self._probe.find(self.crew.pids)
             self.look()
             self.crew.kill_silent()
+            self.crew.ask_again()
 
     def gauges(self) -> dict[str, int]:
         """Return the instantaneous figures that go with the statistics."""
