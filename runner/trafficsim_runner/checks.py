@@ -23,6 +23,7 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Names in lower case with their values, in order."""
 
 MISSING: Final = object()
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def find(document: Any, path: tuple[str, ...]) -> Any:
@@ -39,6 +40,8 @@ def find(document: Any, path: tuple[str, ...]) -> Any:
 
 def same(left: Any, right: Any) -> bool:
     """Say whether two JSON values are equal; unlike Python, true is not 1."""
+    if isinstance(left, str):
+        return bool(left == right)
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, dict) and isinstance(right, dict):
@@ -55,6 +58,14 @@ def header(headers: Headers, name: bytes) -> bytes | None:
 
 def parsed(body: bytes) -> Any:
     """Return the JSON document in *body*, MISSING when it is none."""
+    try:
+        # What nearly every body is: UTF-8 with nothing around the document. It takes half the time of json.loads.
+        text = body.decode()
+        document, end = _scan(text, 0)
+        if end == len(text):
+            return document
+    except (ValueError, StopIteration, RecursionError):
+        pass
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -84,7 +95,10 @@ class Checks:
     def failed_by_body(self, body: bytes, document: Any) -> int:
         """Return how many of the checks of the body are missed."""
         missed = 0 if self.text is None or self.text in body else 1
-        return missed + sum(not same(find(document, path), value) for path, value in self.paths)
+        for path, value in self.paths:
+            if not same(find(document, path), value):
+                missed += 1
+        return missed
 
 
 def checks_of(expect: Expect | None, saves: int = 0) -> Checks:

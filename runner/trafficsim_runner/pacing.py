@@ -7,6 +7,7 @@ prefix, and a change of u(t) starts or stops a slice of it.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -34,7 +35,7 @@ class Pacer:
     ) -> None:
         held = Places.of(ranges).below(users)
         by_position = sorted((position(place, users), place) for place in held)
-        self._positions = [at for at, _ in by_position]
+        self._positions = array("q", [at for at, _ in by_position])  # 8 bytes a place: a list takes 40
         self._order = [place for _, place in by_position]
         self._users = users
         self._shape = shape

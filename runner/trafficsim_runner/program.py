@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from trafficsim_runner.checks import Checks, Save
 from trafficsim_runner.stats.account import HeadRecord, Tally
-from trafficsim_runner.template import Template, render
+from trafficsim_runner.template import Filling, Template
 
 if TYPE_CHECKING:
     from trafficsim_runner.users import User
@@ -65,7 +65,8 @@ class RequestStep(Step):
     """
 
     __slots__ = (
-        "_body", "_head", "_to_parse", "action", "before", "behind", "checks", "heads", "is_head", "is_idempotent",
+        "_body", "_head", "_to_parse", "extra_bytes", "reads_json",
+        "action", "before", "behind", "checks", "heads", "is_head", "is_idempotent",
         "is_timed", "last", "needs_body", "own_cookie", "redirects", "saves", "sends", "tally", "verb", "wire",
     )  # fmt: skip
 
@@ -85,17 +86,21 @@ class RequestStep(Step):
         self.own_cookie = own_cookie
         self.needs_body = checks.need_body or any(save.needs_body for save in saves)
         self.is_timed = False
+        self.reads_json = bool(checks.paths) or any(save.kind == "json" for save in saves)
         self.sends = 0
+        self.extra_bytes = 0
         self.wire: bytes | None = None
         self.last: HeadRecord = _NOTHING
         self.heads: dict[bytes, HeadRecord] = {}
         self._to_parse = 0  # answers to parse before heads are kept again
-        self._head = head
-        self._body = body
-        self.before = self.behind = b""
-        if all(isinstance(part, bytes) for part in (*head, *(body or ()))):
-            self.before = b"".join(part for part in head if isinstance(part, bytes))
-            self.behind = _end_of_head(None if body is None else b"".join(p for p in body if isinstance(p, bytes)))
+        self._head = Filling(head)
+        self._body = None if body is None else Filling(body)
+        self.before = self._head.literal or b""
+        self.behind = b""
+        if self._body is None or self._body.literal is not None:
+            self.behind = _end_of_head(None if self._body is None else self._body.literal)
+            self._body = None
+        if self._body is None and self._head.literal is not None:
             self.wire = self.before + self.behind
             self.ready = self
 
@@ -104,11 +109,26 @@ class RequestStep(Step):
         cookies = None if self.own_cookie else user.cookie_line
         if self.wire is not None:
             return self.wire if cookies is None else self.before + cookies + self.behind
-        head = render(self._head, user)
-        body = None if self._body is None else render(self._body, user)
-        if head is None or (body is None and self._body is not None):
+        filled = self._head.of(user)
+        if filled is None:
             return None
-        return head + (cookies or b"") + _end_of_head(body)
+        if cookies is not None:
+            filled.append(cookies)
+        if self._body is None:
+            filled.append(self.behind)
+        else:
+            body = self._body.of(user)
+            if body is None:
+                return None
+            filled.append(_end_of_head(b"".join(body)))
+        return b"".join(filled)
+
+    def count_send(self, size: int) -> bool:
+        """Count a request of *size* bytes as sent, until the account folds it; say whether it is the first since."""
+        is_first = not self.sends
+        self.sends += 1
+        self.extra_bytes += size if self.wire is None else size - len(self.wire)
+        return is_first
 
     def time(self) -> None:
         """Keep response times from now on: when the request was due → done."""

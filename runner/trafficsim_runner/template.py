@@ -18,7 +18,10 @@ from urllib.parse import quote, quote_plus
 if TYPE_CHECKING:
     from trafficsim_runner.users import User
 
-__all__ = ["Lookup", "Template", "Words", "in_header", "in_json", "in_path", "in_query", "joined", "plain", "render"]
+__all__ = [
+    "Filling", "Lookup", "Template", "Words", "in_header", "in_json", "in_path", "in_query", "joined", "plain",
+    "render",
+]  # fmt: skip
 
 Lookup: TypeAlias = "Callable[[User], bytes | None]"
 Template: TypeAlias = "tuple[bytes | Lookup, ...]"
@@ -149,12 +152,32 @@ def joined(parts: Iterable[bytes | Lookup]) -> Template:
     return tuple(whole)
 
 
+class Filling:
+    """A template to be filled in often: its literals stand in a list that is copied, its lookups know their places."""
+
+    __slots__ = ("_gaps", "_parts")
+
+    def __init__(self, template: Template) -> None:
+        self._parts = [part if isinstance(part, bytes) else b"" for part in template]
+        self._gaps = tuple((at, part) for at, part in enumerate(template) if not isinstance(part, bytes))
+
+    @property
+    def literal(self) -> bytes | None:
+        """Return the whole when nothing is looked up."""
+        return None if self._gaps else b"".join(self._parts)
+
+    def of(self, user: User) -> list[bytes] | None:
+        """Return the parts filled in for *user*, None when a value is missing; the list is the caller's."""
+        filled = self._parts.copy()
+        for at, look_up in self._gaps:
+            value = look_up(user)
+            if value is None:
+                return None
+            filled[at] = value
+        return filled
+
+
 def render(template: Template, user: User) -> bytes | None:
     """Return the template filled in for *user*, None when a value is missing."""
-    filled: list[bytes] = []
-    for part in template:
-        value = part if isinstance(part, bytes) else part(user)
-        if value is None:
-            return None
-        filled.append(value)
-    return b"".join(filled)
+    filled = Filling(template).of(user)
+    return None if filled is None else b"".join(filled)

@@ -8,7 +8,7 @@ the wire.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 __all__ = ["decoded"]
@@ -19,12 +19,17 @@ _RAW: Final = -zlib.MAX_WBITS
 _MEMBERS: Final = 64
 
 
-def decoded(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def decoded(body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """
     Return *body* as it was before Content-Encoding, at most its first 8 MiB.
 
     What is broken yields nothing, what was cut yields what came; another coding than gzip and deflate stays as it is.
     """
+    for name, _ in headers:
+        if name == b"content-encoding":
+            break
+    else:
+        return body
     codings = [value.strip().lower() for name, value in headers if name == b"content-encoding"]
     if codings in ([b"gzip"], [b"x-gzip"]):
         return _gunzipped(body)

@@ -175,7 +175,7 @@ class Exchange(Following):
         if not connection.retried and connection.user in self._chains:
             self._account.passed_on(step.tally, size_out=len(wire))
         elif not connection.retried:
-            self._account.sent(step.tally, len(wire))
+            self._account.sent(step, len(wire))
         if not connection.user.marks & BEGUN:
             self._walker.sent(connection.user)
 
@@ -407,9 +407,8 @@ class Exchange(Following):
         keep_cookies(user, cookies)
         if not step.saves and not step.checks.need_body:
             return 0
-        is_json = step.checks.paths or any(save.kind == "json" for save in step.saves)
         body = decoded(body, headers) if step.needs_body else body
-        document = parsed(body) if is_json else MISSING
+        document = parsed(body) if step.reads_json else MISSING
         missed = 0
         for save in step.saves:
             value = save.value(status, headers, body, document)

@@ -146,8 +146,8 @@ class Account:
         for step in self.sends:
             base = step.tally.base
             live[base + _SENT] += step.sends
-            live[base + _BYTES_OUT] += step.sends * len(step.wire or b"")
-            step.sends = 0
+            live[base + _BYTES_OUT] += step.sends * len(step.wire or b"") + step.extra_bytes
+            step.sends = step.extra_bytes = 0
         self.sends.clear()
         if self.zero_lag:
             live[LAG] += self.zero_lag
@@ -179,12 +179,15 @@ class Account:
 
     def lag(self, ns: int) -> None:
         """Record how late a request was begun."""
-        self.live[LAG + bucket_of(ns)] += 1
+        if ns:
+            self.live[LAG + bucket_of(ns)] += 1
+        else:
+            self.zero_lag += 1
 
-    def sent(self, tally: Tally, size: int) -> None:
+    def sent(self, step: RequestStep, size: int) -> None:
         """Count a request whose first bytes, *size* in all, were handed to the kernel."""
-        self.live[tally.base + _SENT] += 1
-        self.live[tally.base + _BYTES_OUT] += size
+        if step.count_send(size):
+            self.sends.append(step)
 
     def passed_on(self, tally: Tally, *, size_in: int = 0, size_out: int = 0) -> None:
         """Count the bytes of a redirect and of the request that follows it; both belong to a request already sent."""
