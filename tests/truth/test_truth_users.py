@@ -13,8 +13,8 @@ import pytest
 
 from driven.run import a_document, a_run
 from targets.scripted import Route, Scripted
-from trafficsim_api.places import Archetypes
-from trafficsim_api.profile import shape
+from trafficsim_api.places import Archetypes, position
+from trafficsim_api.profile import Shape, shape
 from trafficsim_api.resource import TrafficSimulation
 from trafficsim_api.units import milliseconds
 
@@ -220,3 +220,86 @@ async def test_users_delivered_are_users_asked_for(tmp_path):
 async def test_users_delivered_by_three_runners_are_users_asked_for(tmp_path):
     """The same from three runners: the sum over any partition is u(t)."""
     await deliver(tmp_path, users=401, runners=3, duration="60s", scale=4)
+
+
+# At any instant, also in a ramp.
+
+# A user asks every 40 ms: who is on is heard of around an instant, and who is not is not.
+ASKS = {
+    "name": "only",
+    "flow": [{"action": "get", "request": {"get": "/get", "headers": HEADERS}}, {"think": {"constant": "30ms"}}],
+}
+# The last change of u(t) lies so long before an instant that is looked at: a look of the generator, a start, an action.
+SINCE_MS, AROUND_MS = 130, 75
+ATTEMPTS = 3
+
+
+def instants(curve: Shape, users: int, until_ms: int) -> list[int]:
+    """Return the instants (ms) at which u(t) has not changed for a while, and does not for a moment: one a step."""
+    found: list[int] = []
+    steady_since, u = 0, curve.users_at(users, 0)
+    for at in range(0, until_ms, 5):
+        if curve.users_at(users, at) != u:
+            steady_since, u = at, curve.users_at(users, at)
+        elif at - steady_since == SINCE_MS and curve.users_at(users, at + AROUND_MS) == u:
+            found.append(at)
+    return found
+
+
+async def sample(tmp_path: Path, *, users: int, runners: int, ramp_s: int) -> list[str]:
+    """Return at which instants others were heard of than those who are on by u(t)."""
+    lines = tmp_path / "lines"
+    pieces = [{"ramp": {"to": "100%", "over": f"{ramp_s}s"}}, {"hold": {"for": "1s"}},
+              {"ramp": {"to": "0%", "over": f"{ramp_s}s"}}]  # fmt: skip
+    with Scripted([Route(path="/*", delay_s=0.005)], lines=lines) as server:
+        document = a_document(
+            server.url, archetypes=[ASKS], users=users, duration=f"{2 * ramp_s + 1}s", profile=pieces,
+            scaling={"minRunners": runners},
+        )  # fmt: skip
+        async with a_run(document, directory=tmp_path / "run") as run:
+            await run.begins()
+            file = next((tmp_path / "run").glob("runners/*/state/origin.json"))
+            origin_ms = json.loads(file.read_text())["origin_ns"] / 1e6
+            await run.ends(within_s=200)
+    spec = TrafficSimulation.model_validate_json(json.dumps(document)).spec
+    curve = shape(spec.profile)
+    came = [(arrival.at_ms - origin_ms, arrival.user) for arrival in arrivals_in(lines)]
+    looked_at = instants(curve, users, (2 * ramp_s + 1) * 1000)
+    assert len(looked_at) >= users
+    assert {curve.users_at(users, at) for at in looked_at} >= set(range(1, users + 1))
+    misses = []
+    for at in looked_at:
+        u = curve.users_at(users, at)
+        heard = {user for instant, user in came if at - AROUND_MS <= instant <= at + AROUND_MS}
+        if heard != {place for place in range(users) if position(place, users) < u}:
+            misses.append(f"{at} ms: {len(heard)} heard of, {u} on")
+    print(f"{len(came)} requests, {len(looked_at)} instants; {misses or 'exactly who is on, each time'}")
+    return misses
+
+
+async def sample_until_quiet(tmp_path: Path, **load: int) -> None:
+    """
+    At every instant looked at exactly those users are heard of that are on by u(t), in ramps too.
+
+    A machine that stops for 50 ms silences everybody: that is measured again, twice at most.
+    """
+    misses: list[str] = []
+    for attempt in range(ATTEMPTS):
+        (tmp_path / str(attempt)).mkdir()
+        misses = await sample(tmp_path / str(attempt), **load)
+        if not misses:
+            return
+    pytest.fail(f"in {ATTEMPTS} runs; the last: {misses}")
+
+
+@pytest.mark.timeout(120)
+async def test_who_is_on_at_an_instant(tmp_path):
+    """Up to 20 users and down again, one every 250 ms."""
+    await sample_until_quiet(tmp_path, users=20, runners=1, ramp_s=5)
+
+
+@pytest.mark.truth
+@pytest.mark.timeout(240)
+async def test_who_is_on_at_an_instant_on_three_runners(tmp_path):
+    """Up to 83 users and down again, from three runners."""
+    await sample_until_quiet(tmp_path, users=83, runners=3, ramp_s=20)
