@@ -14,10 +14,12 @@ from math import exp, log
 from statistics import NormalDist
 from typing import Final
 
-__all__ = ["draw", "key_of", "log_normal", "sigma_of", "unit", "whole"]
+__all__ = ["draw", "key_of", "log_normal", "number_of", "sigma_of", "unit", "whole"]
 
 _MASK: Final = (1 << 64) - 1
 _GAMMA: Final = 0x9E3779B97F4A7C15
+_SIZE: Final = 1 << 64
+_BACK: Final = tuple(pow(factor, -1, _SIZE) for factor in (0x94D049BB133111EB, 0xBF58476D1CE4E5B9, _GAMMA))
 _P95: Final = 1.6448536269514722  # the 95th percentile of the standard normal distribution
 _inverse_normal = NormalDist().inv_cdf
 
@@ -31,6 +33,20 @@ def _mix(x: int) -> int:
 def key_of(seed: int, user: int) -> int:
     """Return the key all draws of *user* come from."""
     return _mix((_mix((seed + _GAMMA) & _MASK) + user * _GAMMA) & _MASK)
+
+
+def number_of(seed: int, key: int) -> int:
+    """
+    Return the user, or arrival, that *key* was made of: the inverse of `key_of`.
+
+    So a record needs no room for the number of its arrival.
+    """
+    x = key ^ (key >> 31) ^ (key >> 62)
+    x = (x * _BACK[0]) & _MASK
+    x = x ^ (x >> 27) ^ (x >> 54)
+    x = (x * _BACK[1]) & _MASK
+    x = x ^ (x >> 30) ^ (x >> 60)
+    return ((x - _mix((seed + _GAMMA) & _MASK)) * _BACK[2]) & _MASK
 
 
 def draw(key: int, n: int) -> int:
