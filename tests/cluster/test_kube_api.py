@@ -259,3 +259,16 @@ async def test_a_crd_that_is_older_than_the_operator(api, control_plane, namespa
     finally:
         await asyncio.to_thread(install_kind, control_plane)
     assert document.uid
+
+
+async def test_what_setup_saved_is_kept_beside_the_resource(api, record, namespace):
+    """The newest run's, as it was sealed; it goes with the resource."""
+    document = await a_document(api, record, namespace)
+    assert await record.saved(document, "1-setup") is None
+    await record.keep_saved(document, "1-setup", "c2VhbGVk")
+    await record.keep_saved(document, "1-setup", "c2VhbGVk")
+    assert "c2VhbGVk" == await record.saved(document, "1-setup")
+    await record.keep_saved(document, "2-setup", "b3RoZXI=")
+    assert (None, "b3RoZXI=") == (await record.saved(document, "1-setup"), await record.saved(document, "2-setup"))
+    found = await api.get(CONFIG_MAPS, namespace, names.saved_name("shop", document.uid))
+    assert [document.uid] == [owner["uid"] for owner in found["metadata"]["ownerReferences"]]

@@ -389,3 +389,58 @@ async def test_the_command_line_waits_stops_and_runs_again(stage: Stage, control
     assert (2, "Inconclusive") == (code, answer["verdict"]), answer
     code, answer = await trafficsim("wait", "nobody")
     assert 3 == code
+
+
+async def test_setup_and_teardown_are_done_once(stage: Stage) -> None:
+    """The operator is killed in the midst of setup, a runner and the operator after it: each request comes once."""
+    order = {"request": {"post": "/orders", "json": {"item": "umbrella", "count": 1}}, "save": {"order": "json.id"}}
+    login = {"request": {"post": "/auth/login", "json": {"user": "admin"}}, "save": {"token": "json.token"}}
+    profile = {"request": {"get": "/users/{{user.id}}", "headers": {"authorization": "Bearer {{token}}"}}}
+    await stage.apply(
+        users=40,
+        warmUp="2s",
+        profile=[{"ramp": {"to": "100%", "over": "1s"}}],
+        scaling={"minRunners": 2},
+        setup={"flow": [login, {"think": {"constant": "6s"}}, order]},
+        archetypes=[{"name": "visitor", "flow": [profile, {"think": {"constant": "1s"}}]}],
+        teardown={"flow": [{"request": {"delete": "/orders/{{order}}"}, "expect": {"status": 204}}]},
+    )
+
+    async def setup() -> dict[str, Any]:
+        found: dict[str, Any] = ((await stage.status()).get("run") or {}).get("setup") or {}
+        return found
+
+    ordered = await until(setup, bool, 60, "setup is ordered")
+    await until(lambda: asyncio.to_thread(stage.shop.received, "/auth/login"), bool, 10, "setup has begun")
+    stage.operator.kill()
+    await stage.operator.start()
+    done = await until(setup, lambda found: found.get("state") == "Done", 30, "setup is done")
+    assert (ordered["uid"], 2, 2) == (done["uid"], done["requests"], done["saved"])
+    await stage.settled(40, 2)
+    stage.operator.kill()
+    await stage.kube("delete", "pod", done["runner"], "--wait=false")
+    await stage.operator.start()
+
+    async def others() -> dict[str, Acknowledgement]:
+        return {name: ack for name, ack in (await stage.acknowledgements()).items() if name != done["runner"]}
+
+    await until(others, lambda acks: len(acks) == 2 and all(ack.active for ack in acks.values()), 60, "it is replaced")
+    await stage.patch(suspend=True)
+    await stage.phase("Suspended")
+    await stage.patch(suspend=False)
+    await stage.phase("Running")
+    await stage.kube("annotate", "tsim", "shop", 'trafficsim.io/command={"id": "1", "action": "stop"}')
+    status = await stage.phase("Completed", 90)
+    assert "Done" == status["run"]["teardown"]["state"], status["run"]["teardown"]
+    counts = json.loads(stage.shop.log.read_text())["counts"]
+    assert (1, 1, 1) == tuple(
+        counts[key] for key in ("POST /auth/login 200", "POST /orders 201", "DELETE /orders/{id} 204")
+    )
+    assert not [key for key in counts if key.endswith(" 401")], "every user begins with what setup saved"
+    assert counts["GET /users/{id} 200"] > 40
+    [kept] = [
+        item["data"]["1-setup"]
+        for item in await stage.api.list(CONFIG_MAPS, stage.namespace, {LABEL: "shop"})
+        if item["metadata"]["name"].endswith("-saved")
+    ]
+    assert "token" not in kept + json.dumps(status["run"])

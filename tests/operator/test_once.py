@@ -1,8 +1,11 @@
 """Setup and teardown: once per run, on record before it is begun, whatever fails in between."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trafficsim_api.protocol import Task
 from trafficsim_operator.decide import decide
@@ -245,6 +248,25 @@ async def test_a_pause_repeats_nothing() -> None:
     assert "Done" == status.run.teardown.state
 
 
+async def test_an_end_after_a_long_pause_gets_a_runner_for_teardown() -> None:
+    """The pause had let all of them go; afterwards none is left."""
+    world = a_world(duration="20m")
+    await until(world, "Running")
+    world.record.put(a_document(duration="20m", suspend=True))
+    world.waits = 0
+    await until(world, "Suspended")
+    for _ in range(40):
+        world.waits = 5000
+        await world.look("n", "shop")
+    assert {} == world.fleet.runners
+    world.world.stop = "enough"
+    status = await until(world, "Completed")
+    assert ("Done", ["1-setup", "1-teardown"]) == (status.run.teardown.state, tasks_of(world))
+    for _ in range(3):
+        await world.look("n", "shop")
+    assert {} == world.fleet.runners
+
+
 async def test_an_edit_of_setup_is_for_the_next_run() -> None:
     """The condition Accepted says so; teardown is taken as it stands at the end."""
     world = a_world(duration="3m")
@@ -320,3 +342,88 @@ async def test_decide_twice_is_the_same() -> None:
     first, second = (decide(desired, observed, world.now_ms) for _ in range(2))
     assert first == second
     assert not [a for a in first.actions if isinstance(getattr(getattr(a, "assignment", None), "task", None), Task)]
+
+
+class ContestedRecord(FakeRecord):
+    """A record whose next write may be lost to somebody else's."""
+
+    contested = False
+
+    async def write(self, document: Document, status: Any) -> None:
+        """Refuse while contested."""
+        if self.contested:
+            self.contested = False
+            raise Conflict
+        await super().write(document, status)
+
+
+EVENTS = st.sampled_from(
+    ["look"] * 6 + ["wait", "lose", "silence", "speak", "conflict", "forget", "suspend", "resume", "again", "fault"]
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(EVENTS, st.integers(0, 5)), max_size=40), st.integers(0, 4))
+async def test_whatever_happens_it_is_done_once(history: list[tuple[str, int]], looks: int) -> None:
+    """
+    Over random histories: no task is begun twice under one id, no user is at work without setup, and in the end the
+    run has its verdict or says that setup failed.
+    """
+    record = ContestedRecord()
+    world = FakeWorld(record=record)
+    world.fleet.once.values, world.fleet.once.looks = VALUES, looks
+    changes: dict[str, Any] = {"duration": "20s"}
+    record.put(a_document(**changes))
+
+    async def look(wait_ms: int = 1000) -> None:
+        world.waits = min(world.waits or wait_ms, wait_ms)
+        await world.look("n", "shop")
+        run = world.status.run
+        begun = Counter(tasks_of(world))
+        assert max(begun.values(), default=0) <= 1, begun
+        if any(runner.active(world.now_ms) and not runner.silent for runner in world.fleet.runners.values()):
+            assert run is not None
+            assert run.setup is not None
+            assert "Done" == run.setup.state
+        if run is not None and run.teardown is not None:
+            assert run.setup is not None
+            assert "Done" == run.setup.state
+
+    for event, number in history:
+        names = sorted(world.fleet.runners)
+        match event:
+            case "lose" if names:
+                del world.fleet.runners[names[number % len(names)]]
+            case "silence" if names:
+                world.fleet.runners[names[number % len(names)]].silent = True
+            case "speak":
+                for runner in world.fleet.runners.values():
+                    runner.silent = False
+            case "conflict":
+                record.contested = True
+            case "forget":
+                world.world.ledgers = Ledgers()
+            case "suspend" | "resume":
+                changes["suspend"] = event == "suspend"
+            case "again":
+                changes["runRequest"] = f"run {number}"
+            case "fault":
+                world.fleet.once.fault = "401" if number % 2 else ""
+        if event in ("suspend", "resume", "again"):
+            record.put(a_document(**changes))
+        await look(60_000 if event == "wait" else 1000)
+    for runner in world.fleet.runners.values():
+        runner.silent = False
+    record.put(a_document(**changes | {"suspend": False}))
+    for _ in range(600):
+        await look()
+        if world.status.phase in ("Completed", "Failed"):
+            break
+    run = world.status.run
+    assert run is not None
+    assert run.setup is not None
+    if world.status.phase == "Failed":
+        assert "Failed" == run.setup.state
+    else:
+        assert "Completed" == world.status.phase
+        assert run.teardown is not None

@@ -187,3 +187,18 @@ async def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="schema 99"):
         async with SqliteRecord(path, now_ms=lambda: 0):
             pass
+
+
+async def test_what_setup_saved_is_kept_until_the_run_has_ended(tmp_path: Path) -> None:
+    """The newest one's, sealed as it came; the history has nothing of it."""
+    async with SqliteRecord(tmp_path / "history.db", now_ms=lambda: 0) as record:
+        await put(record, a_body())
+        document = await record.read("local", "shop")
+        assert document is not None
+        assert await record.saved(document, "1-setup") is None
+        await record.keep_saved(document, "1-setup", "c2VhbGVk")
+        assert "c2VhbGVk" == await record.saved(document, "1-setup")
+        await record.keep_saved(document, "2-setup", "b3RoZXI=")
+        assert (None, "b3RoZXI=") == (await record.saved(document, "1-setup"), await record.saved(document, "2-setup"))
+        await record.finish(document.uid, verdict="Passed", reason="", report={})
+        assert await record.saved(document, "2-setup") is None

@@ -10,6 +10,7 @@ from trafficsim_operator.actions import Action, EnsureRevision, RemoveRevision, 
 from trafficsim_operator.observed import RunnerState
 from trafficsim_operator.plan.assignments import held_by, retiring
 from trafficsim_operator.plan.look import ENDED, Look
+from trafficsim_operator.plan.once import teardown_is_due
 
 __all__ = ["objects"]
 
@@ -37,6 +38,14 @@ def objects(look: Look) -> tuple[Action, ...]:
                 if seen.replicas
                 else ()
             ),
+        )
+    is_empty = seen is None or not seen.replicas
+    if phase is Phase.DRAINING and is_empty and teardown_is_due(look.run, look.accepted.spec.teardown):
+        # Those of a long pause were let go.
+        reason = "teardown needs a runner"
+        return (
+            *others,
+            EnsureRevision(revision=revision.revision, template=revision.runner, replicas=1, reason=reason),
         )
     if phase in (Phase.PENDING, Phase.DRAINING) or (phase is Phase.SUSPENDED and not look.run.origin):
         return others

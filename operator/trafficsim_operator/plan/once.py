@@ -115,9 +115,9 @@ def broken_off(status: TaskStatus | None, why: str, now_ms: int) -> TaskStatus |
     return _ended(status, now_ms, f"broken off: {why}") if status is not None and is_on else status
 
 
-def teardown_is_due(run: Run, seen: Chore | None) -> bool:
-    """Say whether teardown is still to be ordered: users have come, or setup has been done."""
-    if seen is None or seen.once is None or run.teardown is not None:
+def teardown_is_due(run: Run, teardown: Once | None) -> bool:
+    """Say whether *teardown* is still to be ordered at the run's end: users have come, or setup has been done."""
+    if teardown is None or run.teardown is not None:
         return False
     return run.setup.state == "Done" if run.setup is not None else run.origin is not None
 
