@@ -110,6 +110,7 @@ WORKER_COUNTERS: Final = (
     "arrivals_started",  # of them, those a user was free for and whose first request was begun
     "memory_permille_ms",  # supervisor: integral of the runner's memory ÷ its limit, permille-milliseconds
     "waited_ns",  # time the worker was ready to run and waited for a CPU
+    "arrivals_twice",  # open model: begun by two runners, the giver of their place having been told late
 )
 ACTION_COUNTERS: Final = (
     "sent",                 # requests whose first byte was handed to the kernel

@@ -32,6 +32,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from trafficsim_api.arrivals import Arrivals
 from trafficsim_api.places import Places
 from trafficsim_api.resource import Archetype, Connections, Model, Profile, Target
+from trafficsim_api.turns import Turn
 
 __all__ = [
     "LAST_READ_S",
@@ -144,6 +145,10 @@ class Assignment(Model):
     epoch: int
     users: int
     places: tuple[Range, ...]
+    takes: tuple[Turn, ...] = ()
+    """Open model: of the places, those that count from an arrival on; before it another runner has them."""
+    gives: tuple[Turn, ...] = ()
+    """Open model: places no longer held whose arrivals before a number are still to be begun here."""
     processes: int
     digest: str = ""
     """Hash over what is not echoed one by one (load, limits, instants): a runner that echoes it has all of it."""
@@ -166,7 +171,8 @@ class Acknowledgement(Model):
     What a runner does with its assignment now.
 
     *settled*: every place gained has made its first send (or is not on now by the profile), every place lost is
-    parked. *active* counts users from their first send until parked.
+    parked, and the last arrival before each turn of *gives* was begun. *active* counts users from their first send
+    until parked.
     *clock_ms* is the runner's wall clock at the answer; half the round trip off, the difference is its offset.
     *run*, *places*, *users*, *processes*, *retire*, *suspended* read back what it holds (epoch 0: nothing yet).
     """
@@ -182,6 +188,10 @@ class Acknowledgement(Model):
     epoch: int = 0
     users: int = 0
     places: tuple[Range, ...] = ()
+    takes: tuple[Turn, ...] | None = None
+    """What of the assignment's takes is in force, by its workers' word: later than asked where it came too late."""
+    gives: tuple[Turn, ...] = ()
+    """The assignment's, echoed. A runner that knows of neither leaves *takes* out."""
     processes: int = 0
     digest: str = ""
     """The assignment's, echoed."""

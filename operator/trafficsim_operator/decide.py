@@ -6,6 +6,7 @@ The one entry to policy: desired and observed in, status and actions out. Pure; 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from trafficsim_api.names import Condition, Event, Reason
@@ -16,9 +17,10 @@ from trafficsim_operator.actions import Action, Assign, Decision, EnsureRevision
 from trafficsim_operator.observed import Desired, Observed, Runner, RunnerState, TargetFacts
 from trafficsim_operator.plan import commands, verdict
 from trafficsim_operator.plan.acceptance import Accepted, Refused, accept
-from trafficsim_operator.plan.arrivals import course_on
+from trafficsim_operator.plan.arrivals import course_on, turning_of
 from trafficsim_operator.plan.assignments import Terms, assign, cause_of, held_by, holders, retiring
 from trafficsim_operator.plan.document import status_of
+from trafficsim_operator.plan.handover import HandOver, hand_over
 from trafficsim_operator.plan.lifecycle import NEVER_MS, Life, Seen, live, next_run, start_at
 from trafficsim_operator.plan.look import ENDED, ON, Look, next_look
 from trafficsim_operator.plan.objects import objects
@@ -234,17 +236,29 @@ def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
         if look.life.phase is Phase.RUNNING
         else frozenset()
     )
-    digest = terms.digest
+    digest, turns = terms.digest, _turns(look, dealt)
     found = []
     for runner in look.runners:
         places = dealt.places.get(runner.name)
         if places is None or runner.state is RunnerState.STARTING:
             continue
         retire = look.life.phase is Phase.DRAINING or (runner.name in going and not places)
-        action = assign(runner, places, terms, epoch=epoch + 1, retire=retire, digest=digest)
+        over = turns.get(runner.name, HandOver())
+        action = assign(runner, places, terms, epoch=epoch + 1, retire=retire, digest=digest, over=over)
         if action is not None:
             found.append(action)
     return epoch + bool(found), tuple(found)
+
+
+def _turns(look: Look, dealt: Deal) -> Mapping[str, HandOver]:
+    """Return what each runner is told of arrivals that change hands; nothing in the closed model."""
+    if look.life.phase not in (Phase.RUNNING, Phase.SUSPENDED):
+        return {}
+    turning = turning_of(look.run, look.accepted.spec, look.now_ms)
+    if turning is None:
+        return {}
+    held = {r.name: held_by(r, look.run.id) for r in look.runners if r.state is not RunnerState.LEAVING}
+    return hand_over(dealt.places, held, turning)
 
 
 def _happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple[Happening, ...]:

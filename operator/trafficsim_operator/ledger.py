@@ -226,6 +226,7 @@ class Ledger:
             dropped=_dropped(layout, whole),
             arrivals_planned=int(whole[layout.worker("arrivals_planned")]),
             arrivals_started=int(whole[layout.worker("arrivals_started")]),
+            arrivals_twice=int(whole[layout.worker("arrivals_twice")]),
             judged_requests=total(layout, judged, "done"),
             wanted_user_ms=int(whole[layout.worker("wanted_user_ms")]),
             active_user_ms=int(whole[layout.worker("active_user_ms")]),

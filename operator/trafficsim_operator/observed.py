@@ -120,6 +120,7 @@ class Evidence:
     dropped: int = 0
     arrivals_planned: int = 0
     arrivals_started: int = 0
+    arrivals_twice: int = 0
     judged_requests: int = 0
     wanted_user_ms: int = 0
     active_user_ms: int = 0

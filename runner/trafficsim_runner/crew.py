@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from trafficsim_api.places import Places
+from trafficsim_api.turns import Turn, joined
 from trafficsim_runner.child import Child
 from trafficsim_runner.logs import event
 from trafficsim_runner.slot import Ack, Slot
@@ -101,6 +102,11 @@ class Crew:
         """Return the places of each worker."""
         return [slot.places for slot in self.slots]
 
+    @property
+    def giving(self) -> list[Places]:
+        """Return the places given away whose arrivals each worker still begins."""
+        return [slot.given for slot in self.slots]
+
     async def hire(self, count: int) -> None:
         """Start *count* spares."""
         for index in range(count):
@@ -109,13 +115,17 @@ class Crew:
             except (OSError, subprocess.SubprocessError) as error:
                 event(log, logging.ERROR, "worker-not-started", f"a spare cannot be started: {error}")
 
-    def man(self, division: Sequence[Places]) -> None:
-        """Give the places of *division* to the workers, with new workers where it has more parts, and tell them."""
+    def man(self, division: Sequence[Places], giving: Sequence[Places]) -> None:
+        """
+        Give the places of *division* to the workers, with new workers where it has more parts, and tell them.
+
+        *giving* has as many parts: the places given away whose arrivals each still begins.
+        """
         known = len(self.slots)
-        for index, part in enumerate(division):
+        for index, (part, given) in enumerate(zip(division, giving, strict=True)):
             if index == len(self.slots):
                 self.slots.append(Slot(index=index))
-            self.slots[index].places = part
+            self.slots[index].places, self.slots[index].given = part, given
         for slot in self.slots:
             if slot not in self._tasks:
                 self._tasks[slot] = self._group.create_task(self._keep(slot), name=f"worker-{slot.index}")
@@ -141,6 +151,11 @@ class Crew:
     def is_settled(self, epoch: int) -> bool:
         """Say whether everybody does what *epoch* asks."""
         return all(slot.settled(epoch) for slot in self.slots)
+
+    def takes(self, epoch: int) -> tuple[Turn, ...]:
+        """Return from which arrivals on the places gained by *epoch* count, as far as workers work by it."""
+        acks = (slot.ack for slot in self.slots)
+        return joined(turn for ack in acks if ack is not None and ack.epoch == epoch for turn in ack.takes)
 
     def problem(self, epoch: int) -> str:
         """Return why *epoch* is not carried out and will not be by waiting, "" while there is no such reason."""

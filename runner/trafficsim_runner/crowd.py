@@ -36,6 +36,7 @@ class Crowd:
         self._awaited: set[int] = set()
         self._slots = Slots()
         self._settled = True
+        self._giving = False  # arrivals of places lost are still to be begun
         self._counted_ns = clock()
         self._active_ns = 0
         self._wanted_ns = 0
@@ -58,7 +59,7 @@ class Crowd:
     @property
     def is_drained(self) -> bool:
         """Say whether nobody is active or about to be, and no request is in flight."""
-        return not self._users and not self.client.in_flight
+        return not self._users and not self.client.in_flight and not self._giving
 
     @property
     def pooled(self) -> int:
@@ -112,7 +113,7 @@ class Crowd:
                 self._changed()
 
     def _changed(self) -> None:
-        if not self._settled and not self._awaited:
+        if not self._settled and not self._awaited and not self._giving:
             self._settled = True
         self._on_change()
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from trafficsim_api.places import Places
 
-__all__ = ["divide", "shares"]
+__all__ = ["divide", "givers", "shares"]
 
 BLOCK: Final = 16
 
@@ -37,6 +37,17 @@ def divide(held: Sequence[Places], places: Places, workers: int) -> tuple[Places
             wanted[worker] -= end - start
             start = end
     return tuple(part | Places.of(gained) for part, gained in zip(kept, dealt, strict=True))
+
+
+def givers(had: Sequence[Places], given: Places, workers: int) -> tuple[Places, ...]:
+    """
+    Return whose arrivals of the places *given* away are still to begin: each worker's own, of what each of them *had*.
+
+    What none of them had is the first one's: after a restart the runner remembers its assignment, not the division.
+    """
+    parts = [had[i] & given if i < len(had) else Places() for i in range(workers)]
+    rest = given - Places.union(parts)
+    return tuple(part | rest if i == 0 else part for i, part in enumerate(parts))
 
 
 def _filled(sizes: Sequence[int], amount: int) -> list[int]:

@@ -11,7 +11,7 @@ In the open model (visits.py) a user walks once for each arrival it takes, and w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from trafficsim_api.layout import Drop
@@ -68,6 +68,7 @@ class Engine(Crowd):
         self._archetypes = Archetypes([1])
         self._seed = 0
         self._origin_ns = 0
+        self.takes: Mapping[int, int] = {}  # from which arrival on the places gained count
         self.client = Client(
             account=account, walker=self, clock=clock, wall_s=wall_s, raw=raw, on_timer=self.wake
         )  # fmt: skip
@@ -119,6 +120,7 @@ class Engine(Crowd):
         self.wanted = wanted
         if self._piece is not None:
             if self._pacer.is_off(at_ms):
+                self._giving = False
                 self._leave_all(now_ns)
         elif wanted > before:
             places = [place for place in self._pacer.slice(before, wanted) if not self._is_on(place)]
@@ -137,6 +139,7 @@ class Engine(Crowd):
         now_ns = self._clock()
         self._pacer = None
         self._schedule = Schedule()
+        self._giving = False
         self._count_time(now_ns)
         self.wanted = 0
         self._leave_all(now_ns)
@@ -187,23 +190,37 @@ class Engine(Crowd):
         at_ns = now_ns - self._origin_ns
         self._slots.hold(pacer.places)
         self._schedule.end_ns = pacer.end_ms * MS
+        self.takes = piece.takes
         if pacer.is_off(at_ns // MS):
             self._schedule = Schedule()
             self._leave_all(now_ns)
         else:
-            self._schedule.follow(piece, at_ns)
-            for place in [place for place in self._users if place not in self._slots.held]:
-                self._leave(self._users[place], now_ns)
-        self._awaited = {place for place, user in self._users.items() if user.leaving}
-        self._settled = False
-        self._changed()
-        self.client.bury()
+            self._account.count("arrivals_twice", self._schedule.follow(piece, at_ns))
+            self.takes = self._schedule.takes
+        lost = self._schedule.lost
+        self._giving, self._settled = bool(lost), False
+        self._keep((*pacer.places, *lost), now_ns)
         if not self._is_waking:
             self._arm(self._wheel.next_ms())
+
+    def _keep(self, places: Sequence[int], now_ns: int) -> None:
+        """Let the users of *places* take arrivals, and everybody else leave."""
+        self._slots.hold(places)
+        for place in [place for place in self._users if place not in self._slots.held]:
+            self._leave(self._users[place], now_ns)
+        self._awaited = {place for place, user in self._users.items() if user.leaving}
+        self._changed()
+        self.client.bury()
+
+    def _gave(self) -> None:
+        """Let go of the places that were lost: their last arrival before another's turn was begun."""
+        self._giving = False
+        self._keep(self._pacer.places if self._pacer is not None else (), self._clock())
 
     def _change_model(self, now_ns: int) -> None:
         """Begin anew with nobody there: the run's time, or what makes users come, is another."""
         self._schedule = Schedule()
+        self._giving = False
         if self._piece is not None or self._slots.free:
             self._leave_all(now_ns)
 
@@ -345,6 +362,8 @@ class Engine(Crowd):
         try:
             self._wake()
             self._admit()
+            if self._giving and not self._schedule.lost:
+                self._gave()
         finally:
             self._is_waking = False
         self._arm(self._wheel.next_ms())

@@ -8,6 +8,7 @@ from typing import Any
 
 from trafficsim_api.places import Places
 from trafficsim_api.protocol import Assignment
+from trafficsim_api.turns import within
 from trafficsim_runner.division import shares
 
 __all__ = ["Held"]
@@ -42,10 +43,15 @@ class Held:
         """Return when the runner drains alone."""
         return self.origin_ns + (self.assignment.end_ms - self.assignment.start_at_ms) * 1_000_000
 
-    def message(self, division: Sequence[Places], index: int) -> dict[str, Any]:
-        """Return what worker number *index* of *division* is told: its places, and its exact share of the limits."""
+    def message(self, division: Sequence[Places], index: int, giving: Sequence[Places] = ()) -> dict[str, Any]:
+        """
+        Return what worker number *index* of *division* is told: its places, and its exact share of the limits.
+
+        *giving* are the places given away whose arrivals each worker still begins.
+        """
         given = self.assignment
-        weights = [len(places) for places in division]
+        still = giving[index] if index < len(giving) else Places()
+        weights = [len(places) + (len(giving[i]) if i < len(giving) else 0) for i, places in enumerate(division)]
         limits = given.limits.model_dump(mode="json", exclude_none=True)
         for name in ("connections", "concurrency"):
             limits[name] = shares(getattr(given.limits, name), weights)[index]
@@ -53,4 +59,6 @@ class Held:
             "run": given.run, "epoch": given.epoch, "users": given.users, "places": division[index].to_lists(),
             "origin_ns": self.origin_ns, "warm_up_ms": given.warm_up_ms, "end_ns": self.end_ns,
             "suspended": given.suspended, "load": self.load, "limits": limits,
+            "takes": [turn.model_dump(mode="json") for turn in within(given.takes, division[index])],
+            "gives": [turn.model_dump(mode="json") for turn in within(given.gives, still)],
         }}  # fmt: skip

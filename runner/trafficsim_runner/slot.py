@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Self
 
 from trafficsim_api.places import Places
 from trafficsim_api.statistics import Vector
+from trafficsim_api.turns import Turn
 from trafficsim_runner.child import Child
 from trafficsim_runner.stats.ledger import Seen, snapshot_of
 from trafficsim_runner.stats.slab_reader import Slab, Snapshot
@@ -29,12 +31,15 @@ class Ack:
     connections: int = 0
     pooled: int = 0
     parked: int = 0
+    takes: tuple[Turn, ...] = ()
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
         """Return the acknowledgement in *fields*; raise ValueError when it is none."""
         try:
-            return cls(**{name: kind(fields[name]) for name, kind in _KINDS.items() if name in fields})
+            takes = tuple(Turn.model_validate_json(json.dumps(turn)) for turn in fields.get("takes", ()))
+            known = {name: kind(fields[name]) for name, kind in _KINDS.items() if name in fields}
+            return cls(**known, takes=takes)
         except TypeError as error:
             raise ValueError(f"not an acknowledgement: {error}") from error
 
@@ -48,12 +53,14 @@ class Slot:
     """
     Worker number *index*: it keeps its places over the deaths of its processes.
 
+    *given* are the places it had whose arrivals it still begins until another runner does.
     *late* says that the present one began after the warm-up's end. *refusal* is why it will not take its assignment,
     *cause* why its last process ended, *deaths* how many died one after the other, none having lived long.
     """
 
     index: int
     places: Places = field(default_factory=Places)
+    given: Places = field(default_factory=Places)
     child: Child | None = None
     ack: Ack | None = None
     heard_ns: int = 0

@@ -21,11 +21,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from trafficsim_api.protocol import LAST_READ_S, Acknowledgement, Assignment, Limits, Load, Refused, verify
 from trafficsim_api.statistics import Answer
+from trafficsim_api.turns import places_of
 from trafficsim_api.units import milliseconds
 from trafficsim_runner.admission import objection
 from trafficsim_runner.child import worker_command
 from trafficsim_runner.crew import EXIT_S, SECOND_NS, Command, Crew
-from trafficsim_runner.division import divide
+from trafficsim_runner.division import divide, givers
 from trafficsim_runner.health.probe import Probe
 from trafficsim_runner.health.processes import descriptors
 from trafficsim_runner.health.target import REACHABLE, ask
@@ -217,10 +218,11 @@ class Supervisor:
         self.held = Held(assignment=assignment, load=load, origin_ns=origin_ns)
         places, division = self.held.places, self.crew.division
         # The workers are there before their first place is: starting them takes longer than the lead of a run's start.
-        wanted = 0 if assignment.retire and not division else max(1, assignment.processes)
-        division = list(divide(division, places, wanted))
+        is_nobody = assignment.retire and not division and not assignment.gives
+        had = [slot.places | slot.given for slot in self.crew.slots]
+        division = list(divide(division, places, 0 if is_nobody else max(1, assignment.processes)))
         self.ledger.allow(len(division))
-        self.crew.man(division)
+        self.crew.man(division, givers(had, places_of(assignment.gives).below(assignment.users), len(division)))
 
     def _origin(self, assignment: Assignment) -> int:
         """
@@ -276,7 +278,8 @@ class Supervisor:
         settings, clock = self.settings, time.time_ns() // 1_000_000
         if self.held is None:
             return Acknowledgement(simulation=settings.simulation, runner=settings.runner, boot=self.boot,
-                                   revision=settings.revision, clock_ms=clock, problem=self._problem(0))  # fmt: skip
+                                   revision=settings.revision, clock_ms=clock, takes=(),
+                                   problem=self._problem(0))  # fmt: skip
         given = self.held.assignment
         return Acknowledgement(
             simulation=settings.simulation,
@@ -287,6 +290,8 @@ class Supervisor:
             epoch=given.epoch,
             users=given.users,
             places=given.places,
+            takes=self.crew.takes(given.epoch),
+            gives=given.gives,
             processes=max(given.processes, len(self.crew.slots)),
             digest=given.digest,
             active=sum(slot.ack.active for slot in self.crew.slots if slot.ack),
@@ -319,7 +324,7 @@ class Supervisor:
     def message(self, slot: Slot) -> Mapping[str, Any]:
         """Return what the worker in *slot* is to do."""
         assert self.held is not None
-        return self.held.message(self.crew.division, slot.index)
+        return self.held.message(self.crew.division, slot.index, self.crew.giving)
 
     def is_warm(self, now_ns: int) -> bool:
         """Say whether the warm-up is over."""

@@ -17,7 +17,7 @@ import resource
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,11 +25,13 @@ from typing import Any, Final
 
 import uvloop
 
-from trafficsim_api.arrivals import Course, Owned, works_of
+from trafficsim_api.arrivals import Course, works_of
 from trafficsim_api.layout import MAX_ACTIONS, Layout
+from trafficsim_api.places import Places
 from trafficsim_api.profile import shape
 from trafficsim_api.protocol import Limits, Load
 from trafficsim_api.resource import Step, actions_of
+from trafficsim_api.turns import Turn, by_place, turns_of
 from trafficsim_runner.engine import MS, Engine
 from trafficsim_runner.flow import compile_load
 from trafficsim_runner.http.endpoint import endpoint_of, tls_of
@@ -58,6 +60,8 @@ class Task:
     epoch: int
     users: int
     places: tuple[tuple[int, int], ...]
+    takes: Mapping[int, int]
+    gives: Mapping[int, int]
     origin_ns: int
     warm_up_ms: int
     end_ns: int
@@ -73,6 +77,8 @@ class Task:
             epoch=int(fields["epoch"]),
             users=int(fields["users"]),
             places=tuple((int(first), int(stop)) for first, stop in fields["places"]),
+            takes=_turns(fields.get("takes", ())),
+            gives=_turns(fields.get("gives", ())),
             origin_ns=int(fields["origin_ns"]),
             warm_up_ms=int(fields["warm_up_ms"]),
             end_ns=int(fields["end_ns"]),
@@ -110,6 +116,7 @@ class Worker:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._said: Mapping[str, Any] = {}
         self._waiting = Waiting()
+        self._takes: list[dict[str, Any]] = []
         self._faults: set[str] = set()
         self._ended = asyncio.Event()
         gc.callbacks.append(self._on_gc)
@@ -166,6 +173,7 @@ class Worker:
         self._task = task
         self._cancel("deadline")
         engine.follow(_pacer_of(task), task.origin_ns, _piece_of(task))
+        self._takes = [turn.model_dump(mode="json") for turn in turns_of(engine.takes)]
         self._schedule(task)
         self._report(force=True)
 
@@ -317,6 +325,7 @@ class Worker:
                 # Subtle: who hears that all is over reads the slab next; its figures must be the last ones.
                 self._snapshot()
             self._said = state
+            state = {**state, "takes": self._takes}
             gauges = {"active": engine.active, "in_flight": engine.client.in_flight, "pooled": engine.pooled,
                       "connections": engine.client.open_connections, "parked": engine.parked}  # fmt: skip
             self._say({"ack": {**state, **gauges}})
@@ -352,9 +361,15 @@ def _piece_of(task: Task) -> Piece | None:
             shape=shape(load.profile), rate=load.arrivals.rate, since_ms=load.since_ms, before=load.before
         ),
         works=works_of(load.arrivals.process, load.seed),
-        owned=Owned(task.users, task.places),
+        places=Places.of(task.places).below(task.users),
         users=max(1, task.users),
+        takes=task.takes,
+        gives={place: number for place, number in task.gives.items() if place < task.users},
     )  # fmt: skip
+
+
+def _turns(turns: Iterable[Mapping[str, Any]]) -> Mapping[int, int]:
+    return by_place(Turn.model_validate_json(json.dumps(turn)) for turn in turns)
 
 
 def _recompiles(before: Load, load: Load) -> bool:

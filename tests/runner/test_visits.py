@@ -7,7 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trafficsim_api.arrivals import UNIT, Course, Evenly, Owned
+from trafficsim_api.arrivals import UNIT, Course, Evenly, works_of
+from trafficsim_api.places import Places
 from trafficsim_api.profile import Segment, Shape
 from trafficsim_runner.users import User
 from trafficsim_runner.visits import NEVER_NS, Piece, Schedule, Slots, dress
@@ -16,10 +17,10 @@ FULL = Shape((Segment(0, 1, 10_000, 10_000),))
 MS = 1_000_000
 
 
-def a_piece(rate=100, places=((0, 10),), users=10, since_ms=0, before=0):
+def a_piece(rate=100, places=((0, 10),), users=10, since_ms=0, before=0, **turns):
     """Return *rate* arrivals a second, of which those of *places* are owned."""
     course = Course(shape=FULL, rate=rate * 3_600_000, since_ms=since_ms, before=before)
-    return Piece(course=course, works=Evenly(), owned=Owned(users, places), users=users)
+    return Piece(course=course, works=Evenly(), places=Places.of(places), users=users, **turns)
 
 
 def taken(schedule, until_ms):
@@ -100,7 +101,7 @@ def test_workers_that_hear_in_time_never_do_one_twice_or_leave_one_out(looks, la
     came = [[], [], []]
 
     def tell(schedule, course, held, at_ms):
-        schedule.follow(Piece(course=course, works=Evenly(), owned=Owned(10, held), users=10), at_ms * MS)
+        schedule.follow(Piece(course=course, works=Evenly(), places=Places.of(held), users=10), at_ms * MS)
 
     for schedule, held in zip((whole, *halves), places, strict=True):
         tell(schedule, course, held, 0)
@@ -150,3 +151,128 @@ def test_a_visitor_is_new():
     dress(one, number=48, users=10, seed=7, archetype=0)
     assert (None, None, None) == (one.saved, one.cookie_line, one.loops)
     assert one.key != other.key
+
+
+def test_a_place_gained_counts_from_its_turn_on():
+    """100/s over 10 places: place 8 (position 1) comes with arrivals 1, 11, 21 …; taken from 20 on that is 21 first."""
+    schedule = Schedule()
+    schedule.follow(a_piece(places=((8, 9),), takes={8: 20}), 0)
+    assert [21, 31] == [number for number, _ in taken(schedule, 400)]
+    assert {8: 20} == schedule.takes
+
+
+def test_a_taker_that_is_told_late_says_from_when_on_it_counts():
+    """Told at 255 ms to take from arrival 20 (due at 210 ms) on: it takes from 25 on, and stays with that."""
+    schedule = Schedule()
+    schedule.follow(a_piece(places=((8, 9),), takes={8: 20}), 255 * MS)
+    assert {8: 25} == schedule.takes
+    schedule.follow(a_piece(places=((8, 9),), takes={8: 20}, since_ms=1000), 260 * MS)
+    assert {8: 25} == schedule.takes
+    assert [31, 41] == [number for number, _ in taken(schedule, 450)]
+
+
+def test_a_giver_goes_on_until_the_turn():
+    """Arrivals of the place given away are begun before it, and no more from it on; then it is over."""
+    schedule = Schedule()
+    schedule.follow(a_piece(), 0)
+    assert [0, 1, 2] == [number for number, _ in taken(schedule, 30)]
+    assert 0 == schedule.follow(a_piece(places=((0, 8), (9, 10)), gives={8: 20}), 35 * MS)
+    assert (8,) == schedule.lost
+    assert [3, 4, 5, 6, 7, 8, 9, 10, 11, *range(12, 20)] == [number for number, _ in taken(schedule, 200)]
+    assert () == schedule.lost
+    assert [20, 22] == [number for number, _ in taken(schedule, 230)]
+
+
+def test_a_giver_without_other_places_comes_to_an_end():
+    """With its last place given away it is done when that place has no arrival before the turn."""
+    schedule = Schedule()
+    schedule.follow(a_piece(places=((8, 9),)), 0)
+    schedule.follow(a_piece(places=(), gives={8: 20}), 5 * MS)
+    assert (8,) == schedule.lost
+    assert [1, 11] == [number for number, _ in taken(schedule, 10_000)]
+    assert () == schedule.lost
+    assert NEVER_NS == schedule.next_ns
+
+
+def test_a_late_giver_counts_what_it_did_twice():
+    """Told at 455 ms that place 8 was another's from arrival 20 on: 21, 31 and 41 were begun here too."""
+    schedule = Schedule()
+    schedule.follow(a_piece(), 0)
+    taken(schedule, 455)
+    told = a_piece(places=((0, 8), (9, 10)), gives={8: 20})
+    assert 3 == schedule.follow(told, 455 * MS)
+    assert 0 == schedule.follow(told, 456 * MS)
+    assert () == schedule.lost
+    assert [45, 46, 47, 48, 49, 50, 52] == [number for number, _ in taken(schedule, 530)]
+
+
+def test_the_turn_holds_for_what_was_told_before_too():
+    """An edit of the rate waits for its instant; the place that is given away meanwhile goes at its turn all the same."""
+    schedule = Schedule()
+    schedule.follow(a_piece(), 0)
+    schedule.follow(a_piece(rate=50, since_ms=500, before=50 * UNIT), 100 * MS)
+    schedule.follow(a_piece(rate=50, since_ms=500, before=50 * UNIT, places=((0, 8), (9, 10)), gives={8: 40}), 150 * MS)
+    numbers = [number for number, _ in taken(schedule, 1_000)]
+    assert {11, 21, 31} <= set(numbers)
+    assert not {41, 51, 61} & set(numbers)
+    assert 74 == numbers[-1]
+
+
+MOVES = st.lists(
+    st.tuples(
+        st.integers(0, 3000),  # ms until the next move
+        st.integers(0, 9), st.integers(0, 2), st.integers(0, 2),  # place, giver, taker
+        st.integers(0, 2500), st.integers(0, 3500),  # ms until taker and giver are told
+        st.sampled_from([None, 30, 100, 400]),  # an edit of the rate on the way
+    ),
+    max_size=6,
+)  # fmt: skip
+
+
+@given(MOVES, st.sampled_from(["constant", "poisson"]))
+def test_whatever_moves_every_arrival_is_begun_once(moves, process):
+    """
+    Three runners, moves of places between them, takers and givers told as late as may be, edits of the rate in between:
+    each arrival is begun by exactly one, but for those that a late giver says it did twice.
+    """
+    works, course = works_of(process, 3), Course(shape=FULL, rate=100 * 3_600_000)
+    runners = [Schedule() for _ in range(3)]
+    places = [Places.first(10), Places(), Places()]
+    takes, gives = [{}, {}, {}], [{}, {}, {}]
+    came, twice, now = [[], [], []], 0, 0
+
+    def tell(index):
+        piece = Piece(course=course, works=works, places=places[index], users=10, takes=dict(takes[index]), gives=dict(gives[index]))
+        came[index].extend(taken(runners[index], now))
+        return runners[index].follow(piece, now * MS)
+
+    for index in range(3):
+        tell(index)
+    for wait, place, giver, taker, take_ms, give_ms, rate in moves:
+        now += wait
+        if rate is not None:
+            since = max(course.since_ms, now + 1000)
+            course = Course(shape=FULL, rate=rate * 3_600_000, since_ms=since, before=course.due(since))
+            twice += sum(tell(index) for index in range(3))
+        if giver == taker or place not in places[giver]:
+            continue
+        one = Places.of([(place, place + 1)])
+        turn = works.first_after(course.due(now + 3000))
+        now += take_ms
+        places[taker], takes[taker] = places[taker] | one, {**takes[taker], place: turn}
+        gives[taker].pop(place, None)
+        twice += tell(taker)
+        takes[taker] = dict(runners[taker].takes)
+        now += give_ms
+        places[giver], gives[giver] = places[giver] - one, {**gives[giver], place: takes[taker][place]}
+        takes[giver].pop(place, None)
+        twice += tell(giver)
+        now += 4000  # the operator begins no other move of the place before the turn
+    now += 2000
+    for index in range(3):
+        tell(index)
+    numbers = sorted(number for part in came for number, _ in part)
+    last = works.first_after(course.due(now))
+    expected = [n for n in range(last) if course.instant_ns(works.work(n)) <= now * MS]
+    assert set(expected) == set(numbers)
+    assert len(numbers) - len(set(numbers)) == twice

@@ -122,6 +122,8 @@ def _arrivals(outcome: Outcome) -> str:
         return ""
     share = percent(started / (planned + lost))
     text = f"{count(started)} of {count(planned + lost)} started ({share})"
+    if twice := counters.get("arrivals_twice", 0):
+        text += f"; {count(twice)} of them on two runners, the place's giver having heard late"
     return f"{text}; {count(lost)} came while no runner held their place (runner_lost)" if lost else text
 
 

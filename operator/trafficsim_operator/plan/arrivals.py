@@ -20,9 +20,10 @@ from trafficsim_api.profile import shape
 from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.status import Run
 from trafficsim_api.units import parse_instant
+from trafficsim_operator.plan.handover import Turning
 from trafficsim_operator.plan.lifecycle import Life
 
-__all__ = ["course_of", "course_on", "planned_arrivals"]
+__all__ = ["course_of", "course_on", "planned_arrivals", "turning_of"]
 
 LEAD_MS: Final = 1_000
 
@@ -91,6 +92,16 @@ def planned_arrivals(run: Run, spec: TrafficSimulationSpec, now_ms: int) -> int:
     count = works.first_after(course.due(elapsed))
     last_ns = course.instant_ns(works.work(count - 1)) if count else None
     return count - 1 if last_ns is not None and last_ns >= elapsed * 1_000_000 else count
+
+
+def turning_of(run: Run, spec: TrafficSimulationSpec, now_ms: int) -> Turning | None:
+    """Return where the arrivals of *run* stand, for handing them over; None in the closed model and before the start."""
+    course = course_of(run, spec)
+    if course is None or spec.arrivals is None or run.origin is None:
+        return None
+    return Turning(
+        course=course, process=spec.arrivals.process, seed=spec.seed, elapsed_ms=max(0, _elapsed(run, now_ms))
+    )
 
 
 def _elapsed(run: Run, now_ms: int) -> int:

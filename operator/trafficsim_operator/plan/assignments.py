@@ -14,6 +14,7 @@ from trafficsim_api.protocol import Acknowledgement, Assignment
 from trafficsim_operator.actions import Assign
 from trafficsim_operator.observed import Runner, RunnerState
 from trafficsim_operator.plan.acceptance import Accepted
+from trafficsim_operator.plan.handover import HandOver
 from trafficsim_operator.plan.places import Holder
 
 __all__ = ["Terms", "assign", "cause_of", "held_by", "holders", "retiring"]
@@ -88,11 +89,21 @@ def holders(runners: Iterable[Runner], run: int, going: frozenset[str]) -> tuple
     )
 
 
-def assign(runner: Runner, places: Places, terms: Terms, *, epoch: int, retire: bool, digest: str) -> Assign | None:
+def assign(
+    runner: Runner,
+    places: Places,
+    terms: Terms,
+    *,
+    epoch: int,
+    retire: bool,
+    digest: str,
+    over: HandOver = HandOver(),
+) -> Assign | None:
     """
     Return the assignment that *runner* needs to hold *places* under *terms*; None when it holds them already.
 
-    Instants are told in the runner's own wall clock where that is a quarter of a second or more off ours.
+    Turns (*over*) are new only where places are, so they call for no assignment by themselves. Instants are told in the
+    runner's own wall clock where that is a quarter of a second or more off ours.
     """
     if runner.address is None or not runner.answered:
         return None
@@ -117,6 +128,8 @@ def assign(runner: Runner, places: Places, terms: Terms, *, epoch: int, retire: 
         epoch=epoch,
         users=terms.total,
         places=places.ranges,
+        takes=over.takes,
+        gives=over.gives,
         processes=processes,
         digest=digest,
         start_at_ms=terms.start_at_ms + shift,

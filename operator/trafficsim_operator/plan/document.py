@@ -30,7 +30,8 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
     if ended:
         planned = planned_user_ms(run, accepted.spec, look.now_ms)
         lost = max(0, planned - look.observed.evidence.wanted_user_ms)
-        missed = max(0, run.arrivals_planned - look.observed.evidence.arrivals_planned)
+        came = look.observed.evidence.arrivals_planned - look.observed.evidence.arrivals_twice
+        missed = max(0, run.arrivals_planned - came)
         run = run.model_copy(update={"planned_user_ms": planned, "lost_user_ms": lost, "arrivals_lost": missed})
         judgement = verdict.judge(
             look.observed.evidence, planned_user_ms=planned, lost_user_ms=lost, stopped=run.stop or ""

@@ -14,6 +14,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from trafficsim_api.arrivals import Course, works_of
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.layout import Layout
 from trafficsim_api.places import position
@@ -70,13 +71,27 @@ class FakeRunner:
         self.wanted_user_ms += users * spent
         self.done += users * spent // 1000
 
+    def is_giving(self, now_ms: int) -> bool:
+        """Say whether arrivals of places given away are still to come, or a new course is, by the real arithmetic."""
+        a = self.assignment
+        if a is None or a.suspended or a.load.arrivals is None or now_ms >= a.end_ms:
+            return False
+        course = Course(shape=shape(a.load.profile), rate=a.load.arrivals.rate, since_ms=a.load.since_ms,
+                        before=a.load.before)  # fmt: skip
+        works = works_of(a.load.arrivals.process, a.load.seed)
+        due_ns = [course.instant_ns(works.work(turn.number)) for turn in a.gives]
+        due_ns += [course.since_ms * 1_000_000] if course.since_ms else []
+        return any(due is not None and due > (now_ms - a.start_at_ms) * 1_000_000 for due in due_ns)
+
     def acknowledgement(self, now_ms: int) -> Acknowledgement:
         """Return what it does now."""
         self.looks += 1
         a = self.assignment
         if a is None:
-            return Acknowledgement(boot=f"boot-{self.uid}", runner=self.uid, clock_ms=now_ms + self.clock_ahead_ms)
-        active = self.active(now_ms)
+            return Acknowledgement(
+                boot=f"boot-{self.uid}", runner=self.uid, clock_ms=now_ms + self.clock_ahead_ms, takes=()
+            )
+        active, giving = self.active(now_ms), self.is_giving(now_ms)
         return Acknowledgement(
             boot=f"boot-{self.uid}",
             simulation=a.simulation,
@@ -86,13 +101,15 @@ class FakeRunner:
             epoch=a.epoch,
             users=a.users,
             places=a.places,
+            takes=a.takes,
+            gives=a.gives,
             processes=a.processes,
             digest=a.digest,
             active=active,
-            settled=self.looks > self.settles,
+            settled=self.looks > self.settles and not giving,
             retire=a.retire,
             suspended=a.suspended,
-            drained=not active,
+            drained=not active and not giving,
             target="reachable",
             problem=self.problem,
             clock_ms=now_ms + self.clock_ahead_ms,

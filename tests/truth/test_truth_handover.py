@@ -1,0 +1,74 @@
+"""Places change hands while arrivals come: the target sees each arrival exactly once, whoever begins it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driven.run import Run, a_document, a_run
+from targets.scripted import Route, Scripted
+
+PLACES = 12
+
+
+def named(users: int) -> list[dict[str, Any]]:
+    """
+    Return archetypes by which a request tells the number of its arrival.
+
+    As many of equal weight as there are places: n mod T is the archetype, n ÷ T the iteration.
+    """
+    path = {"get": "/a", "params": {"turn": "{{user.iteration}}", "place": "{{user.archetype}}"}}
+    return [{"name": f"p{n}", "weight": 1, "flow": [{"action": "a", "request": path}]} for n in range(users)]
+
+
+def numbers(lines: Path) -> Counter[int]:
+    """Return how often each arrival came."""
+    entries = (json.loads(line) for line in lines.read_text().splitlines())
+    found = (dict(pair.split("=") for pair in e["query"].split("&")) for e in entries if e["path"] == "/a")
+    return Counter(int(one["turn"]) * PLACES + int(one["place"][1:]) for one in found)
+
+
+def held(run: Run) -> list[int]:
+    """Return how many places each runner holds, from the most."""
+    acks = [runner.acknowledgement for runner in run.ledger.remembered.values()]
+    return sorted((len(ack.held) for ack in acks if ack is not None and not ack.retire), reverse=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_scale_out_and_scale_in(tmp_path: Path) -> None:
+    """240/s on two runners, then on three, then on two; the rate is edited while places move: nothing twice or left out."""
+    spec: dict[str, Any] = {
+        "users": PLACES, "duration": "120s", "arrivals": {"rate": "240/s"}, "profile": [{"hold": {"for": "1s"}}],
+    }  # fmt: skip
+    with Scripted([Route(path="/a"), Route(path="/healthz")], lines=tmp_path / "lines") as server:
+
+        def document(runners: int, **edit: Any) -> dict[str, Any]:
+            scaling = {"minRunners": runners, "maxProcesses": 2}
+            return a_document(server.url, archetypes=named(PLACES), **{**spec, **edit}, scaling=scaling)
+
+        async def edit(run: Run, body: dict[str, Any]) -> None:
+            await run.record.put(body, namespace="local", name="truth", uid="truth-0", source="test", allowed=())
+
+        async with a_run(document(2), directory=tmp_path / "run") as run:
+            await run.begins()
+            await run.until(lambda run: held(run) == [6, 6])
+            await edit(run, document(3))
+            await run.until(lambda run: len(held(run)) == 3 and held(run)[2] >= 1, within_s=60)
+            await edit(run, document(3, arrivals={"rate": "300/s"}))
+            await run.until(lambda run: held(run) == [4, 4, 4], within_s=60)
+            await edit(run, document(2, arrivals={"rate": "300/s"}))
+            await run.until(lambda run: held(run) == [6, 6], within_s=60)
+            looks = len(run.looks)
+            await run.until(lambda run: len(run.looks) > looks + 3)
+            account = run.account()
+    came = numbers(tmp_path / "lines")
+    assert account.worker("arrivals_planned") > 1_000
+    assert 0 == account.worker("drop_no_slot")
+    last = max(came)
+    assert [n for n in range(last - 300) if not came[n]] == []
+    assert sum(count - 1 for count in came.values()) == account.worker("arrivals_twice") == 0
