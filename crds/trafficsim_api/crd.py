@@ -48,6 +48,7 @@ DEFAULTS: Final = frozenset({"users", "suspend"})
 # Lists whose entries are told apart by a key: duplicates are refused, and two appliers may own different entries.
 MAP_KEYS: Final[Mapping[tuple[str, str], str]] = {
     ("TrafficSimulationSpec", "archetypes"): "name",
+    ("TrafficSimulationSpec", "data"): "name",
     ("Runner", "env"): "name",
     ("Runner", "imagePullSecrets"): "name",
     ("Status", "conditions"): "type",
@@ -111,6 +112,7 @@ RULES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ),
     ),
     "CAFrom": ((_one_of("inline", "configMap"), "exactly one of inline, configMap is needed"),),
+    "DataFrom": ((_one_of("inline", "configMap", "path"), "exactly one of inline, configMap, path is needed"),),
     "Profile": ((_one_of(*SEGMENTS), f"exactly one of {', '.join(SEGMENTS)} is needed"),),
     "Ramp": (("double(self.to.replace('%', '')) <= 100.0", "to: at most 100% is needed"),),
     "Step": (

@@ -199,7 +199,8 @@ _SAVE: Final = re.compile(r"(json\.[^\s]{1,200}|header\.[A-Za-z0-9-]{1,100}|cook
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _TEMPLATE: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _LOOKUP: Final = re.compile(
-    r"\s*(user\.(id|number|archetype|iteration)|env\.[A-Za-z_][A-Za-z0-9_]*|[A-Za-z_][A-Za-z0-9_]*)\s*"
+    r"\s*(user\.(id|number|archetype|iteration)|env\.[A-Za-z_][A-Za-z0-9_]*|"
+    r"data\.[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z_][A-Za-z0-9_-]*|[A-Za-z_][A-Za-z0-9_]*)\s*"
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from trafficsim_api.data import FILE
 from trafficsim_api.errors import Problem, SpecError
 from trafficsim_api.flow import STATUS, TIMES, URL_PATH
 from trafficsim_api.model import NAME
@@ -29,6 +30,7 @@ _PATTERNS: Final[Mapping[str, str]] = {
     URL_PATH: "a path that starts with / is needed",
     HEALTH_PATH: "a path that starts with / is needed",
     NAME: "a name of letters, digits and _ . / : - is needed",
+    FILE: "a name that ends in .csv, .jsonl or .ndjson is needed",
     OBJECT_NAME: "a name of lower case letters, digits and - is needed, with a letter or digit at both ends",
     ENV_NAME: "a name of letters, digits and _ is needed, without a digit in front",
     IMAGE: "an image reference without spaces is needed",

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import ConfigDict, Field, ValidationError
 
 from trafficsim_api.arrivals import Arrivals
+from trafficsim_api.data import Feed
 from trafficsim_api.places import Places
 from trafficsim_api.resource import Archetype, Connections, Model, Profile, Target
 from trafficsim_api.turns import Turn
@@ -122,6 +123,8 @@ class Load(Model):
     archetypes: tuple[Archetype, ...]
     seed: int = 0
     connections: Connections = Connections()
+    data: tuple[Feed, ...] | None = None
+    """What `{{data.X.Y}}` looks up; None: nothing."""
     ca: str | None = None
     """PEM of the certificates to trust, resolved by the operator; None: the runner image's."""
 
@@ -159,6 +162,8 @@ class Assignment(Model):
     retire: bool = False
     load: Load
     limits: Limits
+    rows: Mapping[str, str] = {}
+    """Rows of load.data by digest, packed (see tables.py): those that the runner did not say it has."""
 
     @property
     def held(self) -> Places:
@@ -204,6 +209,8 @@ class Acknowledgement(Model):
     clock_ms: int = 0
     target: str = ""
     """What came of asking target.healthPath: "" not yet, "reachable", or what was wrong."""
+    rows: tuple[str, ...] = ()
+    """The digests of the rows it has: they need not be sent again."""
     problem: str = ""
     """Why the assignment is not carried out and will not be without a change: a worker refuses it or keeps dying."""
 

@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from trafficsim_api.arrivals import Arrivals
 from trafficsim_api.connections import Connections
+from trafficsim_api.data import MAX_FEEDERS, ConfigMapKey, DataFrom, Feeder, check_data
 from trafficsim_api.flow import (
     ACTION_GROUPS,
     VERBS,
@@ -44,11 +45,14 @@ __all__ = [
     "Arrivals",
     "CAFrom",
     "Choice",
+    "ConfigMapKey",
     "Connections",
     "Curve",
     "CurvePoint",
+    "DataFrom",
     "EnvVar",
     "Expect",
+    "Feeder",
     "Hold",
     "ImagePullSecret",
     "Metadata",
@@ -128,6 +132,8 @@ class TrafficSimulationSpec(Model):
     """Absent: closed model, a user begins anew when it is done. Else the open one, `users` at work at most."""
     archetypes: Annotated[tuple[Archetype, ...], Field(min_length=1, max_length=32)]
     """The kinds of users."""
+    data: Annotated[tuple[Feeder, ...], Field(max_length=MAX_FEEDERS)] = ()
+    """Rows of test data for `{{data.FEEDER.COLUMN}}`."""
     thresholds: Annotated[tuple[Threshold, ...], Field(max_length=32)] = ()
     """The rules the run is judged by."""
     runner: Runner = Runner()
@@ -146,6 +152,7 @@ class TrafficSimulationSpec(Model):
             raise fault("duration", "at least 1s is needed")
         if self.duration is not None and self.warm_up >= self.duration:
             raise fault("warmUp", "must be shorter than duration")
+        check_data(self.data, self.archetypes, self.users)
         names: set[str] = set()
         for index, name in enumerate(archetype.name for archetype in self.archetypes):
             if name in names:

@@ -18,7 +18,8 @@ from trafficsim_operator.observed import Desired, Observed, Runner, RunnerState,
 from trafficsim_operator.plan import commands, verdict
 from trafficsim_operator.plan.acceptance import Accepted, Refused, accept
 from trafficsim_operator.plan.arrivals import course_on, turning_of
-from trafficsim_operator.plan.assignments import Terms, assign, cause_of, held_by, holders, retiring
+from trafficsim_operator.plan.assignments import Terms, assign, at_rest, cause_of, held_by, holders, retiring
+from trafficsim_operator.plan.data import gives_first
 from trafficsim_operator.plan.document import status_of
 from trafficsim_operator.plan.handover import HandOver, hand_over
 from trafficsim_operator.plan.lifecycle import NEVER_MS, Life, Seen, live, next_run, start_at
@@ -96,7 +97,10 @@ def _as_before(desired: Desired, observed: Observed) -> Accepted | Refused:
     if desired.spec is not None and desired.spec.target != before.target:
         # What was looked up is the refused target: nothing new is assigned by it.
         target = TargetFacts(host=target.host, port=target.port, problem="the edit of the target is refused")
-    return accept(replace(desired, spec=before, problems=()), replace(observed, target=target), desired.status.stable)
+    # Nor are the refused edit's rows those of the run: it goes on with what the runners have.
+    data = observed.data if desired.spec is None or desired.spec.data == before.data else {}
+    observed = replace(observed, target=target, data=data)
+    return accept(replace(desired, spec=before, problems=()), observed, desired.status.stable)
 
 
 def _live(
@@ -155,6 +159,7 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
         runners_up=len(up),
         target=_target(ready, number),
         waiting=accepted.waiting,
+        missing=accepted.missing,
         cause=cause_of(runners, (revision.problem if revision else "") or observed.trouble),
         stop=_stop(before, observed, accepted, done, now_ms),
         drained=all(ack.retire and ack.drained for ack in retired) and observed.evidence.complete,
@@ -209,7 +214,14 @@ def _deal(look: Look) -> Deal:
         r.acknowledgement is None and r.state in (RunnerState.READY, RunnerState.UNREADY) for r in look.runners
     )
     going = retiring(look.runners, look.run.id, sizing.runners) if look.life.phase is Phase.RUNNING else frozenset()
-    return deal(look.total, holders(look.runners, look.run.id, going), max(1, sizing.capacity), unknown=unknown)
+    return deal(
+        look.total,
+        holders(look.runners, look.run.id, going),
+        max(1, sizing.capacity),
+        unknown=unknown,
+        exclusive=gives_first(look.accepted.load),
+        at_rest=at_rest(look.observed.runners, look.run.id),
+    )
 
 
 def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:

@@ -36,7 +36,7 @@ from trafficsim_operator.fleet.local import LocalFleet
 from trafficsim_operator.fleet.runners import Runners, Signer
 from trafficsim_operator.fleet.workspace import workspace
 from trafficsim_operator.ledger import Ledgers
-from trafficsim_operator.observed import Desired, Evidence, Observed
+from trafficsim_operator.observed import Desired, Evidence, Observed, RowsSeen
 from trafficsim_operator.plan.acceptance import Refused, accept
 from trafficsim_operator.plan.report import Report
 from trafficsim_operator.reconcile import World, read, reconcile
@@ -112,6 +112,8 @@ class Outcome:
     losses: tuple[str, ...] = ()
     runners: int = 0
     """The most runners that were asked for at a time."""
+    rows: Mapping[str, RowsSeen] = field(default_factory=dict)
+    """The rows of each feeder of data."""
 
 
 class View(Protocol):
@@ -302,13 +304,14 @@ class _Local:
         if body["metadata"]["name"] != self.name:
             return (Problem(field="metadata.name", reason=f"it stays {self.name} while the simulation runs"),)
         document, desired = await self._read()
-        desired = replace(desired, spec=load_spec(body).spec)
+        # As the next generation: what an edit asks of its data is judged, what a file became in the run is not.
+        desired = replace(desired, spec=load_spec(body).spec, generation=desired.generation + 1)
         assert desired.spec is not None
         owner = Owner(namespace=NAMESPACE, name=self.name, uid=document.uid)
         facts, ca, ca_problem = await self.fleet.look_up(owner, desired.spec, self.options.policy)
         observed = Observed(
             target=facts, policy=self.options.policy, image=self.fleet.image, cores=self.fleet.cores, ca=ca,
-            ca_problem=ca_problem,
+            ca_problem=ca_problem, data=await self.fleet.rows(owner, desired.spec),
         )  # fmt: skip
         answer = accept(desired, observed, desired.status.stable)
         return answer.problems if isinstance(answer, Refused) else ()
@@ -319,6 +322,7 @@ class _Local:
         status = frame.status
         document, desired = await self._read()
         ledger = await self.world.ledgers.of(document, desired.status, self.record, now_ms())
+        owner = Owner(namespace=NAMESPACE, name=self.name, uid=document.uid)
         verdict, reason = status.verdict, status.verdict_reason
         if self._stopped:
             verdict, reason = Verdict.INCONCLUSIVE, self._stopped
@@ -327,6 +331,7 @@ class _Local:
         return Outcome(
             frame=frame, report=ledger.report(), exit=FAULT if verdict is None else EXIT[verdict], verdict=verdict,
             reason=reason, losses=tuple(self.fleet.losses), runners=self._runners,
+            rows=await self.fleet.rows(owner, frame.spec),
         )  # fmt: skip
 
     @contextlib.contextmanager

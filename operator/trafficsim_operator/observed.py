@@ -18,6 +18,7 @@ __all__ = [
     "Evidence",
     "Observed",
     "RevisionSeen",
+    "RowsSeen",
     "RuleEvidence",
     "Runner",
     "RunnerState",
@@ -91,6 +92,23 @@ class TargetFacts:
     not_own: str = ""
     """Why a Service of the simulation's own namespace does not count as an own one."""
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsSeen:
+    """
+    The rows of a feeder as found: *packed* under *digest*, or the *problem* that keeps them from being read.
+
+    Without either they stand in a file that only the runners can read.
+    """
+
+    columns: tuple[str, ...] = ()
+    count: int = 0
+    digest: str = ""
+    packed: str = ""
+    problem: str = ""
+    absent: bool = False
+    """What the problem is about may still come: a ConfigMap that is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +202,8 @@ class Observed:
     cores: int | None = None
     ca: str | None = None
     ca_problem: str = ""
+    data: Mapping[str, RowsSeen] = field(default_factory=dict)
+    """The rows of each feeder of the newest spec, by its name."""
     stop: str = ""
     """Why the run is to be ended now, when somebody at the terminal asks for it."""
     accepted: TrafficSimulationSpec | None = None

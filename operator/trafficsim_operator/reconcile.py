@@ -137,6 +137,7 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
         facts, ca, ca_problem = await world.fleet.look_up(owner, desired.spec, policy)
     ledger = await world.ledgers.of(document, desired.status, world.record, world.now_ms())
     spec = desired.spec or ledger.accepted
+    data = await world.fleet.rows(owner, spec) if spec is not None and spec.data else {}
     seen = {name: await _ask(revision, ledger.remembered, world) for name, revision in revisions.items()}
     runners = tuple(runner for revision in seen.values() for runner in revision.runners)
     for address in ledger.addresses() - {runner.address for runner in runners}:
@@ -152,6 +153,7 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
         evidence=ledger.evidence(spec),
         ca=ca,
         ca_problem=ca_problem,
+        data=data,
         stop=world.stop,
         accepted=ledger.accepted,
         trouble=ledger.trouble,

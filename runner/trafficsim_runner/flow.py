@@ -19,11 +19,13 @@ from trafficsim_runner.program import AGAIN, CHOOSE, END, REPEAT, THINK, Program
 from trafficsim_runner.template import Lookup, Template, Words, in_header, in_path, in_query, joined, plain
 
 if TYPE_CHECKING:
+    from trafficsim_runner.feeding import Rows
     from trafficsim_runner.stats.account import Tally
     from trafficsim_runner.users import User
 
 __all__ = ["choice_draw", "compile_load", "pause_of"]
 
+_NO_ROWS: Final[Mapping[str, Rows]] = {}
 _AGENT: Final = f"trafficsim/{__version__}"
 _WITH_BODY: Final = ("post", "put", "patch")
 
@@ -34,9 +36,14 @@ def compile_load(
     actions: Mapping[tuple[str, str], int],
     tallies: list[Tally],
     environ: Mapping[str, str],
+    rows: Mapping[str, Rows] = _NO_ROWS,
 ) -> Program:
-    """Return the program of *load*; *actions* numbers each (name, group), *environ* is what {{env.X}} reads."""
-    compiler = _Compiler(endpoint, actions, tallies, environ)
+    """
+    Return the program of *load*.
+
+    *actions* numbers each (name, group), *environ* is what {{env.X}} reads, *rows* what {{data.X.Y}} does.
+    """
+    compiler = _Compiler(endpoint, actions, tallies, environ, rows)
     tops = tuple(compiler.archetype(archetype) for archetype in load.archetypes)
     if load.arrivals is not None:
         for step in compiler.steps:
@@ -52,18 +59,20 @@ class _Compiler:
         actions: Mapping[tuple[str, str], int],
         tallies: list[Tally],
         environ: Mapping[str, str],
+        rows: Mapping[str, Rows],
     ) -> None:
         self.endpoint = endpoint
         self.actions = actions
         self.tallies = tallies
         self.environ = environ
+        self.rows = rows
         self.steps: list[Step] = []
         self.choices = 0  # numbers the choices of an archetype, whose draws they tell apart
 
     def archetype(self, archetype: Archetype) -> Step:
         self.choices = 0
         end = self._made(Step(END))
-        end.next = self._flow(archetype.flow, end, Words(archetype.name, self.environ))
+        end.next = self._flow(archetype.flow, end, Words(archetype.name, self.environ, self.rows))
         return end.next
 
     def _made(self, step: Step) -> Step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trafficsim_api.places import Places
@@ -16,11 +16,16 @@ __all__ = ["Held"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """An assignment with its *load* as JSON, as it came; *origin_ns* is the run's start as a monotonic instant."""
+    """
+    An assignment with its *load* as JSON, as it came; *origin_ns* is the run's start as a monotonic instant.
+
+    *rows* are the files with the rows of each feeder.
+    """
 
     assignment: Assignment
     load: Mapping[str, Any]
     origin_ns: int
+    rows: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -59,6 +64,7 @@ class Held:
             "run": given.run, "epoch": given.epoch, "users": given.users, "places": division[index].to_lists(),
             "origin_ns": self.origin_ns, "warm_up_ms": given.warm_up_ms, "end_ns": self.end_ns,
             "suspended": given.suspended, "load": self.load, "limits": limits,
+            "rows": self.rows,
             "takes": [turn.model_dump(mode="json") for turn in within(given.takes, division[index])],
             "gives": [turn.model_dump(mode="json") for turn in within(given.gives, still)],
         }}  # fmt: skip

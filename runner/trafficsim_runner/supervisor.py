@@ -32,6 +32,7 @@ from trafficsim_runner.health.processes import descriptors
 from trafficsim_runner.health.target import REACHABLE, ask
 from trafficsim_runner.held import Held
 from trafficsim_runner.logs import event
+from trafficsim_runner.rows import RowStore
 from trafficsim_runner.settings import Settings
 from trafficsim_runner.slot import Slot
 from trafficsim_runner.state import Origin, State
@@ -72,6 +73,7 @@ class Supervisor:
         self.settings = settings
         self.boot = uuid4().hex
         self.state = State(settings.state)
+        self.rows = RowStore(settings.state)
         self.held: Held | None = None
         self.ledger: Ledger | None = None
         self.target = ""
@@ -159,10 +161,11 @@ class Supervisor:
         if reason := objection(assignment, known):
             self._refused = reason
             raise Refused(422, reason)
+        rows = self._rows_of(assignment)
         if self.held is not None and not is_same_run:
             self._leave_run()
         try:
-            self._hold(assignment, _load_of(body))
+            self._hold(assignment, _load_of(body), rows)
         except OSError as error:
             self._refused = f"nothing can be counted in the state directory: {error.strerror}"
             raise Refused(507, self._refused) from error
@@ -187,6 +190,14 @@ class Supervisor:
                 self._refused = str(refused)
             raise
 
+    def _rows_of(self, assignment: Assignment) -> Mapping[str, str]:
+        """Return the files with the rows of each feeder; what is wrong with them is told as the problem as well."""
+        try:
+            return self.rows.take(assignment, self.held.rows if self.held else {})
+        except Refused as refused:
+            self._refused = str(refused)
+            raise
+
     def _resume(self) -> None:
         """Take up the assignment that an earlier boot of this container left, if it left one."""
         body = self.state.assignment()
@@ -194,18 +205,19 @@ class Supervisor:
             return
         try:
             assignment = self._verified(body)
+            rows = self._rows_of(assignment)
         except Refused as refused:
             event(log, logging.WARNING, "not-resumed", f"the assignment kept is not taken up: {refused}")
             return
         try:
-            self._hold(assignment, _load_of(body))
+            self._hold(assignment, _load_of(body), rows)
         except OSError as error:
             event(log, logging.ERROR, "not-resumed", f"nothing can be counted in the state directory: {error}")
             return
         event(log, logging.INFO, "resumed", f"goes on with epoch {assignment.epoch} after a restart",
               run=assignment.run, epoch=assignment.epoch)  # fmt: skip
 
-    def _hold(self, assignment: Assignment, load: Mapping[str, Any]) -> None:
+    def _hold(self, assignment: Assignment, load: Mapping[str, Any], rows: Mapping[str, str]) -> None:
         origin_ns = self._origin(assignment)
         if self.ledger is None:
             self.ledger = Ledger(
@@ -215,7 +227,8 @@ class Supervisor:
         # From here on nothing is refused any more.
         self._refused = ""
         self._ask_target(assignment)
-        self.held = Held(assignment=assignment, load=load, origin_ns=origin_ns)
+        self.held = Held(assignment=assignment, load=load, origin_ns=origin_ns, rows=rows)
+        self.rows.keep(rows)
         places, division = self.held.places, self.crew.division
         # The workers are there before their first place is: starting them takes longer than the lead of a run's start.
         is_nobody = assignment.retire and not division and not assignment.gives
@@ -301,6 +314,7 @@ class Supervisor:
             drained=self.is_drained,
             clock_ms=clock,
             target=self.target,
+            rows=self.rows.digests,
             problem=self._problem(given.epoch),
         )
 

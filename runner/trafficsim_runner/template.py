@@ -2,9 +2,10 @@
 Templates, split once into literal bytes and lookups.
 
 `{{user.id}}` and `{{user.number}}` are the user's number, `{{user.archetype}}`, `{{user.iteration}}`, `{{env.X}}` (from
-the runner's environment, read when the load is compiled) and `{{name}}`, saved by an earlier step. A value is encoded
-for where it stands: percent-encoded in paths, query and form, escaped in JSON, refused in a header when it holds a line
-break. What UTF-8 cannot say (half a surrogate pair, which JSON can) counts as missing everywhere.
+the runner's environment, read when the load is compiled), `{{data.X.Y}}` (column Y of the user's row of feeder X) and
+`{{name}}`, saved by an earlier step. A value is encoded for where it stands: percent-encoded in paths, query and form,
+escaped in JSON, refused in a header when it holds a line break. What UTF-8 cannot say (half a surrogate pair, which
+JSON can) counts as missing everywhere.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
+    from trafficsim_runner.feeding import Rows
     from trafficsim_runner.users import User
 
 __all__ = [
@@ -27,6 +29,7 @@ Lookup: TypeAlias = "Callable[[User], bytes | None]"
 Template: TypeAlias = "tuple[bytes | Lookup, ...]"
 Encoder: TypeAlias = Callable[[str], bytes | None]
 
+_NO_ROWS: Final[Mapping[str, Rows]] = {}
 _TEMPLATE: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _LINE_BREAKS: Final = re.compile(r"[\r\n\x00]")
 # Whatever may stand in a path and query as written; a saved link keeps its slashes and its query.
@@ -59,13 +62,14 @@ def plain(text: str) -> bytes:
 
 
 class Words:
-    """What templates of one archetype may look up: its name, and the environment."""
+    """What templates of one archetype may look up: its name, the environment, and rows of data."""
 
-    __slots__ = ("_archetype", "_environ")
+    __slots__ = ("_archetype", "_environ", "_rows")
 
-    def __init__(self, archetype: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, archetype: str, environ: Mapping[str, str], rows: Mapping[str, Rows] = _NO_ROWS) -> None:
         self._archetype = archetype
         self._environ = environ
+        self._rows = rows
 
     def split(self, text: str, encode: Encoder) -> Template:
         """Return *text* as literal parts and lookups, all encoded by *encode*; no two literals stand side by side."""
@@ -111,6 +115,9 @@ class Words:
         fixed = self._archetype if name == "user.archetype" else None
         if name.startswith("env."):
             fixed = self._environ.get(name[4:])
+        elif name.startswith("data."):
+            _, feeder, column = name.split(".")
+            return _cell(self._rows[feeder], column, encode)
         elif fixed is None:
             return _saved(name, encode)
         encoded = None if fixed is None else _encoded(fixed, encode)
@@ -131,6 +138,18 @@ def _encoded(text: str, encode: Encoder) -> bytes | None:
         return encode(text)
     except UnicodeEncodeError:
         return None
+
+
+def _cell(rows: Rows, column: str, encode: Encoder) -> Lookup:
+    if column not in rows.columns:
+        raise ValueError(f"there is no column {column}, only {', '.join(rows.columns)}")
+    number = rows.columns.index(column)
+
+    def look_up(user: User) -> bytes | None:
+        row = rows.of(user)
+        return None if row is None else _encoded(row[number], encode)
+
+    return look_up
 
 
 def _saved(name: str, encode: Encoder) -> Lookup:

@@ -33,9 +33,10 @@ from trafficsim_api.protocol import Limits, Load
 from trafficsim_api.resource import Step, actions_of
 from trafficsim_api.turns import Turn, by_place, turns_of
 from trafficsim_runner.engine import MS, Engine
+from trafficsim_runner.feeding import Rows, modes_of, read_rows
 from trafficsim_runner.flow import compile_load
-from trafficsim_runner.http.endpoint import endpoint_of, tls_of
 from trafficsim_runner.health.waiting import Waiting
+from trafficsim_runner.http.endpoint import endpoint_of, tls_of
 from trafficsim_runner.pacing import Pacer
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
@@ -54,7 +55,11 @@ FAULTS_TOLD: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """An assignment for a worker: its share of places and limits, instants in CLOCK_MONOTONIC ns."""
+    """
+    An assignment for a worker: its share of places and limits, instants in CLOCK_MONOTONIC ns.
+
+    *rows* are the files with the rows of each feeder.
+    """
 
     run: int
     epoch: int
@@ -68,6 +73,7 @@ class Task:
     suspended: bool
     load: Load
     limits: Limits
+    rows: Mapping[str, str]
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Task:
@@ -85,6 +91,7 @@ class Task:
             suspended=bool(fields.get("suspended", False)),
             load=Load.model_validate_json(json.dumps(fields["load"])),
             limits=Limits.model_validate_json(json.dumps(fields["limits"])),
+            rows={str(name): str(path) for name, path in fields.get("rows", {}).items()},
         )
 
 
@@ -118,6 +125,7 @@ class Worker:
         self._waiting = Waiting()
         self._takes: list[dict[str, Any]] = []
         self._faults: set[str] = set()
+        self._rows: Mapping[str, Rows] = {}
         self._ended = asyncio.Event()
         gc.callbacks.append(self._on_gc)
 
@@ -159,12 +167,16 @@ class Worker:
         is_elsewhere = before is None or (before.load.target, before.load.ca) != (load.target, load.ca)
         tls = tls_of(load) if endpoint.is_tls and is_elsewhere else None
         engine, account = self._prepared(load)
-        if before is None or _recompiles(before.load, load):
+        if before is None or before.rows != task.rows or _recompiles(before.load, load):
+            rows = read_rows(load, task.rows, self._rows)
             numbers = {action: number for number, action in enumerate(self._actions)}
-            program = compile_load(load, endpoint, numbers, account.tallies, self._environ)
+            program = compile_load(load, endpoint, numbers, account.tallies, self._environ, rows)
             if is_elsewhere:
                 engine.client.aim(endpoint, tls, lambda: tls_of(load))
             engine.use_program(program, [archetype.weight for archetype in load.archetypes], load.seed)
+            self._rows = rows
+        for feeder in self._rows.values():
+            feeder.users = task.users
         limits = task.limits
         engine.client.allow(
             limits.targets, connections=limits.connections, concurrency=limits.concurrency, verbs=limits.verbs
@@ -374,9 +386,8 @@ def _turns(turns: Iterable[Mapping[str, Any]]) -> Mapping[int, int]:
 
 def _recompiles(before: Load, load: Load) -> bool:
     """Say whether the users' steps change: anything but profile and rate."""
-    return (before.target, before.archetypes, before.seed, before.ca, before.arrivals is None) != (
-        load.target, load.archetypes, load.seed, load.ca, load.arrivals is None,
-    )  # fmt: skip
+    changed = any(getattr(before, field) != getattr(load, field) for field in ("target", "archetypes", "seed", "ca"))
+    return changed or modes_of(before) != modes_of(load) or (before.arrivals is None) != (load.arrivals is None)
 
 
 def _check_verbs(task: Task) -> None:

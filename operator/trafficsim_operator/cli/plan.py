@@ -6,22 +6,26 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from trafficsim_api.arrivals import UNIT, Course
-from trafficsim_api.errors import Problem
+from trafficsim_api.errors import Problem, SpecError
 from trafficsim_api.policy import DEFAULT, Policy
 from trafficsim_api.profile import DEFAULT as RAMP_AND_HOLD
 from trafficsim_api.profile import Shape, shape
 from trafficsim_api.resource import TrafficSimulation, TrafficSimulationSpec
 from trafficsim_api.segments import Curve, Profile, Ramp, Sine, Spike, Steps
 from trafficsim_api.units import FULL, format_duration, format_rate, milliseconds
+from trafficsim_operator.cli.data import planned_data, planned_lines, rows_beside
 from trafficsim_operator.cli.faults import FAULT, as_json, policy_from, simulation_from, tell, tells_faults
 from trafficsim_operator.cli.figures import bytes_of, clock, count, spark
 from trafficsim_operator.fleet.local import IMAGE
 from trafficsim_operator.fleet.lookup import host_and_port, resolve
+from trafficsim_operator.observed import RowsSeen
+from trafficsim_operator.plan.data import fed
 from trafficsim_operator.plan.policy import Ruling, judge
 from trafficsim_operator.plan.sizing import MIB, Sizing, size
 
@@ -51,13 +55,17 @@ def plan(file: str, as_json_: bool, policy: str | None, shipped_policy: bool, al
     """
     _, simulation = simulation_from(file)
     rules = DEFAULT if shipped_policy else policy_from(policy, allowed)
+    rows = rows_beside(simulation.spec, Path() if file == "-" else Path(file).absolute().parent)
+    if problems := fed(simulation.spec, rows).problems:
+        raise SpecError(*problems)
     sizing = size(simulation.spec, connections=rules.max_connections, policy_max_runners=rules.max_runners)
     here = size(simulation.spec, connections=rules.max_connections, cores=_cores())
     ruling = _ruling(simulation.spec, rules, sizing)
     if as_json_:
-        click.echo(as_json(_document(simulation, sizing, here, ruling)))
+        document = _document(simulation, sizing, here, ruling)
+        click.echo(as_json({**document, "data": planned_data(simulation.spec, rows)}))
     else:
-        for line in _lines(simulation, sizing, here):
+        for line in _lines(simulation, sizing, here, rows):
             click.echo(line)
         _tell_ruling(ruling, file)
     return FAULT if ruling.refusals else 0
@@ -86,7 +94,9 @@ def _tell_ruling(ruling: Ruling, file: str) -> None:
         click.echo(f"A policy with this would allow it:\n{ruling.snippet}", err=True)
 
 
-def _lines(simulation: TrafficSimulation, sizing: Sizing, here: Sizing) -> Sequence[str]:
+def _lines(
+    simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rows: Mapping[str, RowsSeen]
+) -> Sequence[str]:
     spec, tier, scaling = simulation.spec, sizing.tier, simulation.spec.scaling
     cores, most = sizing.cpu_millicores / 1000, sizing.most_processes
     all_cores, all_memory = sizing.runners * cores, bytes_of(sizing.runners * sizing.memory)
@@ -104,7 +114,7 @@ def _lines(simulation: TrafficSimulation, sizing: Sizing, here: Sizing) -> Seque
         ("in all", f"{all_cores:g} cores, {all_memory}"),
     )
     head = f"{simulation.metadata.name}: {count(spec.users)} users against {spec.target.url}"
-    return [head, "", *(f"{name:<11} {term}" for name, term in terms), "", *_profile_lines(spec), ""]
+    return [head, "", *(f"{name:<11} {term}" for name, term in terms), "", *_profile_lines(spec, rows), ""]
 
 
 def _memory_term(spec: TrafficSimulationSpec, sizing: Sizing) -> str:
@@ -113,7 +123,7 @@ def _memory_term(spec: TrafficSimulationSpec, sizing: Sizing) -> str:
     return f"⌊({sizing.memory // MIB} - 64 × {processes + 1}) MiB ÷ {processes} ÷ {user}⌋"
 
 
-def _profile_lines(spec: TrafficSimulationSpec) -> list[str]:
+def _profile_lines(spec: TrafficSimulationSpec, rows: Mapping[str, RowsSeen]) -> list[str]:
     profile = shape(spec.profile)
     end = milliseconds(spec.duration) if spec.duration else max(profile.length_ms * 5 // 4, 1000)
     curve = spark([profile.users_at(spec.users, end * step // 59) for step in range(60)])
@@ -129,6 +139,8 @@ def _profile_lines(spec: TrafficSimulationSpec) -> list[str]:
     peak, planned = count(profile.peak(spec.users, 0, end)), profile.user_ms(spec.users, 0, end) / 3_600_000
     warm_up = format_duration(spec.warm_up)
     lines.append(f"            at most {peak} users, {planned:.2f} user-hours; warm-up {warm_up}")
+    for number, text in enumerate(planned_lines(spec, rows, profile, end)):
+        lines.append(f"{'' if number else 'data':<11} {text}")
     return lines
 
 

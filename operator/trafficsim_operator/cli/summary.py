@@ -12,6 +12,7 @@ from rich.text import Text
 
 from trafficsim_api.phases import Verdict
 from trafficsim_api.units import format_duration, milliseconds
+from trafficsim_operator.cli.data import used_data, used_lines
 from trafficsim_operator.cli.figures import clock, count, duration_ns, percent
 from trafficsim_operator.fleet.lookup import host_and_port
 from trafficsim_operator.local import Outcome
@@ -42,6 +43,7 @@ def document_of(outcome: Outcome) -> Mapping[str, Any]:
         "drops": dict(report.drops),
         "classes": dict(report.classes),
         "counters": dict(report.counters),
+        "data": used_data(outcome.frame.spec, outcome.rows, report.counters.get("iterations", 0)),
         "missing": list(report.missing),
         "losses": list(outcome.losses),
         "runners": {"most": outcome.runners, "processes": status.sizing.processes},
@@ -148,6 +150,8 @@ def _remarks(outcome: Outcome, console: Console) -> None:
     lines: list[tuple[str, str]] = []
     if arrivals := _arrivals(outcome):
         lines.append(("arrivals", arrivals))
+    for number, text in enumerate(used_lines(outcome.frame.spec, outcome.rows, report.counters.get("iterations", 0))):
+        lines.append(("" if number else "data", text))
     if report.errors:
         lines.append(("errors", _listed(report.errors)))
     if report.drops:

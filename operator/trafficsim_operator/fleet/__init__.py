@@ -14,7 +14,7 @@ from typing import Protocol
 from trafficsim_api.policy import Policy
 from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_operator.actions import EnsureRevision, RemoveRevision, Retire
-from trafficsim_operator.observed import RevisionSeen, TargetFacts
+from trafficsim_operator.observed import RevisionSeen, RowsSeen, TargetFacts
 
 __all__ = ["Fleet", "Owner"]
 
@@ -48,4 +48,8 @@ class Fleet(Protocol):
         self, owner: Owner, spec: TrafficSimulationSpec, policy: Policy
     ) -> tuple[TargetFacts, str | None, str]:
         """Return what the target's URL means here, the PEM of target.tls.caFrom (None: none given), and its problem."""
+        ...
+
+    async def rows(self, owner: Owner, spec: TrafficSimulationSpec) -> Mapping[str, RowsSeen]:
+        """Return the rows of each feeder of *spec*, as far as they can be read from here."""
         ...

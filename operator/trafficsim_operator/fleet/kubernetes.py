@@ -29,6 +29,7 @@ from trafficsim_operator.fleet.drift import (
 )
 from trafficsim_operator.fleet.lookup import host_and_port, resolve
 from trafficsim_operator.fleet.pods import is_lost, replica_failure, runner_of, state_of
+from trafficsim_operator.fleet.rows import ConfigMapRows, inline_rows
 from trafficsim_operator.fleet.services import is_address, own_service_name, service_facts, trusted_certificates
 from trafficsim_operator.kube import (
     CONFIG_MAPS,
@@ -43,7 +44,7 @@ from trafficsim_operator.kube import (
 )
 from trafficsim_operator.manifests import deployment, keys_map
 from trafficsim_operator.manifests.deployment import DEFAULT_GRACE_S, grace_after
-from trafficsim_operator.observed import RevisionSeen, RunnerState, TargetFacts
+from trafficsim_operator.observed import RevisionSeen, RowsSeen, RunnerState, TargetFacts
 
 __all__ = ["KubernetesFleet"]
 
@@ -71,6 +72,7 @@ class KubernetesFleet:
         """(simulation UID, revision) whose Deployment's name turned out to be taken by somebody else."""
         self._grace_s: dict[tuple[str, str], int] = {}
         """A runner's grace by simulation (namespace, name): it follows from the target's time-out, not the template."""
+        self._rows = ConfigMapRows(api, now_ms)
         self._dns: dict[str, tuple[int, TargetFacts]] = {}
         self._services: dict[tuple[str, str, int], tuple[int, TargetFacts]] = {}
         """Own Services by (namespace, host, port), and until when that is believed: a look lists the target's pods."""
@@ -136,6 +138,17 @@ class KubernetesFleet:
         if given.config_map is None:
             return facts, None, "target.tls.caFrom.path: only `trafficsim run` reads files; give configMap or inline"
         return facts, *await trusted_certificates(self._api, owner.namespace, given.config_map)
+
+    async def rows(self, owner: Owner, spec: TrafficSimulationSpec) -> Mapping[str, RowsSeen]:
+        """Return the rows of each feeder; a path is the runners' to read."""
+        found: dict[str, RowsSeen] = {}
+        for feeder in spec.data:
+            given = feeder.from_
+            if given.config_map is not None:
+                found[feeder.name] = await self._rows.read(owner.namespace, given.config_map)
+            else:
+                found[feeder.name] = inline_rows(feeder) if given.inline is not None else RowsSeen()
+        return found
 
     async def _ensure(self, owner: Owner, action: EnsureRevision, live: Object | None) -> None:
         await self._ensure_keys(owner)

@@ -28,7 +28,8 @@ from trafficsim_operator.fleet import Owner
 from trafficsim_operator.fleet.environments import environment_of
 from trafficsim_operator.fleet.lookup import certificates_of, host_and_port, resolve
 from trafficsim_operator.fleet.process import RunnerProcess, free_ports, start
-from trafficsim_operator.observed import RevisionSeen, Runner, RunnerState, TargetFacts
+from trafficsim_operator.fleet.rows import FileRows, local_rows
+from trafficsim_operator.observed import RevisionSeen, RowsSeen, Runner, RunnerState, TargetFacts
 
 __all__ = ["IMAGE", "LocalFleet"]
 
@@ -87,6 +88,7 @@ class LocalFleet:
         self._environ = {key: value for key, value in environ.items() if not key.startswith("TRAFFICSIM_")}
         self._environ |= {key: environ[key] for key in ("TRAFFICSIM_RAW",) if key in environ}
         self._images = dict(images or {})
+        self._files = FileRows(base)
         self._now_ms = now_ms
         self._revisions: dict[tuple[str, str], _Revision] = {}
         self._ports: Iterator[int] = free_ports(os.getpid())
@@ -153,6 +155,10 @@ class LocalFleet:
             if not facts.problem:
                 self._facts[key] = (now + _LOOKUP_S, facts)
         return facts, pem, problem
+
+    async def rows(self, owner: Owner, spec: TrafficSimulationSpec) -> Mapping[str, RowsSeen]:
+        """Return the rows of each feeder; there is no ConfigMap on this machine."""
+        return local_rows(spec, self._files)
 
     async def aclose(self, *, at_once: bool = False) -> None:
         """End every runner, with patience or *at_once*, and return when all are gone."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trafficsim_api.errors import Problem, SpecError
@@ -19,6 +19,7 @@ from trafficsim_api.protocol import Limits, Load
 from trafficsim_api.resource import Runner, TrafficSimulationSpec
 from trafficsim_api.status import Revision
 from trafficsim_operator.observed import Desired, Observed
+from trafficsim_operator.plan.data import fed
 from trafficsim_operator.plan.policy import judge
 from trafficsim_operator.plan.sizing import Sizing, size
 
@@ -35,6 +36,10 @@ class Accepted:
     load: Load
     limits: Limits
     waiting: str = ""
+    missing: str = ""
+    """What of its data is not there, or not as it must be, while the run goes on by what the runners have."""
+    rows: Mapping[str, str] = field(default_factory=dict)
+    """The rows of load.data, packed, by digest."""
     later: str = ""
     """What of the spec takes effect with the next run only."""
 
@@ -66,6 +71,9 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
         return Refused(problems=desired.problems, invalid=True)
     if observed.ca_problem and pinned is None:
         return Refused(problems=(Problem(field="target.tls.caFrom", reason=observed.ca_problem),), invalid=True)
+    data = fed(spec, observed.data)
+    if data.problems and _is_edit(desired, pinned):
+        return Refused(problems=data.problems, invalid=True)
     asked = spec.runner.image or observed.image
     template: Mapping[str, Any] = template_of(spec.runner, asked)
     later = ""
@@ -93,6 +101,8 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
         revision=revision,
         limits=ruling.limits,
         waiting=observed.target.problem or observed.ca_problem,
+        missing=data.missing or "; ".join(map(str, data.problems)),
+        rows=data.packed,
         later=later,
         load=Load(
             target=spec.target,
@@ -101,9 +111,16 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
             archetypes=spec.archetypes,
             seed=spec.seed,
             connections=spec.connections,
+            data=data.feeds,
             ca=observed.ca,
         ),
     )
+
+
+def _is_edit(desired: Desired, pinned: Revision | None) -> bool:
+    """Say whether the document is newer than what the run goes by; a ConfigMap may change under one that is not."""
+    run = desired.status.run
+    return pinned is None or run is None or run.generation != desired.generation
 
 
 def _changed(runner: Runner, pinned: Revision) -> bool:

@@ -14,10 +14,11 @@ from trafficsim_api.protocol import Acknowledgement, Assignment
 from trafficsim_operator.actions import Assign
 from trafficsim_operator.observed import Runner, RunnerState
 from trafficsim_operator.plan.acceptance import Accepted
+from trafficsim_operator.plan.data import rows_for
 from trafficsim_operator.plan.handover import HandOver
 from trafficsim_operator.plan.places import Holder
 
-__all__ = ["Terms", "assign", "cause_of", "held_by", "holders", "retiring"]
+__all__ = ["Terms", "assign", "at_rest", "cause_of", "held_by", "holders", "retiring"]
 
 
 _CLOCK_MS: Final = 250
@@ -89,6 +90,23 @@ def holders(runners: Iterable[Runner], run: int, going: frozenset[str]) -> tuple
     )
 
 
+def at_rest(runners: Iterable[Runner], run: int) -> bool:
+    """
+    Say whether no runner can have users of places it does not hold any more.
+
+    So it is when all that were ever told anything answer and have done what they were told; one that is being deleted,
+    or holds another run's places, must have drained.
+    """
+    for runner in runners:
+        ack = runner.acknowledgement
+        if ack is None:
+            continue
+        leaves = runner.state is RunnerState.LEAVING or ack.run != run
+        if not runner.answered or not (ack.drained if leaves else ack.settled):
+            return False
+    return True
+
+
 def assign(
     runner: Runner,
     places: Places,
@@ -139,6 +157,7 @@ def assign(
         retire=retire,
         load=terms.accepted.load,
         limits=terms.accepted.limits,
+        rows=rows_for(terms.accepted.load, terms.accepted.rows, runner.acknowledgement),
     )
     return Assign(name=runner.name, address=runner.address, assignment=assignment)
 

@@ -51,6 +51,8 @@ class Seen:
     """The highest run that any runner knows of: after a lost status runs are numbered from there."""
     restart: bool
     """A command or a new runRequest asks for the next run."""
+    missing: str = ""
+    """What of its data is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,8 +150,8 @@ def _starting(life: Life, run: Run, seen: Seen) -> Life:
 
 def _waits_for(phase: Phase, seen: Seen) -> str:
     """Return what *phase* waits for, "" when for nothing."""
-    if seen.waiting:
-        return seen.waiting
+    if seen.waiting or seen.missing:
+        return seen.waiting or seen.missing
     ready = f"{seen.runners_ready} of {seen.runners_wanted} runners are ready" + (
         f"; {seen.cause}" if seen.cause else ""
     )
@@ -189,7 +191,7 @@ def _running(life: Life, run: Run, seen: Seen) -> Life:
     message = (
         f"{seen.runners_ready} of {seen.runners_wanted} runners are ready"
         if seen.runners_ready < seen.runners_wanted
-        else ""
+        else seen.missing
     )
     return Life(
         phase=Phase.RUNNING,

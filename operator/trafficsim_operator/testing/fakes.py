@@ -26,9 +26,10 @@ from trafficsim_api.statistics import Answer, zeros
 from trafficsim_api.status import Status
 from trafficsim_operator.actions import EnsureRevision, Happening, RemoveRevision, Retire
 from trafficsim_operator.fleet import Owner
+from trafficsim_operator.fleet.rows import inline_rows
 from trafficsim_operator.fleet.runners import RunnerRefused, Runners, Signer
 from trafficsim_operator.ledger import Ledgers
-from trafficsim_operator.observed import RevisionSeen, Runner, RunnerState, TargetFacts
+from trafficsim_operator.observed import RevisionSeen, RowsSeen, Runner, RunnerState, TargetFacts
 from trafficsim_operator.reconcile import World, reconcile
 from trafficsim_operator.store import Conflict, Document
 
@@ -53,6 +54,7 @@ class FakeRunner:
     done: int = 0
     wanted_user_ms: int = 0
     counted_ms: int = 0
+    rows: set[str] = field(default_factory=set)
 
     def active(self, now_ms: int) -> int:
         """Return the users that are on: places whose turn it is, by the real arithmetic."""
@@ -111,6 +113,7 @@ class FakeRunner:
             suspended=a.suspended,
             drained=not active and not giving,
             target="reachable",
+            rows=tuple(self.rows),
             problem=self.problem,
             clock_ms=now_ms + self.clock_ahead_ms,
         )
@@ -152,6 +155,8 @@ class FakeFleet:
     problem: str = ""
     unresolved: str = ""
     settles: int = 1
+    tables: dict[str, RowsSeen] = field(default_factory=dict)
+    """Rows by feeder that stand in a ConfigMap."""
 
     async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
         """Return every revision, after what is missing was started."""
@@ -212,6 +217,15 @@ class FakeFleet:
             return TargetFacts(host="shop", port=8080, problem=self.unresolved), None, ""
         return TargetFacts(host="127.0.0.1", port=8080, addresses=("127.0.0.1",)), None, ""
 
+    async def rows(self, owner: Owner, spec: TrafficSimulationSpec) -> Mapping[str, RowsSeen]:
+        """Return inline rows as they stand, and those of *tables* for all others."""
+        return {
+            feeder.name: inline_rows(feeder)
+            if feeder.from_.inline is not None
+            else self.tables.get(feeder.name, RowsSeen())
+            for feeder in spec.data
+        }
+
 
 class FakeRunners(Runners):
     """The clients of fake runners, by name instead of address."""
@@ -239,6 +253,10 @@ class FakeRunners(Runners):
         if told is not None and assignment.run > told.run:
             runner.done = runner.wanted_user_ms = 0
         runner.count(self._world.now_ms)
+        wanted = {feed.digest for feed in assignment.load.data or () if feed.digest}
+        if wanted - runner.rows - assignment.rows.keys():
+            raise RunnerRefused("422: rows were not sent")
+        runner.rows = wanted
         runner.assignment, runner.looks = assignment, 0
         return runner.acknowledgement(self._world.now_ms)
 
