@@ -9,6 +9,7 @@ import signal
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,8 @@ MiB = 1 << 20
 
 
 async def disturbed(
-    directory: Path, meanwhile: Meanwhile, *, users: int, duration: str, runners: int = 1,
-    environ: Mapping[str, str] | None = None,
+    directory: Path, meanwhile: Meanwhile, *, users: int, runners: int = 1, environ: Mapping[str, str] | None = None,
+    **spec: Any,
 ) -> None:  # fmt: skip
     """
     Run with every kind of request while *meanwhile* goes on; what was counted is what the target received.
@@ -32,7 +33,7 @@ async def disturbed(
     No share of the numbers is missing, and no worker had to be started again.
     """
     with Scripted(ROUTES) as server:
-        document = everything(server.url, users=users, duration=duration, scaling={"minRunners": runners})
+        document = everything(server.url, users=users, scaling={"minRunners": runners}, **spec)
         async with a_run(document, directory=directory, environ=environ) as run:
             await run.begins()
             await run.until(lambda run: sum(run.looks[-1].active.values()) == users)
@@ -73,7 +74,11 @@ async def test_many_slow_control_readers_change_no_count(tmp_path):
 
 
 async def on_a_full_disk(tmp_path: Path, **load: object) -> None:
-    """The disk with state and logs of the runners has not a byte left, from shortly after the start to the end."""
+    """
+    The disk with state and logs of the runners has not a byte left, from shortly after the start to the end.
+
+    It is full before the warm-up is over: what is written then was never written before.
+    """
     with small_disk(tmp_path / "run" / "runners", size=32 * MiB) as disk:
 
         async def meanwhile(run: Run) -> None:
@@ -86,14 +91,14 @@ async def on_a_full_disk(tmp_path: Path, **load: object) -> None:
 
 async def test_a_full_disk_changes_no_count(tmp_path):
     """Counters have had their room from the start."""
-    await on_a_full_disk(tmp_path, users=20, duration="6s")
+    await on_a_full_disk(tmp_path, users=20, duration="8s", warmUp="5s")
 
 
 @pytest.mark.truth
 @pytest.mark.timeout(240)
 async def test_a_full_disk_changes_no_count_of_two_runners(tmp_path):
     """The same for half a minute."""
-    await on_a_full_disk(tmp_path, users=60, duration="30s", runners=2)
+    await on_a_full_disk(tmp_path, users=60, duration="30s", warmUp="6s", runners=2)
 
 
 @pytest.mark.truth
