@@ -4,10 +4,11 @@ import json
 import signal
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from supervised.running import REAL, Running, a_load, until
-from targets.scripted import Route, Scripted
+from targets.scripted import Certificate, Route, Scripted
 from trafficsim_api.protocol import Load, Task
 from trafficsim_api.sealed import public_of, reader_of, unseal
 from trafficsim_api.statistics import total
@@ -163,6 +164,25 @@ def test_a_restart_keeps_what_was_done(runner, target):
     runner.assign(0, load=a_load(target.url), run=2, task=a_task(LOGIN, run=2))
     until(lambda: runner.acknowledgement().task, lambda found: found.id == "2-setup" and found.state == "done")
     assert 2 == target.log.count(path="/login")
+
+
+def test_a_target_with_a_name_and_tls(runner, tmp_path):
+    """The name is looked up and verified as for users; without the certificate the kind of failure says so."""
+    ca = trustme.CA()
+    leaf = ca.issue_cert("localhost")
+    leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
+    (tmp_path / "chain.pem").write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    certificate = Certificate(chain=tmp_path / "chain.pem", key=tmp_path / "key.pem")
+    with Scripted([Route(path="/*")], tls=certificate) as server:
+        load = a_load(f"https://localhost:{server.port}").model_copy(update={"ca": ca.cert_pem.bytes().decode()})
+        runner.assign(0, load=load, task=a_task({"request": {"get": "/a"}}, {"request": {"get": "/b"}}))
+        assert ("done", "", 2) == ((found := ended(runner)).state, found.message, found.requests)
+        load = load.model_copy(update={"ca": trustme.CA().cert_pem.bytes().decode()})
+        runner.assign(0, load=load, run=2, task=a_task({"action": "in", "request": {"get": "/a"}}, run=2))
+        found = until(
+            lambda: runner.acknowledgement().task, lambda task: task.id == "2-setup" and task.state != "running"
+        )
+        assert "in failed: network_tls" == found.message
 
 
 def test_a_verb_that_policy_forbids_is_not_sent(runner, target):

@@ -42,4 +42,11 @@ def _few_rules(status: Status) -> Status:
 def _short_messages(status: Status) -> Status:
     cut = tuple(c.model_copy(update={"message": c.message[:_SHORT]}) for c in status.conditions)
     texts = {"message": status.message[:_SHORT], "verdict_reason": status.verdict_reason[:_SHORT]}
-    return status.model_copy(update={"conditions": cut} | texts)
+    run = status.run
+    if run is not None:
+        tasks = {"setup": run.setup, "teardown": run.teardown}
+        shortened = {
+            name: task and task.model_copy(update={"message": task.message[:_SHORT]}) for name, task in tasks.items()
+        }
+        run = run.model_copy(update=shortened)
+    return status.model_copy(update={"conditions": cut, "run": run} | texts)
