@@ -149,6 +149,11 @@ class Scenario:
         user = self._play.user
         return options[draws.whole(user.key, user.next_draw(), 0, len(options) - 1)]
 
+    def data(self, feeder: str) -> dict[str, str]:
+        """Return the user's row of *feeder* in this iteration, by column: the one `{{data.FEEDER.COLUMN}}` looks up."""
+        play = self._play
+        return play.scene.stage.row(play.user, feeder)
+
     @property
     def user(self) -> Person:
         """Return who the user is."""

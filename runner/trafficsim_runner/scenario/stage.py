@@ -28,6 +28,7 @@ from trafficsim_runner.scenario.scenario import Scenario
 from trafficsim_runner.template import in_header, in_path
 
 if TYPE_CHECKING:
+    from trafficsim_runner.feeding import Rows
     from trafficsim_runner.http.endpoint import Endpoint
     from trafficsim_runner.scenario.declared import Declared
     from trafficsim_runner.stats.account import Account
@@ -78,6 +79,7 @@ class Stage:
         self.given: Mapping[str, str] = {}
         self.closing: frozenset[str] = frozenset()  # groups whose connections close after each answer
         self.verbs: tuple[str, ...] = ()
+        self.rows: Mapping[str, Rows] = {}
         self.is_visit = False
         self.pause_ns = 0
         self.resume = host.resume
@@ -235,6 +237,16 @@ class Stage:
             raise RuntimeError("check: no request was made yet")
         self.account.checked(ask.step.tally, missed=not passed)
         return passed
+
+    def row(self, user: User, feeder: str) -> dict[str, str]:
+        """Return the row that *user* has of *feeder* in its present iteration."""
+        rows = self.rows.get(feeder)
+        if rows is None:
+            raise LookupError(f"data: the simulation has no {feeder!r}, only {', '.join(self.rows) or 'none at all'}")
+        row = rows.of(user)
+        if row is None:
+            raise LookupError(f"data: {feeder} has no row for user {user.place}")
+        return dict(zip(rows.columns, row, strict=True))
 
     def _await(self, play: Play, found: Any) -> None:
         if getattr(found, "_asyncio_future_blocking", None):
