@@ -8,7 +8,8 @@ plain modules and for the compiled ones:
     those ÷ the instructions of one turn of a bare loop in the same process ≤ 1.05 · what gate.json says
 
 The first is the bar, the second finds what makes a request dearer while it is still below the bar. It is compared only
-under the Python it was taken with. Exit code 0: both hold, or cannot be measured here (the reason is printed); 1: not.
+under the Python it was taken with. Both are held for answers that are the same each time and, as `varying`, for answers
+whose heads all differ. Exit code 0: all hold, or cannot be measured here (the reason is printed); 1: not.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ HERE: Final = Path(__file__).parent
 COMMITTED: Final = HERE / "gate.json"
 BARS: Final = {"pure": 16_000, "compiled": 9_000}
 SLACK: Final = 1.05
+# Which of callgrind's dumps has what (the others are beginning and warming up).
+BARE: Final = 2
+PARTS: Final = {"": 3, "_varying": 5}
 ROUNDS: Final = 50
 USERS: Final = 64
 WITHIN_S: Final = 300
@@ -76,8 +80,8 @@ def python_of(variant: str) -> str:
     return done.stdout.strip()
 
 
-def counted(python: str) -> Counted:
-    """Return what callgrind counts in gate_load.py."""
+def counted(python: str) -> dict[str, Counted]:
+    """Return what callgrind counts in gate_load.py, by part."""
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "out"
         command = [
@@ -91,13 +95,13 @@ def counted(python: str) -> Counted:
             )
         except subprocess.TimeoutExpired as error:
             raise Unmeasured(f"callgrind took longer than {WITHIN_S} s") from error
-        parts = [
-            total_of(path.read_text()) for path in (out.with_name("out.2"), out.with_name("out.3")) if path.exists()
-        ]
-        if done.returncode or len(parts) != 2:
+        if done.returncode or not out.with_name(f"out.{max(PARTS.values())}").exists():
             raise SystemExit(f"gate: {command[-3:]} failed ({done.returncode}): {done.stderr[-1000:]}")
-    bare, request = (part / (ROUNDS * USERS) for part in parts)
-    return Counted(request=request, bare=bare)
+        totals = {dump: total_of(out.with_name(f"out.{dump}").read_text()) for dump in (BARE, *PARTS.values())}
+    turns = ROUNDS * USERS
+    return {
+        part: Counted(request=totals[dump] / turns, bare=totals[BARE] / turns) for part, dump in PARTS.items()
+    }  # fmt: skip
 
 
 def total_of(dump: str) -> int:
@@ -108,17 +112,33 @@ def total_of(dump: str) -> int:
     return int(found[1])
 
 
+def bar_of(variant: str) -> int:
+    """Return how many instructions a request may take; heads that differ change nothing about that."""
+    return BARS[variant.partition("_")[0]]
+
+
 def faults(variant: str, found: Counted, committed: Mapping[str, float] | None) -> list[str]:
     """Return what is wrong with *found*; *committed* is None when it was taken with another Python."""
     wrong: list[str] = []
-    if found.request > BARS[variant]:
-        wrong.append(f"{found.request:.0f} instructions a request, at most {BARS[variant]} are allowed")
+    bar = bar_of(variant)
+    if found.request > bar:
+        wrong.append(f"{found.request:.0f} instructions a request, at most {bar} are allowed")
     if committed is not None and found.ratio > SLACK * committed["ratio"]:
         wrong.append(
             f"{found.ratio:.3f} times the bare loop, gate.json has {committed['ratio']:.3f}: a request became "
             f"{found.ratio / committed['ratio'] - 1:.0%} dearer. If it is worth it: bench/gate.py --update"
         )
     return wrong
+
+
+def told(variant: str, found: Counted, before: Mapping[str, float] | None) -> bool:
+    """Print what came of *variant*; return whether something is wrong with it."""
+    wrong = faults(variant, found, before)
+    compared = f", committed {before['ratio']:.3f}" if before else ""
+    print(f"gate: {variant:16} {found.request:6.0f} instructions a request (bar {bar_of(variant)}), "
+          f"{found.ratio:.3f} × the bare loop{compared}")  # fmt: skip
+    print("".join(f"gate: {variant}: {text}\n" for text in wrong), end="", file=sys.stderr)
+    return bool(wrong)
 
 
 def main() -> int:
@@ -133,18 +153,14 @@ def main() -> int:
     failed = False
     for variant in given.variants.split(","):
         try:
-            found = counted(python_of(variant))
+            measured = {variant + part: found for part, found in counted(python_of(variant)).items()}
         except Unmeasured as reason:
             print(f"gate: {variant} is not measured: {reason}")
             continue
-        before = taken.get(variant) if is_same and not given.update else None
-        wrong = faults(variant, found, before)
-        compared = f", committed {before['ratio']:.3f}" if before else ""
-        print(f"gate: {variant:8} {found.request:6.0f} instructions a request (bar {BARS[variant]}), "
-              f"{found.ratio:.3f} × the bare loop{compared}")  # fmt: skip
-        print("".join(f"gate: {variant}: {text}\n" for text in wrong), end="", file=sys.stderr)
-        failed = failed or bool(wrong)
-        taken[variant] = {"instructions": round(found.request), "ratio": round(found.ratio, 3)}
+        for name, found in measured.items():
+            before = taken.get(name) if is_same and not given.update else None
+            failed = told(name, found, before) or failed
+            taken[name] = {"instructions": round(found.request), "ratio": round(found.ratio, 3)}
     if given.update:
         COMMITTED.write_text(json.dumps({"python": platform.python_version(), "variants": taken}, indent=2) + "\n")
     elif committed and not is_same:

@@ -2,7 +2,8 @@
 What the instruction gate counts: the real engine and client, fed from memory (run by gate.py under callgrind).
 
 64 users walk a flow of one request, each on a connection whose bytes come from a dict and go to `len`: no kernel, no
-Python frame that is not the product's. Each part ends with a call of getsid, which is where callgrind cuts.
+Python frame that is not the product's. First the answers are the same each time, then their heads differ. Each part
+ends with a call of getsid, which is where callgrind cuts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import select
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,11 @@ ANSWER = b"HTTP/1.1 200 OK\r\nserver: nginx\r\ncontent-type: application/json\r\
     len(BODY),
     BODY,
 )
+DIFFERENT = [
+    b"HTTP/1.1 200 OK\r\nserver: nginx\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"x-request-id: %032x\r\n\r\n%b" % (len(BODY), number, BODY)
+    for number in range(1000)
+]
 LOAD = """{
     "target": {"url": "http://127.0.0.1:9"},
     "archetypes": [{"name": "one", "flow": [{"action": "read", "request": {"get": "/read"}}]}]
@@ -111,8 +118,15 @@ def reference(rounds: int) -> None:
             connection.send(b"GET /read")  # type: ignore[arg-type]
 
 
+def let_differ(client: Any) -> None:
+    """Let each answer have a head of its own from now on."""
+    read: Any = partial(next, itertools.cycle(DIFFERENT))  # the size asked for is `next`'s default, never given
+    for connection in client._connections.values():
+        connection.recv = read
+
+
 def main() -> int:
-    """Run both parts, *rounds* of 64 requests each; return 0 when every request was counted."""
+    """Run all parts, *rounds* of 64 requests each; return 0 when every request was counted."""
     rounds = int(sys.argv[1])
     with tempfile.TemporaryDirectory() as directory:
         engine, client = engine_in(Path(directory))
@@ -125,11 +139,18 @@ def main() -> int:
         for _ in range(rounds):
             client.handle_ready()
         os.getsid(0)
+        let_differ(client)
+        for _ in range(5):  # that they differ is noticed
+            client.handle_ready()
+        os.getsid(0)
+        for _ in range(rounds):
+            client.handle_ready()
+        os.getsid(0)
         engine._account.fold()
         layout, live = engine._account.slab.layout, engine._account.slab.live
         done = live[layout.action(0, "done")]
-        if done != (rounds + 5) * USERS:
-            print(f"{done} requests were counted instead of {(rounds + 5) * USERS}", file=sys.stderr)
+        if done != 2 * (rounds + 5) * USERS:
+            print(f"{done} requests were counted instead of {2 * (rounds + 5) * USERS}", file=sys.stderr)
             return 1
         os._exit(0)  # no farewell: it would only be counted
     return 0

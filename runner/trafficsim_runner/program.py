@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from trafficsim_runner.checks import Checks, Save
+from trafficsim_runner.http.shapes import Shape
 from trafficsim_runner.stats.account import HeadRecord, Tally
 from trafficsim_runner.template import Filling, Template
 
@@ -30,7 +31,11 @@ RESTART: Final = 5  # the load was edited: the new flow's top follows
 CHOOSE: Final = 6  # draws which flow follows
 
 _HEADS_KEPT: Final = 64
+_SHAPES_KEPT: Final = 8
+# How often a head must be met again for keeping it to be cheaper than matching its shape.
+_WORTH_KEEPING: Final = 8
 _PARSED_BEFORE_RETRY: Final = 10_000
+_SHAPED_BEFORE_RETRY: Final = 50_000
 _NOTHING: Final = HeadRecord(head=b"\0", total=-1, status=200, headers=())
 
 
@@ -61,13 +66,15 @@ class RequestStep(Step):
 
     *wire* is the whole request for a user without cookies, None when it must be rendered. *before* and *after_head* are
     what stands before and after the cookie line of a literal request. *is_timed*: response times are kept, so the hot
-    loop, which knows only of service times, lets its answers be.
+    loop, which knows only of service times, lets its answers be. *differs*: its heads keep differing, so answers are
+    matched by *shapes* instead; of the headers called *fixed* (in lower case) somebody wants the value.
     """
 
     __slots__ = (
         "_body", "_head", "_to_parse", "extra_bytes", "reads_json",
-        "action", "before", "behind", "checks", "heads", "is_head", "is_idempotent",
-        "is_timed", "last", "needs_body", "own_cookie", "redirects", "saves", "sends", "tally", "verb", "wire",
+        "action", "before", "behind", "checks", "differs", "fixed", "heads", "is_head", "is_idempotent",
+        "is_timed", "last", "needs_body", "own_cookie", "redirects", "saves", "sends", "shapes", "tally", "verb",
+        "wire",
     )  # fmt: skip
 
     def __init__(
@@ -92,7 +99,11 @@ class RequestStep(Step):
         self.wire: bytes | None = None
         self.last: HeadRecord = _NOTHING
         self.heads: dict[bytes, HeadRecord] = {}
-        self._to_parse = 0  # answers to parse before heads are kept again
+        self.differs = False
+        self.shapes: list[Shape] = []
+        # An empty Location is an answer, any other leads elsewhere.
+        self.fixed = frozenset({name for name, _ in checks.headers} | ({b"location"} if redirects else set()))
+        self._to_parse = 0  # answers to parse before anything is kept again
         self._head = Filling(head)
         self._body = None if body is None else Filling(body)
         self.before = self._head.literal or b""
@@ -135,20 +146,24 @@ class RequestStep(Step):
         self.is_timed = True
         self.ready = None
 
-    def record_for(self, data: bytes) -> HeadRecord | None:
-        """Return the record of an answer such as *data* for the hot loop: none of a timed step."""
-        return None if self.is_timed else self.known(data)
-
     def known(self, data: bytes) -> HeadRecord | None:
-        """Return the record whose head *data* begins with, if it is also as long as such an answer."""
+        """Return the record of an answer that is *data* and nothing more; None when it must be parsed."""
+        for shape in self.shapes:  # there are none while heads are kept
+            found = shape.match(data)
+            if found is not None and (not shape.is_open or len(data) == found.end() + int(found[1])):
+                record = shape.record
+                record.size += len(data)
+                if record.uses > _SHAPED_BEFORE_RETRY:
+                    self._keep_heads_again()
+                return record
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             return None
-        record = self.heads.get(data[:end])
-        return record if record is not None and record.total == len(data) else None
+        kept = self.heads.get(data[:end])
+        return kept if kept is not None and kept.total == len(data) else None
 
     def memoises(self) -> bool:
-        """Say whether to keep the head of the answer just parsed, and count it."""
+        """Say whether to keep the head (or its shape) of the answer just parsed, and count it."""
         if self._to_parse:
             self._to_parse -= 1
         return not self._to_parse
@@ -157,18 +172,36 @@ class RequestStep(Step):
         """
         Keep *record* for the next answers; say whether older ones had to go (they must be folded before).
 
-        Heads that change all the time make the memo a cost: when 64 of them were met less than twice each, the step
-        parses its next 10 000 answers, then tries again.
+        Heads that change all the time make the memo a cost: when 64 of them were met less than 8 times each, the step's
+        next 50 000 answers are matched by their shapes, then heads are tried again.
         """
         full = len(self.heads) >= _HEADS_KEPT
         if full:
             uses = sum(kept.uses + kept.count for kept in self.heads.values())
-            self._to_parse = _PARSED_BEFORE_RETRY if uses < 2 * _HEADS_KEPT else 0
+            self.differs = uses < _WORTH_KEEPING * _HEADS_KEPT
             self.heads.clear()
         self.heads[record.head] = record
         if not self.is_timed:
             self.last = record
         return full
+
+    def learn(self, shape: Shape) -> None:
+        """
+        Match the next answers by *shape*, too.
+
+        To learn one costs as much as parsing some dozen answers: when 8 were met less than 64 times each, the next
+        10 000 answers that fit none are parsed and nothing is learned.
+        """
+        if len(self.shapes) >= _SHAPES_KEPT:
+            uses = sum(shape.record.uses + shape.record.count for shape in self.shapes)
+            self._to_parse = _PARSED_BEFORE_RETRY if uses < _SHAPES_KEPT * _HEADS_KEPT else 0
+            self.shapes.clear()
+        self.shapes = [other for other in self.shapes if other.key != shape.key]
+        self.shapes.append(shape)
+
+    def _keep_heads_again(self) -> None:
+        self.differs = False
+        self.shapes.clear()
 
 
 def _end_of_head(body: bytes | None) -> bytes:

@@ -9,6 +9,7 @@ from trafficsim_api.resource import Think, actions_of
 from trafficsim_runner.draws import key_of
 from trafficsim_runner.flow import compile_load, pause_of
 from trafficsim_runner.http.endpoint import endpoint_of
+from trafficsim_runner.http.shapes import shape_of
 from trafficsim_runner.program import AGAIN, END, REPEAT, REQUEST, RESTART, THINK
 from trafficsim_runner.stats.account import HeadRecord, Tally
 from trafficsim_runner.users import User
@@ -129,23 +130,43 @@ def test_a_known_head_is_found_only_with_its_length():
     record = a_record(1)
     assert not step.memoise(record)
     answer = record.head.ljust(100, b"b")
-    assert record is step.record_for(answer)
-    assert step.record_for(answer[:-1]) is None
-    assert step.record_for(answer + b"b") is None
-    assert step.record_for(record.head[:-1]) is None
-    assert step.record_for(a_record(2).head.ljust(100)) is None
+    assert record is step.known(answer)
+    assert step.known(answer[:-1]) is None
+    assert step.known(answer + b"b") is None
+    assert step.known(record.head[:-1]) is None
+    assert step.known(a_record(2).head.ljust(100)) is None
 
 
-def test_heads_that_never_come_back_pause_the_memo():
-    """64 heads are kept; when they were hardly met again the next 10 000 answers are parsed, then it begins anew."""
+def a_shape(step, n):
+    record = HeadRecord(head=b"HTTP/1.1 200 OK\r\nx-%d: 1\r\n\r\n" % n, total=0, status=200, headers=())
+    return shape_of(record, [b"x-%d" % n], body=None, fixed=step.fixed, known=step.shapes)
+
+
+def test_heads_that_never_come_back_are_matched_by_their_shape():
+    """64 heads are kept; when they were hardly met again their shapes are, for 50 000 answers, then heads again."""
     step = compiled([{"request": {"get": "/"}}]).tops[0]
-    kept = 0
+    for n in range(65):
+        assert not step.differs
+        step.memoise(a_record(n))
+    assert step.differs
+    shape = a_shape(step, 1)
+    step.learn(shape)
+    assert shape.record is step.known(b"HTTP/1.1 200 OK\r\nx-1: other\r\n\r\n")
+    shape.record.uses = 50_001  # as after a fold
+    assert shape.record is step.known(b"HTTP/1.1 200 OK\r\nx-1: another\r\n\r\n")
+    assert (False, []) == (step.differs, step.shapes)
+
+
+def test_shapes_that_never_come_back_pause_the_learning():
+    """8 are kept; when they were hardly met again the next 10 000 answers are parsed and nothing is learned."""
+    step = compiled([{"request": {"get": "/"}}]).tops[0]
+    learned = 0
     for n in range(20_000):
         if step.memoises():
-            step.memoise(a_record(n))
-            kept += 1
-        assert len(step.heads) <= 64
-    assert 64 < kept < 200
+            step.learn(a_shape(step, n))
+            learned += 1
+        assert len(step.shapes) <= 8
+    assert 8 < learned < 30
 
 
 def test_heads_that_change_slowly_keep_the_memo():
@@ -155,6 +176,6 @@ def test_heads_that_change_slowly_keep_the_memo():
     for n in range(1000):
         assert step.memoises()
         record = a_record(n)
-        record.uses = 5
+        record.uses = 8
         folds += step.memoise(record)
     assert 1000 // 64 == folds

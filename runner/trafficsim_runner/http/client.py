@@ -107,7 +107,7 @@ class Client(Exchange):
                 assert step is not None
                 record = step.last
                 if record.total != len(data) or not data.startswith(record.head):
-                    found = step.record_for(data)
+                    found = None if step.is_timed else step.known(data)
                     if found is None:
                         self._first_read(connection, data, now)
                         continue

@@ -23,6 +23,7 @@ from trafficsim_runner.http.failures import kind_of
 from trafficsim_runner.http.following import Following, keep_cookies
 from trafficsim_runner.http.parser import AnswerParser, ProtocolFault
 from trafficsim_runner.http.redirects import REDIRECTS
+from trafficsim_runner.http.shapes import parts_of, shape_of
 from trafficsim_runner.program import RequestStep
 from trafficsim_runner.stats.account import HeadRecord
 from trafficsim_runner.users import BEGUN, User
@@ -307,7 +308,7 @@ class Exchange(Following):
         if not data:
             self._ended(connection)
             return
-        if step.is_timed:
+        if step.is_timed and connection.rest is None:
             record = step.known(data)
             if record is not None:
                 self._answered_late(connection, step, record, data, now_ns)
@@ -360,21 +361,29 @@ class Exchange(Following):
         """Keep the head of an answer whose length it tells, so that the next one like it needs no parser."""
         if not step.memoises():
             return
-        names = {name for name, _ in parser.headers}
-        is_sized = step.is_head or parser.status in _BODILESS or b"content-length" in names
+        names = [name for name, _ in parser.headers]
+        is_bodiless = step.is_head or parser.status in _BODILESS
         end = data.find(b"\r\n\r\n") + 4
-        if not is_sized or b"transfer-encoding" in names or end < 4:
+        if not (is_bodiless or b"content-length" in names) or b"transfer-encoding" in names or end < 4:
             return
-        record = HeadRecord(head=data[:end], total=len(data), status=parser.status, headers=tuple(parser.headers))
+        status, headers, is_shaped = parser.status, tuple(parser.headers), step.differs
+        record = HeadRecord(head=data[:end], total=0 if is_shaped else len(data), status=status, headers=headers)
         record.tally = step.tally
         record.cookies = cookies
         record.checks = step.checks.count
-        record.missed = step.checks.failed_by_head(record.status, record.headers)
+        record.missed = step.checks.failed_by_head(status, headers)
         record.is_plain = not (cookies or step.saves or step.needs_body or step.redirects)
-        self._account.count("head_records")
-        # Subtle: records that go must be folded before, their counts are on them.
-        if step.memoise(record):
-            self._account.fold()
+        if not is_shaped:
+            self._account.count("head_records")
+            # Subtle: records that go must be folded before, their counts are on them.
+            if step.memoise(record):
+                self._account.fold()
+            return
+        body = None if is_bodiless else len(data) - end
+        shape = shape_of(record, names, body=body, fixed=step.fixed, known=step.shapes)
+        if shape is not None:
+            record.headers = ()
+            step.learn(shape)
 
     def _answered_late(
         self, connection: Connection, step: RequestStep, record: HeadRecord, data: bytes, now_ns: int
@@ -393,8 +402,8 @@ class Exchange(Following):
         assert step is not None
         connection.state = IDLE  # whatever happens from here on, this answer was counted
         if not record.is_plain:
-            body = data[len(record.head) :]
-            missed = self._look_into(step, connection.user, record.status, record.headers, body, record.cookies)
+            headers, body = (record.headers, data[len(record.head) :]) if record.total else parts_of(data)
+            missed = self._look_into(step, connection.user, record.status, headers, body, record.cookies)
             if missed:
                 self._account.missed(step.tally, missed)
         self._go_on(connection, step, now_ns, closes=False)

@@ -37,9 +37,9 @@ class AnswerParser:
     """
 
     __slots__ = (
-        "_chunks", "_head_done", "_headers_held", "_is_head", "_overhead", "_parser", "_pool", "_tail", "_until_close",
-        "_want_body", "complete", "headers", "held", "interim", "is_spent", "keep_alive", "kept", "length", "status",
-        "unsolicited",
+        "_chunks", "_head_done", "_headers_held", "_is_begun", "_is_head", "_lines", "_overhead", "_parser", "_pool",
+        "_tail", "_until_close", "_want_body", "complete", "headers", "held", "interim", "is_spent", "keep_alive",
+        "kept", "length", "status", "unsolicited",
     )  # fmt: skip
 
     def __init__(self, pool: ParserPool) -> None:
@@ -56,9 +56,10 @@ class AnswerParser:
         self.kept = 0
         self.held = 0
         self._headers_held = 0
+        self._lines = 0
         self._overhead = 0
         self._tail = b""
-        self._head_done = False
+        self._head_done = self._is_begun = False
         self._until_close = False
         self.complete = False
         self.keep_alive = False
@@ -75,7 +76,7 @@ class AnswerParser:
 
     def feed(self, data: bytes) -> bool:
         """Take *data*; say whether the answer is complete; raise ProtocolFault when it is none."""
-        before = self.length
+        before, interim, is_begun = self.length, self.interim, self._is_begun
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -88,7 +89,7 @@ class AnswerParser:
                 raise ProtocolFault(str(error)) from error
             self.unsolicited = True
         if self._is_head and self.complete:
-            self._look_behind_head(data)
+            self._look_behind_head(data, self.interim - interim, is_begun=is_begun)
         self._tail = data[-3:]
         # Heads, trailers and chunk extensions bring no body: together they are bounded.
         self._overhead = 0 if self.length > before else self._overhead + len(data)
@@ -114,12 +115,14 @@ class AnswerParser:
             self.complete = True
         return self.complete
 
-    def _look_behind_head(self, data: bytes) -> None:
-        # llhttp would take what follows for the body that a HEAD's Content-Length announces.
+    def _look_behind_head(self, data: bytes, interim: int, *, is_begun: bool) -> None:
+        # llhttp would take what follows for the body that a HEAD's Content-Length announces. *interim* heads ended in
+        # these bytes before the one that counts; empty lines may stand before each.
         self.is_spent = True
-        whole = self._tail + data
-        end = whole.find(b"\r\n\r\n")
-        self.unsolicited = end >= 0 and end + 4 < len(whole)
+        rest = self._tail + data if is_begun else data.lstrip(b"\r\n")
+        for _ in range(interim):
+            rest = rest.partition(b"\r\n\r\n")[2].lstrip(b"\r\n")
+        self.unsolicited = bool(rest.partition(b"\r\n\r\n")[2])
 
     # What llhttp calls.
 
@@ -129,26 +132,32 @@ class AnswerParser:
             self.unsolicited = True
             self.is_spent = True
         if not self.complete:
+            self._is_begun = True
             self._forget_headers()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep one header; trailers are not kept."""
+        self._lines += len(name) + len(value) + len(b": \r\n")
+        if self._lines > HEAD_LIMIT:
+            raise ProtocolFault("the headers are longer than 64 KiB")
         if self._head_done or self.complete:
             return
         if len(self.headers) >= HEADERS_LIMIT:
             raise ProtocolFault("more than 256 headers")
-        self.headers.append((name.lower(), value))
+        self.headers.append((name.lower(), value.rstrip(b" \t")))  # llhttp leaves what stands behind a value
         self._headers_held += len(name) + len(value) + HEADER_COST
 
     def _forget_headers(self) -> None:
         self.headers = []
-        self._headers_held = 0
+        self._headers_held = self._lines = 0
 
     def on_headers_complete(self) -> None:
         """Decide how the body ends."""
         if self.complete:
             return
         status = self._parser.get_status_code()
+        if not 100 <= status <= 599 or self._parser.get_http_version() not in ("1.0", "1.1"):
+            raise ProtocolFault("the first line is not that of an HTTP/1.1 answer")
         if status < 200:
             return
         self.status = status
@@ -160,7 +169,9 @@ class AnswerParser:
             self.complete = True
             raise _HeadIsAll
         names = {name for name, _ in self.headers}
-        self._until_close = not names & {b"content-length", b"transfer-encoding"} and status not in _BODILESS
+        coding = b",".join(value for name, value in self.headers if name == b"transfer-encoding")
+        is_chunked = coding.rpartition(b",")[2].strip().lower() == b"chunked"
+        self._until_close = not (b"content-length" in names or is_chunked or status in _BODILESS)
 
     def on_body(self, data: bytes) -> None:
         """Count the body, and keep what is wanted of it."""
@@ -178,6 +189,7 @@ class AnswerParser:
             return
         if not self._head_done:
             self.interim += 1
+            self._is_begun = False
             self._forget_headers()
             if self.interim > INTERIM_LIMIT:
                 raise ProtocolFault("more than 32 interim answers")

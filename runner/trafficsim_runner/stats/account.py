@@ -71,7 +71,8 @@ class HeadRecord:
     One head an action's answers had, with all that follows from it.
 
     An answer matches when it begins with *head* and is *total* bytes long. *count*: answers since the last fold, *uses*
-    those before.
+    those before. With *total* 0 it is the record of answers told by their shape (see shapes.py), which are of any
+    length: *size* sums it up since the last fold, and *headers* are not kept.
     *is_plain*: nothing is to be done but to go on (no cookie, nothing to save, no body to check, connection kept).
     """
 
@@ -83,6 +84,7 @@ class HeadRecord:
         "headers",
         "is_plain",
         "missed",
+        "size",
         "status",
         "tally",
         "total",
@@ -96,6 +98,7 @@ class HeadRecord:
         self.headers = headers
         self.count = 0
         self.uses = 0
+        self.size = 0
         self.is_plain = False
         self.cookies: tuple[tuple[str, str | None], ...] = ()
         self.checks = 0
@@ -134,7 +137,8 @@ class Account:
             base = tally.base
             live[base + _DONE] += count
             live[base + _CLASS_1XX - 1 + record.status // 100] += count
-            live[base + _BYTES_IN] += count * record.total
+            live[base + _BYTES_IN] += count * record.total + record.size
+            record.size = 0
             live[base + _CHECKS] += count * record.checks
             if record.missed:
                 live[base + _CHECKS_FAILED] += count * record.missed
