@@ -28,7 +28,7 @@ unit: setup ## the fast levels alone: no API server
 test-compiled: setup ## the fast levels once more, with the runner's hot modules compiled
 	@python=$$(tools/compiled) && "$$python" -P -m pytest -m "not cluster and not node and not browser and not truth" $(ARGS)
 
-truth: setup ## the numbers against the target's own log, the long form (some minutes)
+truth: setup ## the numbers against the target's own log, the long form (some 20 minutes)
 	@$(BIN)/pytest tests/truth -m truth $(ARGS)
 
 faults: setup ## workers, runners and the operator killed; hostile targets; random histories

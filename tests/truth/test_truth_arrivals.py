@@ -166,7 +166,7 @@ async def test_poisson_arrivals(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 async def test_many_poisson_arrivals(tmp_path: Path) -> None:
     """10 000 of them, so few a second that what the machine adds is small."""
-    assert await poisson(tmp_path, rate=60, seconds=170, seed=12) > 10_000
+    assert await poisson(tmp_path, rate=85, seconds=120, seed=12) > 10_000
 
 
 async def follow_rate(tmp_path: Path, profile: list[dict[str, Any]], *, rate: int, seconds: int, runners: int) -> None:

@@ -100,7 +100,7 @@ async def test_histograms_tell_what_the_raw_values_tell(tmp_path):
 @pytest.mark.parametrize("runners", [2, 4])
 async def test_merged_histograms_tell_what_the_raw_values_tell(tmp_path, runners):
     """The same over several runners: merging adds, it does not average."""
-    account, raw = await run_with_raw(tmp_path, users=80, duration="40s", runners=runners)
+    account, raw = await run_with_raw(tmp_path, users=80, duration="30s", runners=runners)
     assert runners <= len({path.stem for path in (tmp_path / "raw").glob("*.raw") if path.stat().st_size})
     assert sum(map(len, raw.values())) > 20_000
     check_against_raw(account, raw)
