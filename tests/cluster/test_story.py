@@ -444,3 +444,39 @@ async def test_setup_and_teardown_are_done_once(stage: Stage) -> None:
         if item["metadata"]["name"].endswith("-saved")
     ]
     assert "token" not in kept + json.dumps(status["run"])
+
+
+async def test_rows_come_from_a_config_map(stage: Stage) -> None:
+    """Awaited with the cause named, then each user has its own row; a change of the ConfigMap reaches users at work."""
+    await stage.apply(
+        users=2,
+        warmUp="1s",
+        profile=[{"ramp": {"to": "100%", "over": "1s"}}],
+        data=[{"name": "pages", "mode": "unique", "from": {"configMap": {"name": "pages", "key": "pages.csv"}}}],
+        archetypes=[
+            {"name": "reader", "flow": [{"request": {"get": "/{{data.pages.path}}"}}, {"think": {"constant": "1s"}}]}
+        ],
+    )
+    cause = f"data[0].from.configMap: there is no ConfigMap pages in namespace {stage.namespace}"
+    await until(stage.status, lambda status: status.get("message") == cause, 30, "the cause is named")
+    assert "Pending" == (await stage.status())["phase"]
+    await stage.kube("create", "configmap", "pages", "--from-literal=pages.csv=path\nusers\nhealthz\n")
+    await stage.settled(2, 1)
+
+    def asked(endpoint: str) -> Callable[[], Any]:
+        return lambda: asyncio.to_thread(stage.shop.received, endpoint)
+
+    await until(asked("/users"), lambda count: count > 2, 20, "user 0 has row 0")
+    assert 0 == await asked("/orders")()
+    patch = json.dumps({"data": {"pages.csv": "path\norders\nhealthz\n"}})
+    await stage.kube("patch", "configmap", "pages", "-p", patch)
+    await until(asked("/orders"), lambda count: count > 2, 40, "user 0 has the new row 0")
+    await stage.patch(users=3)
+    refused = "data[0]: unique needs a row for each user: 2 rows are too few for 3 users"
+
+    async def accepted() -> str:
+        conditions = (await stage.status()).get("conditions", ())
+        return next((c["message"] for c in conditions if c["type"] == "Accepted"), "")
+
+    await until(accepted, lambda message: message == refused, 20, "the edit is refused")
+    await stage.settled(2, 1)
