@@ -138,6 +138,8 @@ class Save:
     def value(self, status: int, headers: Headers, body: bytes, document: Any) -> str | None:
         """Return the value found; None when the answer has none (JSON's null is none)."""
         match self.kind:
+            case "json":
+                return _text_of(find(document, self.path))
             case "status":
                 return str(status)
             case "header":
@@ -145,10 +147,8 @@ class Save:
                 return None if found is None else found.decode("utf-8", "replace")
             case "cookie":
                 return cookie_in(headers, self.what)
-            case "body":
-                return body.decode("utf-8", "replace")
             case _:
-                return _text_of(find(document, self.path))
+                return body.decode("utf-8", "replace")
 
 
 def _text_of(value: Any) -> str | None:

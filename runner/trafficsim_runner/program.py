@@ -71,7 +71,7 @@ class RequestStep(Step):
     """
 
     __slots__ = (
-        "_body", "_head", "_to_parse", "extra_bytes", "reads_json",
+        "_body", "_gaps", "_literals", "_to_parse", "checks_body", "extra_bytes", "looks_into", "reads_json",
         "action", "before", "behind", "checks", "differs", "fixed", "heads", "is_head", "is_idempotent",
         "is_timed", "last", "needs_body", "own_cookie", "redirects", "saves", "sends", "shapes", "tally", "verb",
         "wire",
@@ -93,6 +93,8 @@ class RequestStep(Step):
         self.own_cookie = own_cookie
         self.needs_body = checks.need_body or any(save.needs_body for save in saves)
         self.is_timed = False
+        self.checks_body = checks.need_body
+        self.looks_into = checks.need_body or bool(saves)
         self.reads_json = bool(checks.paths) or any(save.kind == "json" for save in saves)
         self.sends = 0
         self.extra_bytes = 0
@@ -104,14 +106,15 @@ class RequestStep(Step):
         # An empty Location is an answer, any other leads elsewhere.
         self.fixed = frozenset({name for name, _ in checks.headers} | ({b"location"} if redirects else set()))
         self._to_parse = 0  # answers to parse before anything is kept again
-        self._head = Filling(head)
+        filling = Filling(head)
+        self._literals, self._gaps = filling.parts, filling.gaps
         self._body = None if body is None else Filling(body)
-        self.before = self._head.literal or b""
+        self.before = filling.literal or b""
         self.behind = b""
         if self._body is None or self._body.literal is not None:
             self.behind = _end_of_head(None if self._body is None else self._body.literal)
             self._body = None
-        if self._body is None and self._head.literal is not None:
+        if self._body is None and filling.literal is not None:
             self.wire = self.before + self.behind
             self.ready = self
 
@@ -120,9 +123,12 @@ class RequestStep(Step):
         cookies = None if self.own_cookie else user.cookie_line
         if self.wire is not None:
             return self.wire if cookies is None else self.before + cookies + self.behind
-        filled = self._head.of(user)
-        if filled is None:
-            return None
+        filled = self._literals.copy()
+        for at, look_up in self._gaps:
+            value = look_up(user)
+            if value is None:
+                return None
+            filled[at] = value
         if cookies is not None:
             filled.append(cookies)
         if self._body is None:
@@ -133,13 +139,6 @@ class RequestStep(Step):
                 return None
             filled.append(_end_of_head(b"".join(body)))
         return b"".join(filled)
-
-    def count_send(self, size: int) -> bool:
-        """Count a request of *size* bytes as sent, until the account folds it; say whether it is the first since."""
-        is_first = not self.sends
-        self.sends += 1
-        self.extra_bytes += size if self.wire is None else size - len(self.wire)
-        return is_first
 
     def time(self) -> None:
         """Keep response times from now on: when the request was due → done."""

@@ -174,21 +174,21 @@ def joined(parts: Iterable[bytes | Lookup]) -> Template:
 class Filling:
     """A template to be filled in often: its literals stand in a list that is copied, its lookups know their places."""
 
-    __slots__ = ("_gaps", "_parts")
+    __slots__ = ("gaps", "parts")
 
     def __init__(self, template: Template) -> None:
-        self._parts = [part if isinstance(part, bytes) else b"" for part in template]
-        self._gaps = tuple((at, part) for at, part in enumerate(template) if not isinstance(part, bytes))
+        self.parts = [part if isinstance(part, bytes) else b"" for part in template]
+        self.gaps = tuple((at, part) for at, part in enumerate(template) if not isinstance(part, bytes))
 
     @property
     def literal(self) -> bytes | None:
         """Return the whole when nothing is looked up."""
-        return None if self._gaps else b"".join(self._parts)
+        return None if self.gaps else b"".join(self.parts)
 
     def of(self, user: User) -> list[bytes] | None:
         """Return the parts filled in for *user*, None when a value is missing; the list is the caller's."""
-        filled = self._parts.copy()
-        for at, look_up in self._gaps:
+        filled = self.parts.copy()
+        for at, look_up in self.gaps:
             value = look_up(user)
             if value is None:
                 return None

@@ -55,7 +55,10 @@ class Exchange(Following):
         self.in_flight += 1
         if step.is_timed:
             self._due[user] = due_ns
-        self._account.lag(now_ns - due_ns)
+        if now_ns == due_ns:
+            self._account.zero_lag += 1
+        else:
+            self._account.lag(now_ns - due_ns)
         if connection is None:
             self._connect(user, step, wire, now_ns)
         else:
@@ -160,15 +163,20 @@ class Exchange(Following):
 
     def _send(self, connection: Connection, step: RequestStep, wire: bytes, now_ns: int) -> None:
         connection.step = step
-        chain = self._chains.get(connection.user)
-        connection.since_ns = now_ns if chain is None else chain.since_ns
+        connection.since_ns = now_ns
+        if self._chains:
+            chain = self._chains.get(connection.user)
+            connection.since_ns = now_ns if chain is None else chain.since_ns
         connection.state = AWAIT
         try:
             size = connection.send(wire)
         except OSError as error:
             self._send_failed(connection, wire, error)
             return
-        self._count_sent(connection, step, wire)
+        if connection.retried or self._chains or not connection.user.marks & BEGUN:
+            self._count_sent(connection, step, wire)
+        else:
+            self._account.sent(step, len(wire))
         if size != len(wire):
             self._keep_rest(connection, wire[size:])
 
@@ -413,8 +421,9 @@ class Exchange(Following):
         cookies: tuple[Change, ...],
     ) -> int:  # fmt: skip
         """Take cookies and saved values from an answer; return how many checks of its body and saves failed."""
-        keep_cookies(user, cookies)
-        if not step.saves and not step.checks.need_body:
+        if cookies:
+            keep_cookies(user, cookies)
+        if not step.looks_into:
             return 0
         body = decoded(body, headers) if step.needs_body else body
         document = parsed(body) if step.reads_json else MISSING
@@ -427,7 +436,7 @@ class Exchange(Following):
                 saved.pop(save.variable, None)
             else:
                 saved[save.variable] = value
-        return missed + step.checks.failed_by_body(body, document)
+        return missed + step.checks.failed_by_body(body, document) if step.checks_body else missed
 
     def _go_on(self, connection: Connection, step: RequestStep, now_ns: int, *, closes: bool) -> None:
         user = connection.user
