@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from trafficsim_api.tables import Table
 from trafficsim_runner.draws import key_of, number_of
 from trafficsim_runner.feeding import Rows, permuted
+from trafficsim_runner.template import Words, in_header, in_path, render
 from trafficsim_runner.users import User
 
 
@@ -114,3 +115,16 @@ def test_open_model(mode: str, row: str) -> None:
 def test_a_row_that_is_not_there() -> None:
     """A place beyond the rows has none: the action is dropped, never somebody else's row sent."""
     assert rows(3, "unique", users=5).of(a_user(3)) is None
+
+
+def test_a_cell_is_encoded_for_where_it_stands() -> None:
+    """As every value: escaped in JSON, percent-encoded in a path; what cannot stand in a header drops the action."""
+    table = Table(("word", "break"), (('a "b" ü', "x\r\ny"),))
+    found = {"d": Rows(table, name="d", mode="circular", seed=0, is_open=False)}
+    words = Words("reader", {}, found)
+    user = a_user(0)
+    assert b"/a%20%22b%22%20%C3%BC" == render(words.split("/{{data.d.word}}", in_path), user)
+    assert b'["a \\"b\\" \xc3\xbc"]' == render(words.json(["{{ data.d.word }}"]), user)
+    assert render(words.split("{{data.d.break}}", in_header), user) is None
+    with pytest.raises(ValueError, match="there is no column nix, only word, break"):
+        words.split("{{data.d.nix}}", in_path)
