@@ -1,8 +1,13 @@
-"""What every level of the tests shares: goldens with --update, and what TRAFFICSIM_REQUIRE makes of a skipped level."""
+"""
+What every level of the tests shares: goldens with --update, a full disk, and what TRAFFICSIM_REQUIRE makes of a skip.
+"""
 
+import contextlib
 import os
+import resource
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -80,3 +85,19 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert path.read_text(encoding="utf-8") == found
 
     return check
+
+
+@pytest.fixture
+def no_room() -> Callable[[], AbstractContextManager[None]]:
+    """Return a context in which no file of this process can grow: as on a full disk, with EFBIG for ENOSPC."""
+
+    @contextlib.contextmanager
+    def full() -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return full

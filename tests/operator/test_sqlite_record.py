@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,27 @@ async def test_what_setup_saved_is_kept_until_the_run_has_ended(tmp_path: Path) 
         assert (None, "b3RoZXI=") == (await record.saved(document, "1-setup"), await record.saved(document, "2-setup"))
         await record.finish(document.uid, verdict="Passed", reason="", report={})
         assert await record.saved(document, "2-setup") is None
+
+
+async def test_a_disk_that_fills_up_ends_no_run(
+    record: SqliteRecord, tmp_path: Path, no_room: Callable[[], AbstractContextManager[None]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """The record goes on in memory with all it had, and says so once; the file keeps what it had."""
+    await put(record, a_body())
+    with no_room():
+        before = await record.read("local", "shop")
+        assert before is not None
+        for phase in (Phase.STARTING, Phase.RUNNING):
+            document = await record.read("local", "shop")
+            assert document is not None
+            await record.write(document, Status(phase=phase))
+        after = await record.read("local", "shop")
+    assert after is not None
+    assert "Running" == after.body["status"]["phase"]
+    assert int(before.version) + 2 == int(after.version)
+    await record.finish(UID, verdict="Passed", reason="", report={})
+    assert ["Passed"] == [past.verdict for past in await record.history(10)]
+    assert ["the history is kept no longer"] == [entry.getMessage() for entry in caplog.records]
+    async with SqliteRecord(tmp_path / "history.db", now_ms=lambda: 0) as file:
+        assert [""] == [past.verdict for past in await file.history(10)]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
+import sys
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from driven.disturbances import HOUR_S, SteppedClock, fill, slow_readers, small_disk
 from driven.everything import ROUTES, check, everything
@@ -124,6 +127,33 @@ async def test_a_worker_killed_on_a_full_disk_keeps_its_counts(tmp_path):
             account = run.account()
     assert 0 <= server.log.count(path="/get") - account.count("done") <= users
     assert account.worker("worker_restarts") >= 1
+
+
+@pytest.mark.truth
+@pytest.mark.timeout(120)
+async def test_a_full_disk_under_the_history_changes_no_count(tmp_path):
+    """`trafficsim run` goes on without its history, says so, and counts what the target received."""
+    flow = [{"action": "get", "request": {"get": "/get"}}, {"think": {"constant": "10ms"}}]
+    with small_disk(tmp_path / "state", size=MiB) as disk, \
+         Scripted([Route(path="/healthz"), Route(path="/get", delay_s=0.005)]) as server:  # fmt: skip
+        file = tmp_path / "load.yaml"
+        document = a_document(server.url, archetypes=[{"name": "a", "flow": flow}], users=20, duration="8s")
+        file.write_text(yaml.safe_dump(document))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "trafficsim_operator.cli.main", "run", str(file), "--history", str(disk / "history"),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(50):
+            while not server.log.count(path="/get"):
+                await asyncio.sleep(0.1)
+            fill(disk)
+            out, said = await process.communicate()
+    assert 0 == process.returncode
+    assert b"the history is kept no longer" in said
+    received = server.log.count(path="/get")
+    assert received > 1000
+    (counted,) = re.findall(r"^run +(\S+(?: \d{3})*) requests", out.decode().replace("\u202f", " "), re.MULTILINE)
+    assert received == int(counted.replace(" ", ""))
 
 
 def wall_of(address: str) -> int:

@@ -191,7 +191,12 @@ class SqliteRecord:
             if self._database is None:
                 self._database = sqlite3.connect(self._path or ":memory:", timeout=_PATIENCE_S)
                 self._database.isolation_level = None
-            return work(self._database)
+            try:
+                return work(self._database)
+            except sqlite3.OperationalError as error:
+                if self._path is None or not _is_out_of_room(error):
+                    raise
+                return work(self._move_to_memory(self._database, self._path, error))
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, run)
@@ -211,9 +216,25 @@ class SqliteRecord:
         database.executescript(_TABLES)
         database.execute(f"PRAGMA user_version = {_SCHEMA}")
 
+    def _move_to_memory(self, full: sqlite3.Connection, path: Path, why: sqlite3.Error) -> sqlite3.Connection:
+        """Go on in memory, and say so: a disk that fills up must not end a run whose numbers nobody else has."""
+        if full.in_transaction:
+            full.execute("ROLLBACK")
+        self._path, self._database = None, sqlite3.connect(":memory:", isolation_level=None)
+        full.backup(self._database)
+        full.close()
+        self._database.execute("PRAGMA foreign_keys = ON")
+        log.warning("the history is kept no longer", extra={"file": str(path), "error": str(why)})
+        return self._database
+
     def _close(self, database: sqlite3.Connection) -> None:
         database.close()
         self._database = None
+
+
+def _is_out_of_room(error: sqlite3.Error) -> bool:
+    """Say whether the disk took no more: it is full, or failed."""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR"))
 
 
 _READ: Final = "SELECT generation, version, body, status FROM simulations WHERE uid = ?"
