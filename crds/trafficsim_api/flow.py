@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Final, Self
 
@@ -16,12 +18,16 @@ __all__ = [
     "VERBS",
     "Archetype",
     "Choice",
+    "Examined",
     "Expect",
+    "Once",
     "Repeat",
     "Request",
     "Step",
     "Think",
+    "actions_in",
     "actions_of",
+    "examined",
 ]
 
 ACTION_GROUPS: Final = ("auth", "user", "bulk")
@@ -287,33 +293,80 @@ class Archetype(Model):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        saved: set[str] = set()
-        requests = self._walk(self.flow, "flow", 1, saved)
-        if not requests:
+        if not examined(self.flow).requests:
             raise fault("flow", "at least one request is needed")
         return self
 
-    def _walk(self, flow: tuple[Step, ...], where: str, depth: int, saved: set[str]) -> int:
-        """Check templates against what earlier steps saved; return the number of requests."""
+
+class Once(Model):
+    """What is done once per run, by one runner, with no user at work."""
+
+    flow: Annotated[tuple[Step, ...], Field(min_length=1, max_length=128)]
+    """The steps, from top to bottom, once. The first that fails or misses a check ends it."""
+    timeout: Duration = timedelta(minutes=5)
+    """How long it may take in all, from 1s to 1h."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        found = examined(self.flow)
+        if not found.requests:
+            raise fault("flow", "at least one request is needed")
+        for field, name in found.looked_up:
+            kind, dot, _ = name.partition(".")
+            if dot and kind != "env":
+                raise fault(field, f"{{{{{name}}}}} belongs to a user: none is at work here")
+        if not timedelta(seconds=1) <= self.timeout <= timedelta(hours=1):
+            raise fault("timeout", "from 1s to 1h is needed")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """
+    What a flow holds: how many *requests*, the variables *saved*, and (field, name) of every template *looked_up*.
+
+    *missing* are those of them that no earlier step of the flow saved.
+    """
+
+    requests: int
+    saved: frozenset[str]
+    looked_up: tuple[tuple[str, str], ...]
+    missing: tuple[tuple[str, str], ...]
+
+
+def examined(flow: tuple[Step, ...], where: str = "flow") -> Examined:
+    """Return what *flow*, which stands in the field *where*, holds; raise a fault for what cannot be."""
+    saved: set[str] = set()
+    looked_up: list[tuple[str, str]] = []
+    missing: list[tuple[str, str]] = []
+
+    def walk(steps: tuple[Step, ...], where: str, depth: int, saved: set[str]) -> int:
         if depth > MAX_DEPTH:
             raise fault(where, "flows may nest at most 4 deep")
         requests = 0
-        for index, step in enumerate(flow):
+        for index, step in enumerate(steps):
             here = f"{where}[{index}]"
             # What one choice saves is no earlier step of the others, but may be there for what follows.
             before = set(saved)
             for field, inner in step.nested:
                 known = set(before)
-                requests += self._walk(inner, f"{here}.{field}", depth + 1, known)
+                requests += walk(inner, f"{here}.{field}", depth + 1, known)
                 saved |= known
             if step.request:
                 requests += 1
-                _check_lookups(step, here, saved)
+                for field, name in _lookups(step, here):
+                    looked_up.append((field, name))
+                    if "." not in name and name not in saved:
+                        missing.append((field, name))
                 saved.update(step.save or ())
         return requests
 
+    requests = walk(flow, where, 1, saved)
+    return Examined(requests=requests, saved=frozenset(saved), looked_up=tuple(looked_up), missing=tuple(missing))
 
-def _check_lookups(step: Step, where: str, saved: set[str]) -> None:
+
+def _lookups(step: Step, where: str) -> Iterator[tuple[str, str]]:
+    """Yield field and name of every template in the request of *step*; raise a fault for what is none."""
     request, expect = step.request, step.expect
     assert request is not None
     if depth_of(request.json_) > 16:
@@ -325,28 +378,26 @@ def _check_lookups(step: Step, where: str, saved: set[str]) -> None:
             match = _LOOKUP.fullmatch(part)
             if match is None:
                 raise fault(f"{where}.request.{field}", f"{{{{{part}}}}} is not a template")
-            name = match[1]
-            if "." not in name and name not in saved:
-                raise fault(f"{where}.request.{field}", f"{{{{{name}}}}} is not saved by an earlier step")
+            yield f"{where}.request.{field}", match[1]
     if expect and any(_templates(value) for value in (expect.header, expect.json_, expect.body)):
         raise fault(f"{where}.expect", "templates do not work here, only in requests")
 
 
 def actions_of(archetypes: tuple[Archetype, ...]) -> tuple[tuple[str, str], ...]:
     """
-    Return the (action, group) pairs of *archetypes* in the order of their first appearance.
+    Return the (action, group) pairs of the flows of *archetypes* in the order of their first appearance.
 
     An action that appears twice with the same group is one action: its numbers are added.
     """
+    return tuple(dict.fromkeys(action for archetype in archetypes for action in actions_in(archetype.flow)))
+
+
+def actions_in(flow: tuple[Step, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the (action, group) pairs of *flow*, nested flows included, in the order of their first appearance."""
     found: dict[tuple[str, str], None] = {}
-
-    def walk(flow: tuple[Step, ...]) -> None:
-        for step in flow:
-            for _, inner in step.nested:
-                walk(inner)
-            if step.request:
-                found[step.name, step.group or "user"] = None
-
-    for archetype in archetypes:
-        walk(archetype.flow)
+    for step in flow:
+        for _, inner in step.nested:
+            found |= dict.fromkeys(actions_in(inner))
+        if step.request:
+            found[step.name, step.group or "user"] = None
     return tuple(found)

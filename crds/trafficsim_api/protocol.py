@@ -23,7 +23,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -32,7 +32,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from trafficsim_api.arrivals import Arrivals
 from trafficsim_api.data import Feed
 from trafficsim_api.places import Places
-from trafficsim_api.resource import Archetype, Connections, Model, Profile, Target
+from trafficsim_api.resource import Archetype, Connections, Model, Profile, Step, Target
 from trafficsim_api.turns import Turn
 
 __all__ = [
@@ -47,6 +47,8 @@ __all__ = [
     "Limits",
     "Load",
     "Refused",
+    "Task",
+    "TaskReport",
     "bare",
     "covers",
     "sign",
@@ -122,11 +124,46 @@ class Load(Model):
     """The work due until then, in arrivals.UNIT: the numbers of the arrivals go on."""
     archetypes: tuple[Archetype, ...]
     seed: int = 0
+    saved: dict[str, str] | None = None
+    """What setup saved: every user's templates may look it up until the user saves its own under the name."""
     connections: Connections = Connections()
     data: tuple[Feed, ...] | None = None
     """What `{{data.X.Y}}` looks up; None: nothing."""
     ca: str | None = None
     """PEM of the certificates to trust, resolved by the operator; None: the runner image's."""
+
+
+class Task(Model):
+    """
+    A flow that this runner alone does once, with no user at work: setup or teardown.
+
+    *id* is `<run>-<kind>`: what a runner has begun under an id it never begins again. An assignment without the task
+    breaks off one that is still running.
+    """
+
+    kind: Literal["setup", "teardown"]
+    id: str
+    flow: tuple[Step, ...]
+    timeout_ms: int
+    reader: str = ""
+    """Whom the saved values are sealed for (see sealed.py)."""
+
+
+class TaskReport(Model):
+    """How a task stands: *requests* it sent, *failed* those without an answer or with a 5xx."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    state: Literal["running", "done", "failed"]
+    message: str = ""
+    """Why it failed: the action and the cause, never a value."""
+    requests: int = 0
+    failed: int = 0
+    saved: int = 0
+    """How many values it saved."""
+    sealed: str = ""
+    """The values, for the operator alone; told as long as the assignment names the task."""
 
 
 class Assignment(Model):
@@ -164,6 +201,7 @@ class Assignment(Model):
     limits: Limits
     rows: Mapping[str, str] = {}
     """Rows of load.data by digest, packed (see tables.py): those that the runner did not say it has."""
+    task: Task | None = None
 
     @property
     def held(self) -> Places:
@@ -213,6 +251,8 @@ class Acknowledgement(Model):
     """The digests of the rows it has: they need not be sent again."""
     problem: str = ""
     """Why the assignment is not carried out and will not be without a change: a worker refuses it or keeps dying."""
+    task: TaskReport | None = None
+    """The last task of the run that this runner was given."""
 
     @property
     def held(self) -> Places:

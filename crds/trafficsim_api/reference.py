@@ -38,7 +38,7 @@ In paths, parameters, headers and bodies of a request:
 | `{{user.iteration}}` | how often this user has begun its flow, from 0 |
 | `{{env.NAME}}` | an environment variable of the runner |
 | `{{data.FEEDER.COLUMN}}` | a cell of the user's row of `data`: [test data](data.md) |
-| `{{name}}` | what an earlier step of the flow saved under this name |
+| `{{name}}` | what an earlier step of the flow saved under this name, else what [setup](once.md) did |
 
 A template that cannot be filled when its turn comes drops the action; drops are counted by reason.
 

@@ -22,11 +22,14 @@ from trafficsim_api.flow import (
     Archetype,
     Choice,
     Expect,
+    Once,
     Repeat,
     Request,
     Step,
     Think,
+    actions_in,
     actions_of,
+    examined,
 )
 from trafficsim_api.layout import MAX_ACTIONS
 from trafficsim_api.model import PRESERVE, Model, fault
@@ -57,6 +60,7 @@ __all__ = [
     "ImagePullSecret",
     "Metadata",
     "Model",
+    "Once",
     "Profile",
     "Quantities",
     "Ramp",
@@ -76,7 +80,9 @@ __all__ = [
     "Toleration",
     "TrafficSimulation",
     "TrafficSimulationSpec",
+    "actions_in",
     "actions_of",
+    "examined",
 ]
 
 OBJECT_NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -132,6 +138,10 @@ class TrafficSimulationSpec(Model):
     """Absent: closed model, a user begins anew when it is done. Else the open one, `users` at work at most."""
     archetypes: Annotated[tuple[Archetype, ...], Field(min_length=1, max_length=32)]
     """The kinds of users."""
+    setup: Once | None = None
+    """Done before the first user comes; every user may look up what it saves. If it fails no load is started."""
+    teardown: Once | None = None
+    """Done after the last user left, unless setup failed; it may look up what setup saved."""
     data: Annotated[tuple[Feeder, ...], Field(max_length=MAX_FEEDERS)] = ()
     """Rows of test data for `{{data.FEEDER.COLUMN}}`."""
     thresholds: Annotated[tuple[Threshold, ...], Field(max_length=32)] = ()
@@ -152,6 +162,7 @@ class TrafficSimulationSpec(Model):
             raise fault("duration", "at least 1s is needed")
         if self.duration is not None and self.warm_up >= self.duration:
             raise fault("warmUp", "must be shorter than duration")
+        self._check_lookups()
         check_data(self.data, self.archetypes, self.users)
         names: set[str] = set()
         for index, name in enumerate(archetype.name for archetype in self.archetypes):
@@ -169,6 +180,20 @@ class TrafficSimulationSpec(Model):
             if action is not None and action not in known:
                 raise fault(f"thresholds[{index}].rule", f"there is no action {action}")
         return self
+
+    def _check_lookups(self) -> None:
+        """Refuse a template that nothing before it saves: neither an earlier step of its flow nor setup."""
+        flows = [(f"archetypes[{index}]", archetype.flow) for index, archetype in enumerate(self.archetypes)]
+        known = examined(self.setup.flow).saved if self.setup else frozenset()
+        for where, flow, saved in (
+            *(("setup", once.flow, frozenset[str]()) for once in (self.setup,) if once),
+            *((where, flow, known) for where, flow in flows),
+            *(("teardown", once.flow, known) for once in (self.teardown,) if once),
+        ):
+            for field, name in examined(flow, f"{where}.flow").missing:
+                if name not in saved:
+                    before = "an earlier step or setup" if self.setup and where != "setup" else "an earlier step"
+                    raise fault(field, f"{{{{{name}}}}} is not saved by {before}")
 
 
 class Metadata(Model):

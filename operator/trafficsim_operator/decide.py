@@ -15,7 +15,7 @@ from trafficsim_api.status import LastCommand, Status
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.actions import Action, Assign, Decision, EnsureRevision, Happening, Retire
 from trafficsim_operator.observed import Desired, Observed, Runner, RunnerState, TargetFacts
-from trafficsim_operator.plan import commands, verdict
+from trafficsim_operator.plan import commands, once, verdict
 from trafficsim_operator.plan.acceptance import Accepted, Refused, accept
 from trafficsim_operator.plan.arrivals import course_on, turning_of
 from trafficsim_operator.plan.assignments import Terms, assign, at_rest, cause_of, held_by, holders, retiring
@@ -52,7 +52,7 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
     total = _total(desired, observed, accepted, life)
     life = replace(life, run=plan_on(life, before.run, observed.accepted or accepted.spec, total, now_ms))
     life = replace(life, run=course_on(life, observed.accepted, accepted.spec, total, now_ms))
-    accepted = _with_course(accepted, life)
+    accepted = _with_saved(_with_course(accepted, life), observed, life)
     look = Look(
         desired=desired,
         observed=observed,
@@ -82,6 +82,14 @@ def _with_course(accepted: Accepted, life: Life) -> Accepted:
         return accepted
     course = {"since_ms": life.run.arrivals_since_ms, "before": life.run.arrivals_before}
     return replace(accepted, load=accepted.load.model_copy(update=course))
+
+
+def _with_saved(accepted: Accepted, observed: Observed, life: Life) -> Accepted:
+    """Tell the runners what setup saved, once it is done."""
+    done = life.run is not None and life.run.setup is not None and life.run.setup.state == "Done"
+    if not done or not observed.saved:
+        return accepted
+    return replace(accepted, load=accepted.load.model_copy(update={"saved": dict(observed.saved)}))
 
 
 def _as_before(desired: Desired, observed: Observed) -> Accepted | Refused:
@@ -148,7 +156,10 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
     # A run begins when the workers are up: what they are late is lost user time.
     up = [runner for runner in ready if (ack := held_by(runner, number)) is not None and ack.settled]
     retired = [ack for runner in alive if (ack := held_by(runner, number)) is not None]
+    has_values = observed.saved is not None
     return Seen(
+        setup=once.chore("setup", spec, run, observed.runners, up=up, has_values=has_values),
+        teardown=once.chore("teardown", spec, run, observed.runners, up=alive, has_values=has_values),
         now_ms=now_ms,
         generation=desired.generation,
         request=spec.run_request,
@@ -180,6 +191,9 @@ def _stop(before: Status, observed: Observed, accepted: Accepted, done: str, now
         return observed.stop
     if done == "stop":
         return "stopped by command"
+    setup = before.run.setup if before.run is not None else None
+    if before.phase in ON and setup is not None and setup.saved and observed.saved is None:
+        return "what setup saved can no longer be read: its record or the operator's key is gone"
     if before.phase is not Phase.RUNNING or before.run is None or before.run.origin is None:
         return ""
     warm = start_at(before.run) + milliseconds(accepted.spec.warm_up)
@@ -242,6 +256,11 @@ def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
         end_ms=parse_instant(run.end) if run.end else NEVER_MS,
         total=look.total,
         suspended=look.life.phase is Phase.SUSPENDED,
+        tasks={
+            runner.uid: task
+            for runner in look.runners
+            if (task := once.task_for(runner, run, spec, look.observed.reader)) is not None
+        },
     )
     going = (
         retiring(look.runners, run.id, look.accepted.sizing.runners)
@@ -302,7 +321,25 @@ def _happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tupl
                 found.append(Happening(reason=Event.RUNNER_RETIRED, message=text))
             case _:
                 pass
+    found += _told_of_tasks(before, status)
     lost = (status.run.lost_runners if status.run else 0) - (before.run.lost_runners if before.run else 0)
     if lost > 0:
         found.append(Happening(reason=Event.RUNNER_LOST, message=f"{lost} runners were lost", warning=True))
     return tuple(found)
+
+
+def _told_of_tasks(before: Status, status: Status) -> list[Happening]:
+    """Return an event for setup and teardown when they begin and end."""
+    found = []
+    for kind, reason in (("setup", Event.SETUP), ("teardown", Event.TEARDOWN)):
+        old, new = (getattr(seen.run, kind) if seen.run is not None else None for seen in (before, status))
+        if new is None or (old is not None and old.state == new.state):
+            continue
+        requests = f"requests {new.requests}, failed {new.failed}"
+        text = {
+            "Running": f"{kind} is ordered from {new.runner}",
+            "Done": f"{kind} is done: {requests}, values saved {new.saved}",
+            "Failed": f"{kind} failed: {new.message} ({requests})",
+        }[new.state]
+        found.append(Happening(reason=reason, message=text, warning=new.state == "Failed"))
+    return found

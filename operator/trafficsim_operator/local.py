@@ -13,10 +13,10 @@ import functools
 import signal
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -30,7 +30,7 @@ from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.status import Status
 from trafficsim_api.units import parse_instant
 from trafficsim_operator.actions import Happening
-from trafficsim_operator.edits import edits
+from trafficsim_operator.edits import Edit, edits
 from trafficsim_operator.fleet import Owner
 from trafficsim_operator.fleet.local import LocalFleet
 from trafficsim_operator.fleet.runners import Runners, Signer
@@ -50,11 +50,13 @@ EXIT: Final[Mapping[Verdict, int]] = {Verdict.PASSED: 0, Verdict.FAILED: 1, Verd
 FAULT: Final = 3
 """The exit code when the file or the environment is at fault."""
 
+_T = TypeVar("_T")
 _LOOK_MS: Final = 1000
 _PATIENCE_MS: Final = 30_000  # how long the record may not answer before the run is given up
 _ENDED: Final = frozenset({Phase.COMPLETED, Phase.FAILED})
 _STARTING: Final = frozenset({Phase.PENDING, Phase.PREFLIGHT, Phase.STARTING})
-_TOLD: Final = frozenset({Event.SCALED, Event.COMMAND, Event.DRIFT_REPAIRED})  # the phases are seen anyway
+# The phases are seen anyway.
+_TOLD: Final = frozenset({Event.SCALED, Event.COMMAND, Event.DRIFT_REPAIRED, Event.SETUP, Event.TEARDOWN})
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _KID: Final = "local"
 
@@ -220,20 +222,35 @@ class _Local:
                     watcher.cancel()
             except asyncio.CancelledError:
                 task = asyncio.current_task()
-                if self._signals < 2 or task is None or self.frame is None:
+                if self._signals < 2 or task is None:
                     raise
                 task.uncancel()
+                self.frame = self.frame or await self._patiently(self._look)
                 self._stopped = "stopped at once: the numbers since the last look are missing"
                 await self.fleet.aclose(at_once=True)
             except ExceptionGroup as errors:
                 # One of two things went wrong; the group around it says nothing more.
                 raise errors.exceptions[0] from None
-        outcome = await self._outcome()
-        await self.record.finish(
-            self.uid, verdict=outcome.verdict.value if outcome.verdict else "", reason=outcome.reason,
-            report={"exit": outcome.exit, **asdict(outcome.report)},
-        )  # fmt: skip
+        outcome = await self._patiently(self._outcome)
+        try:
+            await self.record.finish(
+                self.uid, verdict=outcome.verdict.value if outcome.verdict else "", reason=outcome.reason,
+                report={"exit": outcome.exit, **asdict(outcome.report)},
+            )  # fmt: skip
+        except Unavailable as error:
+            self.view.note(f"the end of the run is not in the history: {error}", warning=True)
         return outcome
+
+    async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Return what *call* does, tried again for a while when the record does not answer."""
+        begun_ms = now_ms()
+        while True:
+            try:
+                return await call()
+            except Unavailable as error:
+                if now_ms() - begun_ms > _PATIENCE_MS:
+                    raise SpecError(Problem(field="", reason=str(error))) from error
+            await asyncio.sleep(_LOOK_MS / 1000)
 
     async def _put(self, body: Mapping[str, Any]) -> int:
         return await self.record.put(
@@ -248,16 +265,17 @@ class _Local:
             self._wake.clear()
             try:
                 delay_ms = await reconcile(NAMESPACE, self.name, self.world)
+                self.frame = await self._look()
                 answered_ms = now_ms()
             except Unavailable as error:
                 if now_ms() - answered_ms > _PATIENCE_MS:
                     raise SpecError(Problem(field="", reason=str(error))) from error
                 delay_ms = _LOOK_MS
-            self.frame = await self._look()
-            self._runners = max(self._runners, self.frame.status.runners.wanted)
-            self.view.show(self.frame)
-            if self._is_over(self.frame.status, now_ms() - begun_ms):
-                return
+            if self.frame is not None:
+                self._runners = max(self._runners, self.frame.status.runners.wanted)
+                self.view.show(self.frame)
+                if self._is_over(self.frame.status, now_ms() - begun_ms):
+                    return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(delay_ms or _LOOK_MS, _LOOK_MS) / 1000):
                     await self._wake.wait()
@@ -269,7 +287,7 @@ class _Local:
             return False
         if self.world.stop:
             self._stopped = f"{self.world.stop} before it began"
-        elif elapsed_ms > self.options.start_ms:
+        elif elapsed_ms > self.options.start_ms and not (status.run.setup and status.run.setup.state == "Running"):
             self._failed = f"not begun within {self.options.start_ms // 1000} s: {status.message}"
         return bool(self._stopped or self._failed)
 
@@ -291,13 +309,19 @@ class _Local:
         if self.options.file is None:
             return
         async for edit in edits(self.options.file, self.options.body):
-            problems = edit.problems or await self._refusals(edit.body)
-            for problem in problems:
-                self.view.note(f"edit ignored: {problem}", warning=True)
-            if not problems:
-                generation = await self._put(edit.body)
-                self.view.note(f"edit taken over as generation {generation}: {edit.what}")
-                self._wake.set()
+            try:
+                await self._take_over(edit)
+            except Unavailable as error:
+                self.view.note(f"edit ignored, save the file again: {error}", warning=True)
+
+    async def _take_over(self, edit: Edit) -> None:
+        problems = edit.problems or await self._refusals(edit.body)
+        for problem in problems:
+            self.view.note(f"edit ignored: {problem}", warning=True)
+        if not problems:
+            generation = await self._put(edit.body)
+            self.view.note(f"edit taken over as generation {generation}: {edit.what}")
+            self._wake.set()
 
     async def _refusals(self, body: Mapping[str, Any]) -> tuple[Problem, ...]:
         """Return why the simulation must not become *body*: what is refused would end the run."""
@@ -346,7 +370,8 @@ class _Local:
                 self._wake.set()
             else:
                 self.fleet.kill()
-                if task is not None:
+                # A third one changes nothing: what is left is short.
+                if task is not None and self._signals == 2:
                     task.cancel()
 
         loop = asyncio.get_running_loop()

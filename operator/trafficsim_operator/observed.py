@@ -208,6 +208,10 @@ class Observed:
     """Why the run is to be ended now, when somebody at the terminal asks for it."""
     accepted: TrafficSimulationSpec | None = None
     """The newest spec that was accepted before, as far as this operator remembers."""
+    saved: Mapping[str, str] | None = field(default=None, repr=False)
+    """What the run's setup saved; None while that is not known here."""
+    reader: str = ""
+    """The key that it is sealed for on its way from the runner."""
     trouble: str = ""
     """What the world last said no to, when the newest actions did not come through."""
     watched: bool = False

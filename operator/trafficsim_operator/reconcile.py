@@ -22,6 +22,7 @@ from trafficsim_api.names import COMMAND_ANNOTATION
 from trafficsim_api.policy import Policy
 from trafficsim_api.protocol import SUPPORTED as SERVED
 from trafficsim_api.resource import TrafficSimulationSpec
+from trafficsim_api.sealed import public_of
 from trafficsim_api.statistics import Answer
 from trafficsim_api.status import Status
 from trafficsim_operator.actions import Action, Assign, EnsureRevision, RemoveRevision, Retire
@@ -30,6 +31,7 @@ from trafficsim_operator.fleet import Fleet, Owner
 from trafficsim_operator.fleet.runners import RunnerRefused, Runners
 from trafficsim_operator.ledger import Ledgers
 from trafficsim_operator.observed import Command, Desired, Observed, RevisionSeen, Runner, RunnerState, TargetFacts
+from trafficsim_operator.saved import saved_values
 from trafficsim_operator.store import Conflict, Document, Record
 
 __all__ = ["World", "observe", "reconcile"]
@@ -144,6 +146,7 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
         await world.runners.forget(address)
     for uid, answer in (await ledger.read(runners, world.runners, world.now_ms(), spec)).items():
         await _keep(document, uid, answer, world)
+    saved = await saved_values(document, desired.status, runners, ledger, world.record, world.runners)
     return Observed(
         revisions=seen,
         target=facts,
@@ -155,6 +158,8 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
         ca_problem=ca_problem,
         data=data,
         stop=world.stop,
+        saved=saved,
+        reader=public_of(world.runners.signer.reader) if spec is not None and spec.setup else "",
         accepted=ledger.accepted,
         trouble=ledger.trouble,
         watched=world.watched,

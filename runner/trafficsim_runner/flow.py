@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from trafficsim_api import __version__
 from trafficsim_api.protocol import Load
-from trafficsim_api.resource import Archetype, Request, Think
+from trafficsim_api.resource import Archetype, Request, Think, examined
 from trafficsim_api.resource import Step as StepSpec
 from trafficsim_runner import draws
 from trafficsim_runner.checks import checks_of, saves_of
@@ -43,7 +43,7 @@ def compile_load(
 
     *actions* numbers each (name, group), *environ* is what {{env.X}} reads, *rows* what {{data.X.Y}} does.
     """
-    compiler = _Compiler(endpoint, actions, tallies, environ, rows)
+    compiler = _Compiler(endpoint, actions, tallies, environ, rows, load.saved or {})
     tops = tuple(compiler.archetype(archetype) for archetype in load.archetypes)
     if load.arrivals is not None:
         for step in compiler.steps:
@@ -60,19 +60,22 @@ class _Compiler:
         tallies: list[Tally],
         environ: Mapping[str, str],
         rows: Mapping[str, Rows],
+        given: Mapping[str, str],
     ) -> None:
         self.endpoint = endpoint
         self.actions = actions
         self.tallies = tallies
         self.environ = environ
         self.rows = rows
+        self.given = given
         self.steps: list[Step] = []
         self.choices = 0  # numbers the choices of an archetype, whose draws they tell apart
 
     def archetype(self, archetype: Archetype) -> Step:
         self.choices = 0
         end = self._made(Step(END))
-        end.next = self._flow(archetype.flow, end, Words(archetype.name, self.environ, self.rows))
+        words = Words(archetype.name, self.environ, self.rows, self.given, examined(archetype.flow).saved)
+        end.next = self._flow(archetype.flow, end, words)
         return end.next
 
     def _made(self, step: Step) -> Step:

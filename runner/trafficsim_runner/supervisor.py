@@ -32,6 +32,7 @@ from trafficsim_runner.health.processes import descriptors
 from trafficsim_runner.health.target import REACHABLE, ask
 from trafficsim_runner.held import Held
 from trafficsim_runner.logs import event
+from trafficsim_runner.once import Once
 from trafficsim_runner.rows import RowStore
 from trafficsim_runner.settings import Settings
 from trafficsim_runner.slot import Slot
@@ -69,6 +70,7 @@ class Supervisor:
         *,
         command: Command = worker_command,
         probe: Probe | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self.boot = uuid4().hex
@@ -93,6 +95,7 @@ class Supervisor:
         self.crew = Crew(
             self, self._group, state=self.state, boot=self.boot, command=command, clock=time.monotonic_ns
         )  # fmt: skip
+        self.once = Once(self._group, self.state, environ or {}, clock=time.monotonic_ns, wall_s=time.time)
 
     async def run(self) -> None:
         """Keep the workers and the account until *stop*; then drain, let the account be read, and end."""
@@ -100,6 +103,7 @@ class Supervisor:
             clock = self._group.create_task(self._tick(), name="look")
             try:
                 await self.crew.hire(min(SPARES, math.ceil((self.settings.cpu or 1000) / 1000)))
+                self.once.resume()
                 self._resume()
             finally:
                 self._started.set()
@@ -122,6 +126,7 @@ class Supervisor:
 
     async def _drain(self) -> None:
         event(log, logging.INFO, "draining", "users finish their action and leave", grace_s=self.settings.grace_s)
+        self.once.break_off("the runner went down")
         if self.held is None:
             return
         request_s = milliseconds(self.held.assignment.load.target.timeouts.request) / 1000
@@ -236,6 +241,7 @@ class Supervisor:
         division = list(divide(division, places, 0 if is_nobody else max(1, assignment.processes)))
         self.ledger.allow(len(division))
         self.crew.man(division, givers(had, places_of(assignment.gives).below(assignment.users), len(division)))
+        self.once.follow(assignment)
 
     def _origin(self, assignment: Assignment) -> int:
         """
@@ -261,6 +267,7 @@ class Supervisor:
     def _leave_run(self) -> None:
         """Send the workers of the run away, their counts with them: a new run starts from nothing."""
         self.crew.dismiss()
+        self.once.forget()
         if self.ledger is not None:
             self._sequence = self.ledger.ring.sequence
         self.ledger = None
@@ -316,6 +323,7 @@ class Supervisor:
             target=self.target,
             rows=self.rows.digests,
             problem=self._problem(given.epoch),
+            task=self.once.report,
         )
 
     def _problem(self, epoch: int) -> str:

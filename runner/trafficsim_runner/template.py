@@ -29,6 +29,7 @@ Lookup: TypeAlias = "Callable[[User], bytes | None]"
 Template: TypeAlias = "tuple[bytes | Lookup, ...]"
 Encoder: TypeAlias = Callable[[str], bytes | None]
 
+_NOTHING: Final[Mapping[str, str]] = {}
 _NO_ROWS: Final[Mapping[str, Rows]] = {}
 _TEMPLATE: Final = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _LINE_BREAKS: Final = re.compile(r"[\r\n\x00]")
@@ -62,14 +63,23 @@ def plain(text: str) -> bytes:
 
 
 class Words:
-    """What templates of one archetype may look up: its name, the environment, and rows of data."""
+    """
+    What templates of one archetype may look up: its name, the environment, rows of data, and what setup saved.
 
-    __slots__ = ("_archetype", "_environ", "_rows")
+    *given* is what setup saved, *own* the names that the archetype's own flow saves: those change from user to user.
+    """
 
-    def __init__(self, archetype: str, environ: Mapping[str, str], rows: Mapping[str, Rows] = _NO_ROWS) -> None:
+    __slots__ = ("_archetype", "_environ", "_given", "_own", "_rows")
+
+    def __init__(
+        self, archetype: str, environ: Mapping[str, str], rows: Mapping[str, Rows] = _NO_ROWS,
+        given: Mapping[str, str] = _NOTHING, own: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
         self._archetype = archetype
         self._environ = environ
         self._rows = rows
+        self._given = given
+        self._own = own
 
     def split(self, text: str, encode: Encoder) -> Template:
         """Return *text* as literal parts and lookups, all encoded by *encode*; no two literals stand side by side."""
@@ -118,8 +128,10 @@ class Words:
         elif name.startswith("data."):
             _, feeder, column = name.split(".")
             return _cell(self._rows[feeder], column, encode)
+        elif fixed is None and name in self._given and name not in self._own:
+            fixed = self._given[name]
         elif fixed is None:
-            return _saved(name, encode)
+            return _saved(name, encode, self._given.get(name))
         encoded = None if fixed is None else _encoded(fixed, encode)
         # A variable the environment lacks drops the action, as a value that was not saved does.
         return (lambda user: None) if encoded is None else encoded
@@ -152,9 +164,11 @@ def _cell(rows: Rows, column: str, encode: Encoder) -> Lookup:
     return look_up
 
 
-def _saved(name: str, encode: Encoder) -> Lookup:
+def _saved(name: str, encode: Encoder, given: str | None) -> Lookup:
+    """Return the lookup of what a user saved, *given* until it did."""
+
     def look_up(user: User) -> bytes | None:
-        value = user.saved.get(name) if user.saved is not None else None
+        value = user.saved.get(name, given) if user.saved is not None else given
         return None if value is None else _encoded(value, encode)
 
     return look_up

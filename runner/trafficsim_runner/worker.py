@@ -386,7 +386,8 @@ def _turns(turns: Iterable[Mapping[str, Any]]) -> Mapping[int, int]:
 
 def _recompiles(before: Load, load: Load) -> bool:
     """Say whether the users' steps change: anything but profile and rate."""
-    changed = any(getattr(before, field) != getattr(load, field) for field in ("target", "archetypes", "seed", "ca"))
+    fields = ("target", "archetypes", "seed", "ca", "saved")
+    changed = any(getattr(before, field) != getattr(load, field) for field in fields)
     return changed or modes_of(before) != modes_of(load) or (before.arrivals is None) != (load.arrivals is None)
 
 

@@ -19,6 +19,7 @@ from trafficsim_api.profile import Shape, shape
 from trafficsim_api.resource import TrafficSimulation, TrafficSimulationSpec
 from trafficsim_api.segments import Curve, Profile, Ramp, Sine, Spike, Steps
 from trafficsim_api.units import FULL, format_duration, format_rate, milliseconds
+from trafficsim_operator.cli import once
 from trafficsim_operator.cli.data import planned_data, planned_lines, rows_beside
 from trafficsim_operator.cli.faults import FAULT, as_json, policy_from, simulation_from, tell, tells_faults
 from trafficsim_operator.cli.figures import bytes_of, clock, count, spark
@@ -112,6 +113,7 @@ def _lines(
         ("runners", f"{sizing.runners}: {sizing.reason}"),
         ("each", f"{count(sizing.users_per_runner)} users in {sizing.processes} processes {on_this_machine}"),
         ("in all", f"{all_cores:g} cores, {all_memory}"),
+        *once.planned_lines(spec),
     )
     head = f"{simulation.metadata.name}: {count(spec.users)} users against {spec.target.url}"
     return [head, "", *(f"{name:<11} {term}" for name, term in terms), "", *_profile_lines(spec, rows), ""]
@@ -179,6 +181,7 @@ def _document(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rulin
     profile = shape(spec.profile)
     terms = {key: value for key, value in asdict(sizing).items() if key != "tier"}
     return {
+        **once.planned(spec),
         "name": simulation.metadata.name,
         "users": spec.users,
         "tier": sizing.tier.name if sizing.tier else None,

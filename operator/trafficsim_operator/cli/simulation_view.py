@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from trafficsim_operator.cli.once import said
+
 __all__ = ["line", "panel", "table"]
 
 Object = Mapping[str, Any]
@@ -89,8 +91,8 @@ def panel(item: Object) -> RenderableType:
         mark, colour = _MARKS.get(rule.get("holds", ""), ("·", "dim"))
         grid.add_row(Text(mark, style=colour), f"{rule['rule']}  {rule.get('value') or ''}")
     verdict = f"{status['verdict']}: {status.get('verdictReason', '')}" if status.get("verdict") else ""
-    said = [*(accounts.get("missing") or ()), verdict or status.get("message") or ""]
-    return Group(head, grid, *(Text(text) for text in said if text))
+    told = [*said(status), *(accounts.get("missing") or ()), verdict or status.get("message") or ""]
+    return Group(head, grid, *(Text(text) for text in told if text))
 
 
 def _coloured(word: str) -> Text:

@@ -14,6 +14,7 @@ from trafficsim_api.phases import Verdict
 from trafficsim_api.units import format_duration, milliseconds
 from trafficsim_operator.cli.data import used_data, used_lines
 from trafficsim_operator.cli.figures import clock, count, duration_ns, percent
+from trafficsim_operator.cli.once import done_lines
 from trafficsim_operator.fleet.lookup import host_and_port
 from trafficsim_operator.local import Outcome
 from trafficsim_operator.plan.report import ActionRow, Report
@@ -147,7 +148,7 @@ def _judged_seconds(outcome: Outcome) -> float:
 def _remarks(outcome: Outcome, console: Console) -> None:
     """Print what else there is to know, a line each."""
     report, status = outcome.report, outcome.frame.status
-    lines: list[tuple[str, str]] = []
+    lines: list[tuple[str, str]] = [*done_lines(status.run)]
     if arrivals := _arrivals(outcome):
         lines.append(("arrivals", arrivals))
     for number, text in enumerate(used_lines(outcome.frame.spec, outcome.rows, report.counters.get("iterations", 0))):

@@ -4,13 +4,13 @@ Assignments: from places and load to what each runner is to be told, and only wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from trafficsim_api.names import hash8
 from trafficsim_api.places import Places
-from trafficsim_api.protocol import Acknowledgement, Assignment
+from trafficsim_api.protocol import Acknowledgement, Assignment, Task
 from trafficsim_operator.actions import Assign
 from trafficsim_operator.observed import Runner, RunnerState
 from trafficsim_operator.plan.acceptance import Accepted
@@ -36,6 +36,8 @@ class Terms:
     end_ms: int
     total: int
     suspended: bool = False
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    """What is to be done once, by runner UID."""
 
     @property
     def digest(self) -> str:
@@ -128,15 +130,11 @@ def assign(
     sizing = terms.accepted.sizing
     ack = held_by(runner, terms.run)
     processes = max(sizing.processes, ack.processes if ack else 0, 1)
-    if ack is not None and (ack.held, ack.users, ack.processes, ack.digest, ack.suspended, ack.retire) == (
-        places,
-        terms.total,
-        processes,
-        digest,
-        terms.suspended,
-        retire,
-    ):
-        return None
+    task = terms.tasks.get(runner.uid)
+    if ack is not None and (task is None or (ack.task is not None and ack.task.id == task.id)):
+        held = (ack.held, ack.users, ack.processes, ack.digest, ack.suspended, ack.retire)
+        if held == (places, terms.total, processes, digest, terms.suspended, retire):
+            return None
     shift = runner.clock_offset_ms if abs(runner.clock_offset_ms) >= _CLOCK_MS else 0
     assignment = Assignment(
         simulation=terms.simulation,
@@ -157,6 +155,7 @@ def assign(
         retire=retire,
         load=terms.accepted.load,
         limits=terms.accepted.limits,
+        task=task,
         rows=rows_for(terms.accepted.load, terms.accepted.rows, runner.acknowledgement),
     )
     return Assign(name=runner.name, address=runner.address, assignment=assignment)

@@ -7,7 +7,7 @@ from trafficsim_api.phases import Phase
 from trafficsim_api.status import Accounts, Figures, Revision, RuleStatus, Runners, SizingTerms, Status, Users
 from trafficsim_api.units import format_instant, parse_instant
 from trafficsim_operator.observed import RunnerState
-from trafficsim_operator.plan import verdict
+from trafficsim_operator.plan import once, verdict
 from trafficsim_operator.plan.assignments import cause_of, held_by
 from trafficsim_operator.plan.bounds import fitted
 from trafficsim_operator.plan.conditions import MESSAGE, Finding, conditions, of_phase, of_verdict, verdict_reason
@@ -84,7 +84,8 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
 def _acceptance(look: Look) -> Finding:
     """Return Accepted: of the newest document, also while the run goes on by the one before."""
     if look.refused is None:
-        return Finding(type=Condition.ACCEPTED, status=True, reason=Reason.ACCEPTED, message=look.accepted.later)
+        later = "; ".join(text for text in (look.accepted.later, once.later(look.run, look.accepted.spec)) if text)
+        return Finding(type=Condition.ACCEPTED, status=True, reason=Reason.ACCEPTED, message=later)
     reason = Reason.INVALID if look.refused.invalid else Reason.REFUSED
     return Finding(type=Condition.ACCEPTED, status=False, reason=reason, message=look.refused.message)
 

@@ -13,6 +13,7 @@ from trafficsim_api.names import Reason
 from trafficsim_api.phases import TRANSITIONS, Phase
 from trafficsim_api.status import Run
 from trafficsim_api.units import format_instant, parse_instant
+from trafficsim_operator.plan.once import Chore, advanced, broken_off, ordered, teardown_is_due, unmanned
 
 __all__ = ["DAY_MS", "DEADLINE_MS", "NEVER_MS", "Life", "Seen", "live", "next_run", "start_at"]
 
@@ -51,6 +52,8 @@ class Seen:
     """The highest run that any runner knows of: after a lost status runs are numbered from there."""
     restart: bool
     """A command or a new runRequest asks for the next run."""
+    setup: Chore | None = None
+    teardown: Chore | None = None
     missing: str = ""
     """What of its data is not there."""
 
@@ -67,6 +70,7 @@ class Life:
 
 def live(life: Life, seen: Seen) -> Life:
     """Return where *life* stands after everything that can happen at this look has happened."""
+    life = _with_tasks(life, seen)
     for _ in range(len(Phase)):
         following = _step(life, seen)
         if following.phase is life.phase:
@@ -108,12 +112,16 @@ def _step(life: Life, seen: Seen) -> Life:
         case Phase.DRAINING:
             return _draining(life, run, seen)
         case _ if seen.stop:
+            setup = broken_off(run.setup, seen.stop, seen.now_ms)
             return Life(
                 phase=Phase.DRAINING,
-                run=run.model_copy(update={"stop": seen.stop}),
+                run=run.model_copy(update={"stop": seen.stop, "setup": setup}),
                 reason=Reason.DRAINING,
                 message=seen.stop,
             )
+        case _ if run.setup is not None and run.setup.state == "Failed" and run.origin is None:
+            failed = f"setup failed: {run.setup.message}"
+            return Life(phase=Phase.FAILED, run=run, reason=Reason.SETUP_FAILED, message=failed)
         case Phase.SUSPENDED:
             return _suspended(life, run, seen)
         case _ if seen.suspend:
@@ -133,10 +141,14 @@ def _starting(life: Life, run: Run, seen: Seen) -> Life:
         following = {Phase.PENDING: Phase.PREFLIGHT, Phase.PREFLIGHT: Phase.STARTING, Phase.STARTING: Phase.RUNNING}[
             life.phase
         ]
-        if following is Phase.RUNNING:
+        if following is not Phase.RUNNING:
+            return Life(phase=following, run=run, reason=Reason.STARTING)
+        run, waiting = _set_up(run, seen)
+        if not waiting:
             return Life(phase=following, run=_begun(run, seen), reason=Reason.RUNNING)
-        return Life(phase=following, run=run, reason=Reason.STARTING)
-    if seen.now_ms - parse_instant(run.phase_since) >= DEADLINE_MS[life.phase]:
+    is_at_setup = run.setup is not None and run.setup.state == "Running"
+    since = max(run.phase_since, (run.setup and run.setup.ended) or "")
+    if not is_at_setup and seen.now_ms - parse_instant(since) >= DEADLINE_MS[life.phase]:
         about_target = life.phase is Phase.PREFLIGHT and seen.target not in ("", "reachable")
         reason = Reason.TARGET_UNREACHABLE if about_target or seen.waiting else Reason.START_TIMEOUT
         return Life(
@@ -146,6 +158,30 @@ def _starting(life: Life, run: Run, seen: Seen) -> Life:
             message=f"gave up after {DEADLINE_MS[life.phase] // 1000} s: {waiting}",
         )
     return Life(phase=life.phase, run=run, reason=Reason.STARTING, message=waiting)
+
+
+def _with_tasks(life: Life, seen: Seen) -> Life:
+    """Take on what is done once."""
+    run = life.run
+    for name, chore in (("setup", seen.setup), ("teardown", seen.teardown)):
+        if run is not None and chore is not None:
+            run = run.model_copy(update={name: advanced(getattr(run, name), chore, seen.now_ms)})
+    return replace(life, run=run)
+
+
+def _set_up(run: Run, seen: Seen) -> tuple[Run, str]:
+    """Order setup before the run's first user; return the run, and what is waited for."""
+    chore = seen.setup
+    if run.origin is not None or (run.setup is not None and run.setup.state != "Running"):
+        return run, ""
+    if run.setup is None:
+        if chore is None or chore.once is None:
+            return run, ""
+        if chore.ready is None:
+            return run, "setup waits for a runner: there is none without users"
+        run = run.model_copy(update={"setup": ordered(chore, seen.now_ms)})
+    assert run.setup is not None
+    return run, f"{run.setup.runner} is at setup"
 
 
 def _waits_for(phase: Phase, seen: Seen) -> str:
@@ -209,8 +245,18 @@ def _suspended(life: Life, run: Run, seen: Seen) -> Life:
 
 def _draining(life: Life, run: Run, seen: Seen) -> Life:
     late = seen.now_ms - parse_instant(run.phase_since) >= seen.drain_ms
-    if not (seen.drained or late):
+    if run.teardown is None and not (seen.drained or late):
         return life
+    if seen.teardown is not None and teardown_is_due(run, seen.teardown.once):
+        patience = seen.now_ms - parse_instant(run.phase_since) < seen.drain_ms + DEADLINE_MS[Phase.STARTING]
+        if seen.teardown.ready is not None:
+            run = run.model_copy(update={"teardown": ordered(seen.teardown, seen.now_ms)})
+        elif patience:
+            return replace(life, message="teardown waits for a runner")
+        else:
+            run = run.model_copy(update={"teardown": unmanned(seen.teardown, seen.now_ms)})
+    if run.teardown is not None and run.teardown.state == "Running":
+        return replace(life, run=run, message=f"{run.teardown.runner} is at teardown")
     done = run.model_copy(update={"finished_at": format_instant(seen.now_ms)})
     return Life(
         phase=Phase.COMPLETED,

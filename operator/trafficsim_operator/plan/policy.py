@@ -105,8 +105,10 @@ def _verbs(spec: TrafficSimulationSpec, policy: Policy) -> Iterator[tuple[Proble
         return
     allowed = set(policy.verbs)
     denied: dict[str, str] = {}
-    for number, archetype in enumerate(spec.archetypes):
-        for where, step in walk(archetype.flow, f"archetypes[{number}].flow"):
+    flows = [(archetype.flow, f"archetypes[{number}].flow") for number, archetype in enumerate(spec.archetypes)]
+    flows += [(once.flow, f"{kind}.flow") for kind in ("setup", "teardown") if (once := getattr(spec, kind))]
+    for flow, place in flows:
+        for where, step in walk(flow, place):
             if step.request and step.request.verb not in allowed:
                 denied.setdefault(step.request.verb, f"{where}.request")
     for verb, where in denied.items():

@@ -20,8 +20,9 @@ from trafficsim_api.layout import Layout
 from trafficsim_api.places import position
 from trafficsim_api.policy import LOCAL_DEFAULT, Policy
 from trafficsim_api.profile import shape
-from trafficsim_api.protocol import Acknowledgement, Assignment
+from trafficsim_api.protocol import Acknowledgement, Assignment, Task, TaskReport
 from trafficsim_api.resource import TrafficSimulationSpec, actions_of
+from trafficsim_api.sealed import seal
 from trafficsim_api.statistics import Answer, zeros
 from trafficsim_api.status import Status
 from trafficsim_operator.actions import EnsureRevision, Happening, RemoveRevision, Retire
@@ -34,6 +35,15 @@ from trafficsim_operator.reconcile import World, reconcile
 from trafficsim_operator.store import Conflict, Document
 
 __all__ = ["FakeFleet", "FakeRecord", "FakeRunner", "FakeRunners", "FakeWorld"]
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeOnce:
+    """How tasks go: ended after *looks*, with a *fault* or with *values*."""
+
+    looks: int = 1
+    fault: str = ""
+    values: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,10 +61,13 @@ class FakeRunner:
     silent: bool = False
     clock_ahead_ms: int = 0
     problem: str = ""
+    rows: set[str] = field(default_factory=set)
+    tasks: dict[str, TaskReport] = field(default_factory=dict)
+    """What it began once, by id."""
+    once: FakeOnce = field(default_factory=FakeOnce)
     done: int = 0
     wanted_user_ms: int = 0
     counted_ms: int = 0
-    rows: set[str] = field(default_factory=set)
 
     def active(self, now_ms: int) -> int:
         """Return the users that are on: places whose turn it is, by the real arithmetic."""
@@ -115,8 +128,34 @@ class FakeRunner:
             target="reachable",
             rows=tuple(self.rows),
             problem=self.problem,
+            task=self._task(a),
             clock_ms=now_ms + self.clock_ahead_ms,
         )
+
+    def begin(self, task: Task) -> bool:
+        """Begin *task*, once; say whether it was begun now."""
+        is_new = task.id not in self.tasks
+        if is_new:
+            self.tasks[task.id] = TaskReport(id=task.id, state="running")
+        return is_new
+
+    def _task(self, assignment: Assignment) -> TaskReport | None:
+        """Return how its last task stands; it ends after some looks, and broken off without the assignment for it."""
+        report = next(reversed(self.tasks.values()), None)
+        if report is None or not report.id.startswith(f"{assignment.run}-"):
+            return None
+        task = assignment.task
+        if report.state == "running" and task is None:
+            report = report.model_copy(update={"state": "failed", "message": "broken off"})
+        elif report.state == "running" and task is not None and self.looks > self.once.looks:
+            report = report.model_copy(
+                update={"state": "failed" if self.once.fault else "done", "message": self.once.fault, "requests": 2}
+            )
+            if not self.once.fault and self.once.values and task.reader:
+                sealed = seal(self.once.values, task.reader, f"{assignment.simulation}/{task.id}")
+                report = report.model_copy(update={"saved": len(self.once.values), "sealed": sealed})
+        self.tasks[report.id] = report
+        return report if task is not None else report.model_copy(update={"sealed": ""})
 
     def answer(self, now_ms: int) -> Answer:
         """Return its account, without windows."""
@@ -154,9 +193,12 @@ class FakeFleet:
     made: int = 0
     problem: str = ""
     unresolved: str = ""
-    settles: int = 1
+    once: FakeOnce = field(default_factory=FakeOnce)
+    begun: list[str] = field(default_factory=list)
+    """Which task was begun on which runner."""
     tables: dict[str, RowsSeen] = field(default_factory=dict)
     """Rows by feeder that stand in a ConfigMap."""
+    settles: int = 1
 
     async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
         """Return every revision, after what is missing was started."""
@@ -170,6 +212,7 @@ class FakeFleet:
                     revision=revision,
                     born_ms=self.clock.now_ms,
                     settles=self.settles,
+                    once=self.once,
                 )
         return {
             revision: RevisionSeen(
@@ -258,6 +301,8 @@ class FakeRunners(Runners):
             raise RunnerRefused("422: rows were not sent")
         runner.rows = wanted
         runner.assignment, runner.looks = assignment, 0
+        if assignment.task is not None and runner.begin(assignment.task):
+            self._world.fleet.begun.append(f"{assignment.task.id} on {runner.name}")
         return runner.acknowledgement(self._world.now_ms)
 
     async def statistics(self, address: str, boot: str, since: int) -> Answer:
@@ -275,6 +320,7 @@ class FakeRecord:
     versions: dict[tuple[str, str], int] = field(default_factory=dict)
     generations: dict[tuple[str, str], int] = field(default_factory=dict)
     kept: dict[str, bytes] = field(default_factory=dict)
+    sealed: dict[str, str] = field(default_factory=dict)
     writes: list[Status] = field(default_factory=list)
     happenings: list[Happening] = field(default_factory=list)
 
@@ -324,6 +370,14 @@ class FakeRecord:
     async def keep_totals(self, document: Document, runner: str, answer: bytes) -> None:
         """Keep an ended runner's account."""
         self.kept[runner] = answer
+
+    async def saved(self, document: Document, task: str) -> str | None:
+        """Return what was kept of a setup."""
+        return self.sealed.get(task)
+
+    async def keep_saved(self, document: Document, task: str, sealed: str) -> None:
+        """Keep what a setup saved, in place of an earlier one's."""
+        self.sealed = {task: sealed}
 
 
 @dataclass(slots=True)
