@@ -7,6 +7,7 @@ finds it changed. What no feeder of the assignment in force names is removed.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Mapping
@@ -16,8 +17,11 @@ from typing import Final
 from trafficsim_api.data import DataLookup, Feed, lookups_of, missing_column, too_few_rows
 from trafficsim_api.protocol import Assignment, Refused
 from trafficsim_api.tables import CONTENT_BYTES, Table, parsed, unpacked
+from trafficsim_runner.logs import event
 
 __all__ = ["RowStore"]
+
+log: Final = logging.getLogger(__name__)
 
 _PREFIX: Final = "rows-"
 
@@ -52,7 +56,10 @@ class RowStore:
                 digest = self._digest_of(feed, assignment, before)
                 self._check(feed, digest, lookups, assignment.users)
             except ValueError as error:
-                raise Refused(422, f"{field}: {error}", is_signed=True) from None
+                digest = self._still(feed, before, assignment, lookups)
+                if not digest:
+                    raise Refused(422, f"{field}: {error}", is_signed=True) from None
+                event(log, logging.WARNING, "rows-kept", f"goes on with the rows it has: {field}: {error}")
             found[feed.name] = str(self._path(digest))
         return found
 
@@ -80,6 +87,24 @@ class RowStore:
             if packed is None:
                 raise ValueError(f"the rows {digest} were not sent")
             self._save(digest, unpacked(packed, digest))
+        return digest
+
+    def _still(
+        self, feed: Feed, before: Mapping[str, str], assignment: Assignment, lookups: tuple[DataLookup, ...]
+    ) -> str:
+        """
+        Return the digest of the rows in force where they may stay in place of those that cannot be had, else "".
+
+        So when the runner is to drain, which nothing may keep it from, and when a file in the image was spoilt.
+        """
+        if feed.name not in before or not (assignment.retire or feed.path is not None):
+            return ""
+        digest = Path(before[feed.name]).name.removeprefix(_PREFIX)
+        if not assignment.retire:
+            try:
+                self._check(feed, digest, lookups, assignment.users)
+            except ValueError:
+                return ""
         return digest
 
     def _from_file(self, written: str) -> str:

@@ -56,6 +56,27 @@ def test_a_feeder_without_digest_and_path_keeps_its_rows(tmp_path):
         RowStore(tmp_path).take(an_assignment(a_feed()), {})
 
 
+def test_nothing_keeps_a_runner_from_draining(tmp_path):
+    """A runner that is to retire keeps its rows, whatever became of those it is told."""
+    store = RowStore(tmp_path)
+    files = store.take(an_assignment(a_feed(TABLE), TABLE), {})
+    going = an_assignment(a_feed(OTHER), users=0).model_copy(update={"retire": True})
+    assert files == store.take(going, files)
+    with pytest.raises(Refused):
+        store.take(going, {})
+
+
+def test_a_file_that_was_spoilt_changes_nothing(tmp_path):
+    """The rows read before stay in force as long as they are what the load asks for."""
+    store, file = RowStore(tmp_path), tmp_path / "accounts.csv"
+    file.write_text("user\nann\nbob\n")
+    files = store.take(an_assignment(a_feed(path=str(file), mode="unique")), {})
+    file.write_text("other\nann\n")
+    assert files == store.take(an_assignment(a_feed(path=str(file), mode="unique")), files)
+    with pytest.raises(Refused, match="has no column user"):
+        store.take(an_assignment(a_feed(path=str(file), mode="unique"), users=3), files)
+
+
 def test_a_file_is_read_again_when_it_changed(tmp_path):
     """A file in the runner's image, in either format."""
     store, file = RowStore(tmp_path), tmp_path / "accounts.csv"

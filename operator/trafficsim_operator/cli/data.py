@@ -52,7 +52,9 @@ def used_lines(spec: TrafficSimulationSpec, rows: Mapping[str, RowsSeen], iterat
         if not seen.count:
             yield _line(feeder, "its rows are the runners'")
         elif feeder.mode == "unique":
-            yield _line(feeder, f"{count(seen.count)} rows, {count(spec.users)} of them taken by a user each")
+            yield _line(
+                feeder, f"{count(seen.count)} rows, {count(min(spec.users, seen.count))} of them taken by a user each"
+            )
         else:
             yield _line(
                 feeder, f"{count(seen.count)} rows, each taken {_times(iterations, seen.count)} in {feeder.mode} order"

@@ -7,11 +7,11 @@ are gone or spoilt change nothing for the runners that have them; new runners wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from trafficsim_api.data import Feed, lookups_of, missing_column, too_few_rows
+from trafficsim_api.data import DataLookup, Feed, Feeder, lookups_of, missing_column, too_few_rows
 from trafficsim_api.errors import Problem
 from trafficsim_api.protocol import Acknowledgement, Load
 from trafficsim_api.resource import TrafficSimulationSpec
@@ -46,23 +46,34 @@ def fed(spec: TrafficSimulationSpec, seen: Mapping[str, RowsSeen]) -> Fed:
     missing = ""
     for index, feeder in enumerate(spec.data):
         rows = seen.get(feeder.name, RowsSeen())
-        path = feeder.from_.path if not (rows.digest or rows.problem) else None
-        feeds.append(Feed(name=feeder.name, mode=feeder.mode, digest=rows.digest or None, path=path))
+        found = [*_unfit(index, feeder, rows, lookups, spec.users)]
+        problems += found
         if rows.absent:
             missing = missing or f"data[{index}].from.{rows.problem}"
-        elif rows.problem:
-            problems.append(Problem(field=f"data[{index}].from", reason=rows.problem))
-        elif rows.digest:
-            packed[rows.digest] = rows.packed
-            if lacking := missing_column(feeder.name, rows.columns, lookups):
-                problems.append(Problem(field=lacking[0], reason=lacking[1]))
-            if feeder.mode == "unique" and (few := too_few_rows(rows.count, spec.users)):
-                problems.append(Problem(field=f"data[{index}]", reason=few))
+        digest = rows.digest if rows.digest and not found else None
+        if digest is not None:
+            packed[digest] = rows.packed
+        path = feeder.from_.path if not (rows.digest or rows.problem) else None
+        feeds.append(Feed(name=feeder.name, mode=feeder.mode, digest=digest, path=path))
     size = sum(map(len, packed.values()))
     if size > PACKED_BYTES:
         reason = f"the rows of all feeders are {size >> 20} MiB packed; at most {PACKED_BYTES >> 20} are possible"
         problems.append(Problem(field="data", reason=reason))
+        feeds, packed = [feed.model_copy(update={"digest": None}) for feed in feeds], {}
     return Fed(feeds=tuple(feeds) or None, packed=packed, problems=tuple(problems), missing=missing)
+
+
+def _unfit(index: int, feeder: Feeder, rows: RowsSeen, lookups: Iterable[DataLookup], users: int) -> Iterator[Problem]:
+    """Yield why *rows* cannot be what the document asks of them."""
+    if rows.absent:
+        return
+    if rows.problem:
+        yield Problem(field=f"data[{index}].from", reason=rows.problem)
+    elif rows.digest:
+        if lacking := missing_column(feeder.name, rows.columns, lookups):
+            yield Problem(field=lacking[0], reason=lacking[1])
+        if feeder.mode == "unique" and (few := too_few_rows(rows.count, users)):
+            yield Problem(field=f"data[{index}]", reason=few)
 
 
 def rows_for(load: Load, packed: Mapping[str, str], seen: Acknowledgement | None) -> dict[str, str]:
