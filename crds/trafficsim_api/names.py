@@ -127,6 +127,7 @@ class Event(StrEnum):
     RUNNER_RETIRED = "RunnerRetired"
     DRIFT_REPAIRED = "DriftRepaired"
     COMMAND = "CommandDone"
+    DATA_MISSING = "DataMissing"
     FINISHED = "Finished"
     FAILED = "Failed"
     SETUP = "Setup"

@@ -19,6 +19,7 @@ from trafficsim_operator.plan import commands, once, verdict
 from trafficsim_operator.plan.acceptance import Accepted, Refused, accept
 from trafficsim_operator.plan.arrivals import course_on, turning_of
 from trafficsim_operator.plan.assignments import Terms, assign, at_rest, cause_of, held_by, holders, retiring
+from trafficsim_operator.plan.conditions import MESSAGE
 from trafficsim_operator.plan.data import gives_first
 from trafficsim_operator.plan.document import status_of
 from trafficsim_operator.plan.handover import HandOver, hand_over
@@ -306,6 +307,9 @@ def _happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tupl
             failed = status.phase is Phase.FAILED
             text = f"{before.phase} → {status.phase}" + (f": {status.message}" if status.message else "")
             found.append(Happening(reason=Event.FAILED if failed else Event.PHASE, message=text, warning=failed))
+    if status.message and status.message == look.accepted.missing[:MESSAGE] != before.message:
+        kept = "; users go on with the rows they have" if status.phase is Phase.RUNNING else ""
+        found.append(Happening(reason=Event.DATA_MISSING, message=status.message + kept, warning=True))
     for action in actions:
         match action:
             case EnsureRevision() if look.is_drifted(action.revision):

@@ -130,7 +130,9 @@ async def test_a_config_map_that_is_not_there_is_waited_for() -> None:
     world.record.put(a_simulation(IN_A_MAP))
     status = await settle(world, 3)
     assert "Pending" == status.phase
-    assert "data[0].from.configMap: there is no ConfigMap shop in namespace n" == status.message
+    cause = "data[0].from.configMap: there is no ConfigMap shop in namespace n"
+    assert cause == status.message
+    assert [cause] == [h.message for h in world.record.happenings if h.reason == "DataMissing"], "told once"
     world.fleet.tables["accounts"] = seen("user")
     assert "Passed" == (await until(world, "Completed")).verdict
 
@@ -189,7 +191,12 @@ async def test_spoilt_rows_change_nothing_for_who_has_them(broken: RowsSeen) -> 
     assert "Running" == status.phase
     assert "data" in status.message
     assert "accounts" in status.message or "ConfigMap shop" in status.message
+    told = [h.message for h in world.record.happenings if h.reason == "DataMissing"]
+    assert [f"{status.message}; users go on with the rows they have"] == told
     assert 400 == status.users.active
+    for runner in world.fleet.runners.values():
+        assert runner.assignment is not None
+        assert [(None, None)] == [(feed.digest, feed.path) for feed in runner.assignment.load.data or ()], "as it has"
     assert "Passed" == (await until(world, "Completed")).verdict
 
 
