@@ -20,7 +20,10 @@ from trafficsim_runner.template import Filling, Template
 if TYPE_CHECKING:
     from trafficsim_runner.users import User
 
-__all__ = ["AGAIN", "CHOOSE", "END", "REPEAT", "REQUEST", "RESTART", "THINK", "Program", "RequestStep", "Step"]
+__all__ = [
+    "AGAIN", "CHOOSE", "END", "REPEAT", "REQUEST", "RESTART", "THINK", "Program", "RequestStep", "Step",
+    "go_round",
+]  # fmt: skip
 
 REQUEST: Final = 0
 THINK: Final = 1
@@ -223,3 +226,17 @@ class Program:
             # A request that is out ends as what it was; who comes to the step only now goes on with the new flow.
             step.kind = RESTART
             step.next = step.after = restart
+
+
+def go_round(user: User, step: Step) -> Step:
+    """Enter the loop that *step* is the head of, or at its foot go round it again or leave it; return what follows."""
+    loops = user.loops = user.loops if user.loops is not None else []
+    if step.kind == REPEAT:
+        assert step.times is not None
+        loops.append(step.times(user))
+    else:
+        loops[-1] -= 1
+    if loops[-1] > 0:
+        return step.next
+    loops.pop()
+    return step.after

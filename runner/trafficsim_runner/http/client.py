@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Final
 
 from trafficsim_api.histogram import LIMIT_NS, bucket_of
-from trafficsim_runner.http.connection import AWAIT
+from trafficsim_runner.http.connection import AWAIT, IDLE, Connection
 from trafficsim_runner.http.exchange import Exchange
 from trafficsim_runner.http.opening import Walker
-from trafficsim_runner.program import END
-from trafficsim_runner.stats.account import Account
+from trafficsim_runner.program import AGAIN, END, REPEAT, REQUEST, RequestStep, go_round
+from trafficsim_runner.stats.account import Account, HeadRecord
 from trafficsim_runner.stats.raw import RawLog
 from trafficsim_runner.timer import Timer
 
@@ -27,6 +27,7 @@ READ: Final = 16384
 # How long the hot loop goes on before the event loop gets its turn.
 TURN_NS: Final = 2_000_000
 _IN: Final = select.EPOLLIN
+_LOOPS: Final = (REPEAT, AGAIN)
 
 
 class Client(Exchange):
@@ -141,7 +142,7 @@ class Client(Exchange):
                     following = following.next
                 request = following.ready
                 if request is None or not record.is_plain or user.leaving or user.cookie_line is not None:
-                    self._answered_as(connection, record, data, now)
+                    self._pass_on(connection, record, data, now)
                     continue
                 if is_over:
                     account.flows += 1
@@ -163,3 +164,50 @@ class Client(Exchange):
                     self._keep_rest(connection, wire[size:])
             except Exception as error:  # noqa: BLE001 - one user's step must not end the others' batch
                 self._walker.broke(connection.user, error)
+
+    def _pass_on(self, connection: Connection, record: HeadRecord, data: bytes, now_ns: int) -> None:
+        """
+        Look into an answer with a known head, and send the request that follows at once.
+
+        The same as `_answered_as`, with the engine left out for as long as there is nothing to wait for.
+        """
+        user, step = connection.user, connection.step
+        assert step is not None
+        following = step.next
+        is_over = following.kind == END
+        if is_over:
+            following = following.next
+        if (
+            (following.kind != REQUEST and (is_over or following.kind not in _LOOPS)) or user.leaving or step.is_timed
+            or self._chains or now_ns >= connection.expires_ns or connection.endpoint is not self._endpoint
+        ):  # fmt: skip
+            self._answered_as(connection, record, data, now_ns)
+            return
+        connection.state = IDLE  # whatever happens from here on, this answer was counted
+        if not record.is_plain:
+            self._look_at(connection, step, record, data)
+        if is_over:
+            user.iteration += 1
+        elif following.kind != REQUEST:
+            following = go_round(user, following)
+        wire = following.render(user) if isinstance(following, RequestStep) else None
+        if wire is None:
+            if is_over:  # the engine goes on from the end of the flow
+                user.iteration -= 1
+                following = step.next
+            self._go_on(connection, step, now_ns, following, closes=False)
+            return
+        assert isinstance(following, RequestStep)
+        if is_over:
+            self._account.flows += 1
+        user.step = connection.step = following
+        connection.state, connection.since_ns = AWAIT, now_ns
+        try:
+            size = connection.send(wire)
+        except OSError as error:
+            self._send_failed(connection, wire, error)
+            return
+        self._account.zero_lag += 1
+        self._account.sent(following, len(wire))
+        if size != len(wire):
+            self._keep_rest(connection, wire[size:])

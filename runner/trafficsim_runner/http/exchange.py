@@ -24,7 +24,7 @@ from trafficsim_runner.http.following import Following, keep_cookies
 from trafficsim_runner.http.parser import AnswerParser, ProtocolFault
 from trafficsim_runner.http.redirects import REDIRECTS
 from trafficsim_runner.http.shapes import parts_of, shape_of
-from trafficsim_runner.program import RequestStep
+from trafficsim_runner.program import RequestStep, Step
 from trafficsim_runner.stats.account import HeadRecord
 from trafficsim_runner.users import BEGUN, User
 
@@ -127,7 +127,7 @@ class Exchange(Following):
             if self._connections.get(connection.fd) is not connection:
                 continue  # it was closed since the round began
             try:
-                self._look_at(connection, now_ns)
+                self._expire(connection, now_ns)
             except Exception as error:  # noqa: BLE001 - one user's step must not keep the others waiting
                 self._walker.broke(connection.user, error)
         if not rest:
@@ -144,7 +144,7 @@ class Exchange(Following):
                 except Exception as error:  # noqa: BLE001 - as above
                     self._walker.broke(user, error)
 
-    def _look_at(self, connection: Connection, now_ns: int) -> None:
+    def _expire(self, connection: Connection, now_ns: int) -> None:
         waited = now_ns - connection.since_ns
         if connection.state in (CONNECTING, HANDSHAKE):
             if waited > connection.endpoint.connect_ns:
@@ -363,7 +363,7 @@ class Exchange(Following):
             self._raw.add(step.action, user.place, connection.since_ns, now_ns, status)
         connection.parser = None
         self._parsers.release(parser)
-        self._go_on(connection, step, now_ns, closes=closes)
+        self._go_on(connection, step, now_ns, step.next, closes=closes)
 
     def _memoise(self, step: RequestStep, parser: AnswerParser, data: bytes, cookies: tuple[Change, ...]) -> None:
         """Keep the head of an answer whose length it tells, so that the next one like it needs no parser."""
@@ -410,11 +410,15 @@ class Exchange(Following):
         assert step is not None
         connection.state = IDLE  # whatever happens from here on, this answer was counted
         if not record.is_plain:
-            headers, body = (record.headers, data[len(record.head) :]) if record.total else parts_of(data)
-            missed = self._look_into(step, connection.user, record.status, headers, body, record.cookies)
-            if missed:
-                self._account.missed(step.tally, missed)
-        self._go_on(connection, step, now_ns, closes=False)
+            self._look_at(connection, step, record, data)
+        self._go_on(connection, step, now_ns, step.next, closes=False)
+
+    def _look_at(self, connection: Connection, step: RequestStep, record: HeadRecord, data: bytes) -> None:
+        """Look into the body of an answer with a known head."""
+        headers, body = (record.headers, data[len(record.head) :]) if record.total else parts_of(data)
+        missed = self._look_into(step, connection.user, record.status, headers, body, record.cookies)
+        if missed:
+            self._account.missed(step.tally, missed)
 
     def _look_into(
         self, step: RequestStep, user: User, status: int, headers: Headers, body: bytes,
@@ -438,7 +442,9 @@ class Exchange(Following):
                 saved[save.variable] = value
         return missed + step.checks.failed_by_body(body, document) if step.checks_body else missed
 
-    def _go_on(self, connection: Connection, step: RequestStep, now_ns: int, *, closes: bool) -> None:
+    def _go_on(
+        self, connection: Connection, step: RequestStep, now_ns: int, following: Step, *, closes: bool
+    ) -> None:  # fmt: skip
         user = connection.user
         self.in_flight -= 1
         connection.state = IDLE
@@ -448,5 +454,5 @@ class Exchange(Following):
             self._chains.pop(user, None)
         if closes or now_ns >= connection.expires_ns or connection.endpoint is not self._endpoint:
             self._close(connection)
-        user.step = step.next
+        user.step = following
         self._walker.answered(user, now_ns)
