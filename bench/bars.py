@@ -37,6 +37,7 @@ _KEEPALIVE: Final = {
 }
 _PROFILED: Final = 1.2  # of wrk, pure, when Python itself was built with profile-guided optimisation
 _VARYING: Final = 1.4
+_SCENARIO: Final = 1.5
 _TLS: Final = 1.35
 _FLOW: Final = {"k6": 1 / 5, "locust": 1 / 10}
 _BYTES: Final = 1024
@@ -69,6 +70,7 @@ def _of(client: str, cases: Cases, absent: Mapping[str, str], cores: int) -> Ite
         yield _ratio(cases, "keepalive64", client, peer, at_most, absent)
     if client == "ours_pure":
         yield _ratio(cases, "varying_heads64", client, "wrk", _VARYING, absent)
+        yield _ratio(cases, "scenario64", client, "wrk", _SCENARIO, absent)
     yield _ratio(cases, "tls64", client, "wrk", _TLS, absent)
     for peer, most in _FLOW.items():
         yield _ratio(cases, "flow", client, peer, most, absent)

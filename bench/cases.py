@@ -61,6 +61,12 @@ CASES: Final = (
         peers=("wrk", "vegeta", "locust"),
     ),
     Case(
+        name="scenario64",
+        text="the same GET, each user a coroutine in Python",
+        load=Load(users=64, shape="scenario"),
+        peers=("wrk", "locust"),
+    ),
+    Case(
         name="flow",
         text="64 users of three kinds: log in, save the token, templated lookups, JSON checks",
         load=Load(users=64, shape="flow"),

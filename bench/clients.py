@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ class Load:
     """
     What a client is to do: *users* at once, each on a connection of its own, all there after *ramp_s*.
 
-    *shape* names the simulation (closed, thinking or flow), *think_ms* the least and longest pause, *processes* how
+    *shape* names the simulation (closed, thinking, flow or scenario), *think_ms* the least and longest pause, *processes* how
     many workers ours may have.
     """
 
@@ -213,6 +214,8 @@ class Ours:
                 PROCESSES=load.processes,
             )
         )
+        for scenario in SIMULATIONS.glob("*.py"):  # found beside the file that names them
+            shutil.copy(scenario, order.directory)
         options = ["--json", "--history", "none", "--policy", str(SIMULATIONS / "policy.yaml")]
         return [str(binary), "run", str(file), *options]
 

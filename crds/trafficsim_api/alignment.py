@@ -7,27 +7,15 @@ action moves the metrics, which stand behind the actions; so indices are told an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from trafficsim_api.layout import EXTREMES, FIRST_ACTION, METRIC_STRIDE, STRIDE, Layout
+from trafficsim_api.layout import EXTREMES, FIRST_ACTION, METRIC_STRIDE, STRIDE, Layout, grown
 from trafficsim_api.statistics import Vector, zeros
 
 __all__ = ["aligned", "aligned_extremes", "grown", "remapped"]
-
-
-def grown(layout: Layout, others: Iterable[Layout]) -> Layout:
-    """Return *layout* with the actions and metrics of *others* that it lacks, in order of appearance, at their end."""
-    actions, metrics = dict.fromkeys(layout.actions), dict.fromkeys(layout.metrics)
-    for other in others:
-        if other != layout:
-            actions.update(dict.fromkeys(other.actions))
-            metrics.update(dict.fromkeys(other.metrics))
-    if (len(actions), len(metrics)) == (len(layout.actions), len(layout.metrics)):
-        return layout
-    return Layout(actions=tuple(actions), metrics=tuple(metrics))
 
 
 def aligned(vector: Vector, layout: Layout, to: Layout) -> Vector:

@@ -110,10 +110,21 @@ RULES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
             "!has(self.maxAge) || duration(self.maxAge) >= duration('1s') && duration(self.maxAge) <= duration('24h')",
             "maxAge: from 1s to 24h is needed",
         ),
+        ("!has(self.groups) || has(self.mode) && self.mode == 'pooled'", "groups: belongs to mode pooled"),
+    ),
+    "PoolGroup": (
+        (_within("connect"), "connect: from 10ms to 10m is needed"),
+        (_within("wait"), "wait: from 10ms to 10m is needed"),
+        ("!has(self.min) || !has(self.max) || self.min <= self.max", "min: must not be above max"),
+        (
+            "!has(self.idle) || duration(self.idle) >= duration('100ms') && duration(self.idle) <= duration('1h')",
+            "idle: from 100ms to 1h is needed",
+        ),
     ),
     "CAFrom": ((_one_of("inline", "configMap"), "exactly one of inline, configMap is needed"),),
     "DataFrom": ((_one_of("inline", "configMap", "path"), "exactly one of inline, configMap, path is needed"),),
     "Profile": ((_one_of(*SEGMENTS), f"exactly one of {', '.join(SEGMENTS)} is needed"),),
+    "Archetype": ((_one_of("flow", "scenario"), "exactly one of flow, scenario is needed"),),
     "Ramp": (("double(self.to.replace('%', '')) <= 100.0", "to: at most 100% is needed"),),
     "Step": (
         (_one_of("request", "think", "repeat", "choose"), "exactly one of request, think, repeat, choose is needed"),

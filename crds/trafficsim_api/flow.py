@@ -281,21 +281,34 @@ def depth_of(value: object, limit: int = 40) -> int:
     return 1 + max((depth_of(item, limit - 1) for item in items), default=0)
 
 
+SCENARIO: Final = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
+
+
 class Archetype(Model):
-    """A kind of user: its share of the users and what such a user does, over and over."""
+    """A kind of user: its share of the users and what such a user does, over and over, by a flow or in Python."""
 
     name: Name
     """What this kind of user is called."""
     weight: Annotated[int, Field(ge=0, le=1000)] = 1
     """The share of the users, relative to the other archetypes' weights."""
-    flow: Annotated[tuple[Step, ...], Field(min_length=1, max_length=128)]
+    priority: Annotated[int, Field(ge=0, le=9)] | None = None
+    """Who begins first where a busy runner lets flows wait: lower first, one level a second. Absent: 5."""
+    flow: Annotated[tuple[Step, ...], Field(min_length=1, max_length=128)] | None = None
     """The steps, from top to bottom, again and again."""
+    scenario: Annotated[str, StringConstraints(max_length=256, pattern=SCENARIO)] | None = None
+    """In place of a flow: a Python class as `module:Class`, which the runner's image can import."""
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if not examined(self.flow).requests:
+        exactly_one(self, ("flow", "scenario"), "exactly one of flow, scenario")
+        if self.flow is not None and not examined(self.flow).requests:
             raise fault("flow", "at least one request is needed")
         return self
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps of the flow; a scenario has none that anybody could read."""
+        return self.flow or ()
 
 
 class Once(Model):
@@ -389,7 +402,7 @@ def actions_of(archetypes: tuple[Archetype, ...]) -> tuple[tuple[str, str], ...]
 
     An action that appears twice with the same group is one action: its numbers are added.
     """
-    return tuple(dict.fromkeys(action for archetype in archetypes for action in actions_in(archetype.flow)))
+    return tuple(dict.fromkeys(action for archetype in archetypes for action in actions_in(archetype.steps)))
 
 
 def actions_in(flow: tuple[Step, ...]) -> tuple[tuple[str, str], ...]:

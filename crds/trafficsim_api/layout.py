@@ -13,6 +13,7 @@ Imports nothing but the standard library: the workers' hot path uses it.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2s
@@ -35,6 +36,7 @@ __all__ = [
     "Layout",
     "Metric",
     "MetricKind",
+    "grown",
 ]
 
 FORMAT: Final = 1
@@ -111,6 +113,10 @@ WORKER_COUNTERS: Final = (
     "memory_permille_ms",  # supervisor: integral of the runner's memory ÷ its limit, permille-milliseconds
     "waited_ns",  # time the worker was ready to run and waited for a CPU
     "arrivals_twice",  # open model: begun by two runners, the giver of their place having been told late
+    "pool_waits",  # requests that waited for a pooled connection, those dropped for it included
+    "pool_wait_ns",  # how long in all
+    "scenario_failures",  # starts, iterations and stops that an exception of the scenario's own ended
+    "starts_delayed",  # flows that had to wait before they began, load being above 80 % of the quota
 )
 ACTION_COUNTERS: Final = (
     "sent",                 # requests whose first byte was handed to the kernel
@@ -214,3 +220,15 @@ class Layout:
     def response(self, action: int) -> int:
         """Return the index of the first bucket of the response time histogram of action number *action*."""
         return FIRST_ACTION + action * STRIDE + RESPONSE
+
+
+def grown(layout: Layout, others: Iterable[Layout]) -> Layout:
+    """Return *layout* with the actions and metrics of *others* that it lacks, in order of appearance, at their end."""
+    actions, metrics = dict.fromkeys(layout.actions), dict.fromkeys(layout.metrics)
+    for other in others:
+        if other != layout:
+            actions.update(dict.fromkeys(other.actions))
+            metrics.update(dict.fromkeys(other.metrics))
+    if (len(actions), len(metrics)) == (len(layout.actions), len(layout.metrics)):
+        return layout
+    return Layout(actions=tuple(actions), metrics=tuple(metrics))

@@ -12,6 +12,7 @@ maxUsers: 500
 maxRunners: 4
 maxDuration: 1h                       # so a duration is needed
 maxConnections: 1000                  # open connections per runner
+maxConcurrency: 50000                 # requests in flight per runner
 ```
 
 Link-local and metadata addresses need an entry of their own: a `cidr` that lies wholly within them.
@@ -82,6 +83,8 @@ class Policy(Model):
     """The longest run; with it a duration is needed."""
     max_connections: Annotated[int, Field(ge=1, le=50_000)] = 1000
     """Open connections per runner."""
+    max_concurrency: Annotated[int, Field(ge=1, le=50_000)] = 50_000
+    """Requests in flight per runner; while it uses more than 80% of its CPU flows wait to begin from 60% of them on."""
 
 
 DEFAULT: Final = Policy(

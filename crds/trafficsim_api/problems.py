@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from trafficsim_api.data import FILE
 from trafficsim_api.errors import Problem, SpecError
-from trafficsim_api.flow import STATUS, TIMES, URL_PATH
+from trafficsim_api.flow import SCENARIO, STATUS, TIMES, URL_PATH
 from trafficsim_api.model import NAME
 from trafficsim_api.resource import OBJECT_NAME
 from trafficsim_api.target import HEALTH_PATH, URL
@@ -35,6 +35,7 @@ _PATTERNS: Final[Mapping[str, str]] = {
     ENV_NAME: "a name of letters, digits and _ is needed, without a digit in front",
     IMAGE: "an image reference without spaces is needed",
     STATUS: "a status (200), a class (2xx) or several (200,404) is needed",
+    SCENARIO: "a Python class such as shop.flows:Exporter is needed",
     TIMES: "a number (3) or a range (3..10) is needed",
 }
 
@@ -186,7 +187,9 @@ def _inside(holder: Any, part: str | int) -> Any:
         return None
     if isinstance(part, int):
         return holder
-    return _model_in(_names(holder).get(part))
+    names = _names(holder)
+    # What is no field is a key of the mapping that holds this model.
+    return _model_in(names[part]) if part in names else holder
 
 
 def _model_in(annotation: Any) -> Any:

@@ -52,7 +52,8 @@ the answer.
 
 What policy allows holds for every hop: its address and port must be among those of the run (the target's own) and its
 verb must be allowed, else the request fails as `generator_forbidden`. Another host than the target's gets neither
-cookies nor Authorization, and its cookies are not kept. A user has one connection: a redirect elsewhere opens it anew.
+cookies nor Authorization, and its cookies are not kept. A user has one connection, or one place in a pool: a redirect
+elsewhere opens it anew.
 
 ## Compressed bodies
 
@@ -66,9 +67,9 @@ the round of each loop around it: the same on any runner, and whatever was drawn
 
 ## Names
 
-The target's name is looked up again whenever a user connects; connects within a second of a look-up share it. The
-look-up counts towards `timeouts.connect`. When it fails or takes longer, the addresses known so far are used; without
-any the request fails as `network_dns`.
+The target's name is looked up again at each connect; connects within a second of a look-up share it. The look-up
+counts towards `timeouts.connect`, or the `connect` of the pool. When it fails or takes longer, the addresses known so
+far are used; without any the request fails as `network_dns`.
 """
 
 Schema = Mapping[str, Any]
@@ -114,6 +115,8 @@ def _references(field: Schema, name: str) -> Iterator[tuple[str, str]]:
         yield from _references(form, name)
     if isinstance(field.get("items"), Mapping):
         yield from _references(field["items"], f"{name}[]")
+    if isinstance(field.get("additionalProperties"), Mapping):
+        yield from _references(field["additionalProperties"], f"{name}.NAME")
 
 
 def _row(name: str, field: Schema, required: bool, definitions: Mapping[str, Schema]) -> str:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, StringConstraints, field_validator, mode
 from pydantic.alias_generators import to_camel
 
 from trafficsim_api.arrivals import Arrivals
-from trafficsim_api.connections import Connections
+from trafficsim_api.connections import BUILT_IN, Connections
 from trafficsim_api.data import MAX_FEEDERS, ConfigMapKey, DataFrom, Feeder, check_data
 from trafficsim_api.flow import (
     ACTION_GROUPS,
@@ -47,13 +47,13 @@ __all__ = [
     "Archetype",
     "Arrivals",
     "CAFrom",
-    "Choice",
     "ConfigMapKey",
+    "Choice",
     "Connections",
     "Curve",
     "CurvePoint",
-    "DataFrom",
     "EnvVar",
+    "DataFrom",
     "Expect",
     "Feeder",
     "Hold",
@@ -174,16 +174,32 @@ class TrafficSimulationSpec(Model):
         actions = actions_of(self.archetypes)
         if len(actions) > MAX_ACTIONS:
             raise fault("archetypes", f"at most {MAX_ACTIONS} actions in all are possible, not {len(actions)}")
-        known = {name for name, _ in actions}
-        for index, threshold in enumerate(self.thresholds):
-            action = parse_rule(threshold.rule).action
-            if action is not None and action not in known:
-                raise fault(f"thresholds[{index}].rule", f"there is no action {action}")
+        groups = {group for _, group in actions} | BUILT_IN.keys()
+        for group in self.connections.groups or {}:
+            if group not in groups and not self.has_scenario:
+                raise fault(f"connections.groups.{group}", "no request is of this group")
+        self._check_names({name for name, _ in actions})
         return self
+
+    @property
+    def has_scenario(self) -> bool:
+        """Say whether some archetype is written in Python: its actions and metrics are known only to the runner."""
+        return any(archetype.scenario for archetype in self.archetypes)
+
+    def _check_names(self, actions: set[str]) -> None:
+        """Refuse a rule that names nothing; what is no flow's may be a scenario's."""
+        for index, threshold in enumerate(self.thresholds):
+            field, rule = f"thresholds[{index}].rule", parse_rule(threshold.rule)
+            if rule.action in actions and rule.plain:
+                raise fault(field, f"{rule.metric} is a time: its limit needs ms or s")
+            if rule.action in actions and rule.needs_metric:
+                raise fault(field, f"{rule.action} is an action: {rule.metric} is of a scenario's metric")
+            if rule.action is not None and rule.action not in actions and not self.has_scenario:
+                raise fault(field, f"there is no {'metric' if rule.needs_metric else 'action'} {rule.action}")
 
     def _check_lookups(self) -> None:
         """Refuse a template that nothing before it saves: neither an earlier step of its flow nor setup."""
-        flows = [(f"archetypes[{index}]", archetype.flow) for index, archetype in enumerate(self.archetypes)]
+        flows = [(f"archetypes[{index}]", archetype.steps) for index, archetype in enumerate(self.archetypes)]
         known = examined(self.setup.flow).saved if self.setup else frozenset()
         for where, flow, saved in (
             *(("setup", once.flow, frozenset[str]()) for once in (self.setup,) if once),

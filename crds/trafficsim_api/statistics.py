@@ -106,7 +106,7 @@ class Window:
     What was counted between two snapshots of one runner.
 
     *start_ms* and *end_ms* count from the run's origin; *wall_ms* is the end in wall-clock ms since the Unix epoch.
-    *busiest_permille* is the busiest worker's (CPU + waiting for a CPU) ÷ time, *pod_permille* the pod's CPU ÷ its quota
+    *busiest_permille* is the busiest worker's (CPU + wait for a CPU) ÷ time, *pod_permille* the pod's CPU ÷ its quota
     (or the machine's cores without one); *warm* says that the whole window lies after the warm-up.
     *indices* and *counts* are the sparse difference.
     """

@@ -18,6 +18,7 @@ __all__ = [
     "Accounts",
     "ConditionStatus",
     "Figures",
+    "MetricStatus",
     "LastCommand",
     "Revision",
     "RuleStatus",
@@ -161,6 +162,15 @@ class Figures(_Part):
     error_rate: str = ""
 
 
+class MetricStatus(_Part):
+    """A metric of a scenario."""
+
+    name: str
+    count: int = 0
+    p95: str = ""
+    """Of a trend, with its unit."""
+
+
 class Accounts(_Part):
     """The whole run in numbers."""
 
@@ -175,6 +185,8 @@ class Accounts(_Part):
     """Of them, those that were begun."""
     missing: Annotated[tuple[str, ...], Field(max_length=8)] = ()
     """Shares of the numbers that are missing: which runner's, from when to when."""
+    metrics: Annotated[tuple[MetricStatus, ...], Field(max_length=8)] = ()
+    """The first of the metrics that scenarios declare, after the warm-up."""
 
 
 class RuleStatus(_Part):

@@ -22,7 +22,7 @@ from trafficsim_operator.plan.assignments import Terms, assign, at_rest, cause_o
 from trafficsim_operator.plan.conditions import MESSAGE
 from trafficsim_operator.plan.data import gives_first
 from trafficsim_operator.plan.document import status_of
-from trafficsim_operator.plan.handover import HandOver, hand_over
+from trafficsim_operator.plan.handover import NO_TURNS, HandOver, hand_over
 from trafficsim_operator.plan.lifecycle import NEVER_MS, Life, Seen, live, next_run, start_at
 from trafficsim_operator.plan.look import ENDED, ON, Look, next_look
 from trafficsim_operator.plan.objects import objects
@@ -275,7 +275,7 @@ def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
         if places is None or runner.state is RunnerState.STARTING:
             continue
         retire = look.life.phase is Phase.DRAINING or (runner.name in going and not places)
-        over = turns.get(runner.name, HandOver())
+        over = turns.get(runner.name, NO_TURNS)
         action = assign(runner, places, terms, epoch=epoch + 1, retire=retire, digest=digest, over=over)
         if action is not None:
             found.append(action)

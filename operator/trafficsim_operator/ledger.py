@@ -15,16 +15,18 @@ from typing import Final
 
 import numpy as np
 
+from trafficsim_api.connections import pools_told
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.layout import DROP_REASONS, Layout
 from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.rules import Rule, parse_rule
 from trafficsim_api.statistics import Answer, Vector, histogram, merge_extremes, quantiles, total, zeros
 from trafficsim_api.status import Status
-from trafficsim_api.units import format_instant, milliseconds
+from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.fleet.runners import Runners
 from trafficsim_operator.observed import Evidence, RuleEvidence, Runner, RunnerState
 from trafficsim_operator.plan import numbers, saturation
+from trafficsim_operator.plan.measured import measured, problem_of
 from trafficsim_operator.plan.report import Report, report
 from trafficsim_operator.plan.windows import Windows
 from trafficsim_operator.store import Document, Record
@@ -57,7 +59,7 @@ class Ledger:
 
     *remembered*: the newest look at each runner, by UID: an unreachable one keeps its places. *accepted*: the newest
     spec that was accepted, by which a run goes on while an edit is refused. *trouble*: what the world last said no to.
-    *saved*: what the run's setup saved.
+    *saved*: what the run's setup saved. *origin_ms*: when the run began, None before.
     """
 
     run: int = 0
@@ -66,10 +68,12 @@ class Ledger:
     accepted: TrafficSimulationSpec | None = None
     trouble: str = ""
     saved: Mapping[str, str] | None = field(default=None, repr=False)
+    origin_ms: int | None = None
     _windows: Windows = field(default_factory=Windows)
     _accounts: dict[str, _Account] = field(default_factory=dict)
     _layout: Layout = field(default_factory=lambda: Layout(actions=()))
     _missing: list[str] = field(default_factory=list)
+    _killed: set[tuple[str, int]] = field(default_factory=set)
     _lost: int = 0
     _complete: bool = True
     _evidence: tuple[TrafficSimulationSpec | None, Evidence] | None = None
@@ -80,6 +84,7 @@ class Ledger:
         self._lost = status.run.lost_runners if status.run else 0
         self._missing = list(status.accounts.missing)
         self._windows, self._accounts, self._evidence = Windows(), {}, None
+        self.origin_ms, self._killed = None, set()
         self._layout = Layout(actions=())
         self.saved = None
 
@@ -107,6 +112,7 @@ class Ledger:
         """Read the accounts that are due; return the last answers, by UID, of runners that were lost since."""
         here = {runner.uid: runner for runner in runners}
         lost = self._note_lost(here, now_ms)
+        self._note_killed(here.values())
         self._complete = True
         if spec is not None:
             self._windows.warm_up_ms, self._windows.rules = (
@@ -179,6 +185,14 @@ class Ledger:
                 lost[uid] = account.answer
         return lost
 
+    def _note_killed(self, runners: Iterable[Runner]) -> None:
+        """Count each kill of a whole runner since the run's beginning once."""
+        if self.origin_ms is not None:
+            killed = {(runner.uid, runner.killed_ms) for runner in runners if runner.killed_ms >= self.origin_ms}
+            if not killed <= self._killed:
+                self._killed |= killed
+                self._evidence = None
+
     def merged(self) -> tuple[Layout, Vector, Vector, tuple[int, ...]]:
         """Return layout, total, the part before the warm-up's end, and extremes over all runners."""
         layout = self._layout
@@ -201,7 +215,10 @@ class Ledger:
         return replace(
             self._evidence[1],
             saturated=saturation.saturated(
-                windows.findings, decisive=windows.decisive, kills=self._evidence[1].oom_kills
+                windows.findings,
+                decisive=windows.decisive,
+                kills=self._evidence[1].oom_kills,
+                held_back=self._evidence[1].held_back,
             ),
             windows=len(windows.findings),
             bad_windows=sum(map(bool, windows.findings.values())),
@@ -226,6 +243,7 @@ class Ledger:
             dropped=_dropped(layout, whole),
             arrivals_planned=int(whole[layout.worker("arrivals_planned")]),
             arrivals_started=int(whole[layout.worker("arrivals_started")]),
+            held_back=sum(int(judged[layout.worker(name)]) for name in ("starts_delayed", "drop_generator_saturated")),
             arrivals_twice=int(whole[layout.worker("arrivals_twice")]),
             judged_requests=total(layout, judged, "done"),
             wanted_user_ms=int(whole[layout.worker("wanted_user_ms")]),
@@ -240,13 +258,15 @@ class Ledger:
             missing=tuple(self._missing),
             worker_restarts=int(whole[layout.worker("worker_restarts")]),
             worker_lost_users=int(whole[layout.worker("worker_lost_users")]),
-            oom_kills=int(whole[layout.worker("oom_kills")]),
+            metrics=measured(layout, judged),
+            oom_kills=int(whole[layout.worker("oom_kills")]) + len(self._killed),
         )
 
     def report(self) -> Report:
         """Return the whole run by action, error and drop."""
         layout, whole, warm, extremes = self.merged()
-        return report(layout, whole, warm, extremes, self._missing)
+        pools = (pools_told(account.answer.gauges) for account in self._accounts.values())
+        return report(layout, whole, warm, extremes, self._missing, pools)
 
     def _rule(self, rule: Rule, abort: bool, layout: Layout, judged: Vector, seconds: float) -> RuleEvidence:
         return RuleEvidence(
@@ -255,6 +275,7 @@ class Ledger:
             samples=numbers.samples_of(rule, layout, judged),
             abort=abort,
             breached_windows=self._windows.breaches.get(rule.text, 0),
+            problem=problem_of(rule, layout),
         )
 
 
@@ -293,6 +314,7 @@ class Ledgers:
                     continue
                 ledger.restore(answer.runner, answer, now_ms)
             self._known[document.namespace, document.name] = (document.uid, ledger)
+        ledger.origin_ms = parse_instant(status.run.origin) if status.run and status.run.origin else None
         return ledger
 
     def get(self, namespace: str, name: str) -> Ledger | None:

@@ -59,6 +59,7 @@ _STARTING: Final = frozenset({Phase.PENDING, Phase.PREFLIGHT, Phase.STARTING})
 _TOLD: Final = frozenset({Event.SCALED, Event.COMMAND, Event.DRIFT_REPAIRED, Event.SETUP, Event.TEARDOWN})
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _KID: Final = "local"
+_REFUSED: Final = "refuses the assignment: "  # a worker, and will however long we wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +290,8 @@ class _Local:
             self._stopped = f"{self.world.stop} before it began"
         elif elapsed_ms > self.options.start_ms and not (status.run.setup and status.run.setup.state == "Running"):
             self._failed = f"not begun within {self.options.start_ms // 1000} s: {status.message}"
+        elif _REFUSED in status.message:
+            self._failed = status.message.partition(_REFUSED)[2]
         return bool(self._stopped or self._failed)
 
     async def _read(self) -> tuple[Document, Desired]:

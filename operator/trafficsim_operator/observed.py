@@ -16,6 +16,7 @@ __all__ = [
     "Command",
     "Desired",
     "Evidence",
+    "MetricRow",
     "Observed",
     "RevisionSeen",
     "RowsSeen",
@@ -60,6 +61,8 @@ class Runner:
     clock_offset_ms: int = 0
     """How far the runner's wall clock is ahead of ours."""
     started_ms: int = 0
+    killed_ms: int = 0
+    """When its container was last killed for want of memory (wall clock), 0: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +123,24 @@ class RuleEvidence:
     samples: int
     abort: bool = False
     breached_windows: int = 0
+    problem: str = ""
+    """Why it cannot be judged at all: it names what no runner counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricRow:
+    """One metric's numbers; of a counter there is only the *count*. Values in *unit*; *total* is their sum."""
+
+    name: str
+    kind: str
+    unit: str
+    count: int
+    total: int = 0
+    p50: int | None = None
+    p95: int | None = None
+    p99: int | None = None
+    least: int | None = None
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +160,8 @@ class Evidence:
     arrivals_planned: int = 0
     arrivals_started: int = 0
     arrivals_twice: int = 0
+    held_back: int = 0
+    """Starts delayed or dropped after the warm-up because load was high."""
     judged_requests: int = 0
     wanted_user_ms: int = 0
     active_user_ms: int = 0
@@ -159,6 +182,8 @@ class Evidence:
     worker_lost_users: int = 0
     oom_kills: int = 0
     complete: bool = True
+    metrics: tuple[MetricRow, ...] = ()
+    """What scenarios counted and measured, since the warm-up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from trafficsim_api.layout import Drop
 from trafficsim_runner.http.sender import Sender
+from trafficsim_runner.starts import Starts
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.users import STARTING, THINKING, WORKING, User, UserPool
 from trafficsim_runner.visits import Slots
@@ -35,6 +37,7 @@ class Crowd:
         self._leaving: dict[int, User] = {}
         self._awaited: set[int] = set()
         self._slots = Slots()
+        self.starts = Starts()
         self._settled = True
         self._giving = False  # arrivals of places lost are still to be begun
         self._counted_ns = clock()
@@ -97,6 +100,8 @@ class Crowd:
         self._leaving.pop(place, None)
         self._slots.free.pop(place, None)
         self._awaited.discard(place)
+        if self.starts.drop(user):
+            self._account.drop(Drop.GENERATOR_SATURATED)
         self._pool.release(user)
         self._account.slab.now(active=self.active, wanted=self.wanted)
 

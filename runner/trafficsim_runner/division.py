@@ -7,7 +7,7 @@ from typing import Final
 
 from trafficsim_api.places import Places
 
-__all__ = ["divide", "givers", "shares"]
+__all__ = ["divide", "givers", "pool_limits", "pool_shares", "shares"]
 
 BLOCK: Final = 16
 
@@ -83,3 +83,33 @@ def shares(limit: int, weights: Sequence[int]) -> tuple[int, ...]:
         given.append(limit * (before + part) // whole - limit * before // whole)
         before += part
     return tuple(given)
+
+
+def pool_shares(most: int, weights: Sequence[int]) -> tuple[int, ...]:
+    """
+    Return *most* connections of a group's pool as shares by *weights*, at least 1 each where there are as many.
+
+        `shares`, then every 0 takes one from the largest share that has more than one, workers with places first
+
+    50 over 300 and 300: 25 and 25. 4 over 90, 5 and 5: 2, 1 and 1. A share of 0 would keep a worker's users waiting
+    for ever; acceptance sees to it that max is not below the number of processes.
+    """
+    given = list(shares(most, weights))
+    for worker in sorted(range(len(given)), key=lambda i: (not weights[i], i)):
+        richest = max(range(len(given)), key=lambda i: (given[i], -i))
+        if not given[worker] and given[richest] > 1:
+            given[worker], given[richest] = 1, given[richest] - 1
+    return tuple(given)
+
+
+def pool_limits(limit: int, pooled: Sequence[int], weights: Sequence[int]) -> tuple[int, ...]:
+    """
+    Return *limit* connections as shares that cover what each worker's pools may hold (*pooled*), the rest by *weights*.
+
+    1000 over pools of 175 and 175 and equal weights: 500 and 500. When the pools may hold more than *limit*, it is
+    shared by what they may hold.
+    """
+    rest = limit - sum(pooled)
+    if rest < 0:
+        return shares(limit, pooled)
+    return tuple(held + more for held, more in zip(pooled, shares(rest, weights), strict=True))

@@ -16,11 +16,25 @@ from typing import Final
 
 from trafficsim_api.layout import Drop
 from trafficsim_api.places import Archetypes
-from trafficsim_runner.crowd import MS, Crowd
+from trafficsim_runner.acting import Acting, pause_after
+from trafficsim_runner.crowd import MS
 from trafficsim_runner.draws import key_of
 from trafficsim_runner.http.client import Client
 from trafficsim_runner.pacing import Pacer, spread
-from trafficsim_runner.program import AGAIN, CHOOSE, END, REPEAT, REQUEST, THINK, Program, RequestStep, Step
+from trafficsim_runner.program import (
+    AGAIN,
+    CHOOSE,
+    END,
+    REPEAT,
+    REQUEST,
+    SCENE,
+    THINK,
+    Program,
+    RequestStep,
+    Step,
+    go_round,
+)  # fmt: skip
+from trafficsim_runner.starts import PRIORITY
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
 from trafficsim_runner.users import ACTED, PARKED, STARTING, THINKING, WORKING, User
@@ -30,15 +44,15 @@ from trafficsim_runner.wheel import Wheel
 __all__ = ["MS", "Engine"]
 
 RETRY_NS: Final = 100 * MS
-BACKOFF_MS: Final = 100
-BACKOFF_MOST_MS: Final = 1000
 START_SPREAD_MS: Final = 1000
 CHUNK: Final = 8
 # Steps a user may walk without waiting before the others get their turn.
 STRIDE: Final = 1000
+# What follows the end of a flow while starts may have to wait: nothing that the hot loop sends by itself.
+_ASKS: Final = Step(AGAIN)
 
 
-class Engine(Crowd):
+class Engine(Acting):
     """
     The users of one worker, led through their flows.
 
@@ -67,6 +81,9 @@ class Engine(Crowd):
         self._program: Program | None = None
         self._archetypes = Archetypes([1])
         self._seed = 0
+        self._priorities: tuple[int, ...] = ()
+        self._ends: list[tuple[Step, Step]] = []  # of the flows, with what follows
+        self._let: User | None = None  # who waited and begins now
         self._origin_ns = 0
         self.takes: Mapping[int, int] = {}  # from which arrival on the places gained count
         self.client = Client(
@@ -75,13 +92,22 @@ class Engine(Crowd):
 
     # What the worker asks for.
 
-    def use_program(self, program: Program, weights: Iterable[int], seed: int) -> None:
-        """Let users walk *program* from their next step on; users already on keep what they saved."""
+    def use_program(
+        self, program: Program, weights: Iterable[int], seed: int, priorities: Sequence[int] = ()
+    ) -> None:  # fmt: skip
+        """
+        Let users walk *program* from their next step on; users already on keep what they saved.
+
+        *priorities*, of each archetype, count where starts have to wait; absent: all alike.
+        """
         if self._program is not None:
             self._program.retire()
         self._program = program
         self._archetypes = Archetypes(tuple(weights))
         self._seed = seed
+        self._priorities = tuple(priorities) or (PRIORITY,) * len(program.tops)
+        self._ends = [(step, step.next) for step in program.steps if step.kind == END]
+        self._watch_starts()
 
     def follow(self, pacer: Pacer, origin_ns: int, piece: Piece | None = None) -> None:
         """
@@ -150,7 +176,8 @@ class Engine(Crowd):
         """Break off what those who leave are still doing: the deadline has come."""
         now_ns = self._clock()
         for user in tuple(self._leaving.values()):
-            self.client.cut(user, now_ns)
+            if self.client.is_sending(user):  # else a scenario says its farewell, and is in between
+                self.client.cut(user, now_ns)
             self._account.count("cut")
             self._park(user, now_ns)
         self._changed()
@@ -188,7 +215,6 @@ class Engine(Crowd):
     def _open(self, pacer: Pacer, piece: Piece, now_ns: int) -> None:
         """Hold the places of *pacer*, and take the arrivals of *piece*."""
         at_ns = now_ns - self._origin_ns
-        self._slots.hold(pacer.places)
         self._schedule.end_ns = pacer.end_ms * MS
         self.takes = piece.takes
         if pacer.is_off(at_ns // MS):
@@ -261,6 +287,8 @@ class Engine(Crowd):
         """Let *user* wait for its next arrival: its iteration has ended."""
         if is_done:
             self._account.count("iterations_done")
+        if self.stage is not None:
+            self.stage.end(user)
         if user.begun:
             user.begun = False
             self._count_time(now_ns)
@@ -269,20 +297,64 @@ class Engine(Crowd):
         user.state, user.step = PARKED, None
         self._slots.free[user.place] = user
 
+    # Starts that wait while load is high.
+
+    def measure(self, load_permille: int) -> None:
+        """Hear the load of the last second: above 80 % fewer flows may begin (see starts.py)."""
+        if self.starts.measure(load_permille):
+            self._watch_starts()
+        self._let_begin()
+
+    def _watch_starts(self) -> None:
+        """Let the hot loop ask before a flow begins anew in the cut, and never outside of it."""
+        for end, top in self._ends:
+            end.next = _ASKS if self.starts.is_cut else top
+        if self.stage is not None:
+            self.stage.starts_wait = self.starts.is_cut
+
+    def _has_to_wait(self, user: User) -> bool:
+        """Say whether the request of *user* is the first of an iteration that has to wait."""
+        return not user.marks & ACTED and user is not self._let and self.starts.holds_back(self.client.in_flight)
+
+    def _hold_back(self, user: User, step: Step, now_ns: int, due_ns: int) -> None:
+        user.step, user.state = step, STARTING
+        self.starts.push(user, self._priorities[user.archetype], now_ns, due_ns)
+        self._account.count("starts_delayed")
+        self._let_begin()
+
+    def _let_begin(self) -> None:
+        """Let those begin that waited, as far as the limit allows."""
+        if self._let is not None:
+            return
+        while (found := self.starts.pop(self.client.in_flight)) is not None:
+            self._let, due_ns = found
+            try:
+                self._walk(self._let, self._clock(), due_ns)
+            except Exception as error:  # noqa: BLE001 - the others wait as well
+                self.broke(self._let, error)
+            finally:
+                self._let = None
+
     # Walking.
 
-    def _walk(self, user: User, now_ns: int, due_ns: int) -> None:
+    def _walk(self, user: User, now_ns: int, due_ns: int) -> None:  # noqa: C901 - a table of the kinds of steps
         """Lead *user* on until it waits for something."""
         step = user.step
         assert step is not None
         for _ in range(STRIDE):
             if user.leaving:
-                self._park(user, now_ns)
-                self._changed()
-                return
+                last = self._last_step(user, step)
+                if last is None:
+                    self._park(user, now_ns)
+                    self._changed()
+                    return
+                step = last
             kind = step.kind
             if kind == REQUEST:
                 assert isinstance(step, RequestStep)
+                if self.starts.is_cut and self._has_to_wait(user):
+                    self._hold_back(user, step, now_ns, due_ns)
+                    return
                 wire = step.render(user)
                 if wire is not None:
                     user.step, user.state = step, WORKING
@@ -299,10 +371,15 @@ class Engine(Crowd):
                     self._wait(user, now_ns + pause)
                     return
             elif kind in (REPEAT, AGAIN):
-                step = self._loop(user, step)
+                step = go_round(user, step)
             elif kind == CHOOSE:
                 assert step.pick is not None
                 step = step.pick(user)
+            elif kind == SCENE:
+                following = self._act(user, step, now_ns)
+                if following is None:
+                    return
+                step, now_ns = following, self._clock()  # what the scenario computed is lag, not service time
             elif self._piece is not None:
                 self._over(user, now_ns, is_done=kind == END)
                 return
@@ -316,19 +393,6 @@ class Engine(Crowd):
         user.step = step
         self._wait(user, now_ns + MS)
 
-    def _loop(self, user: User, step: Step) -> Step:
-        """Enter a loop, or go round it again, or leave it."""
-        loops = user.loops = user.loops if user.loops is not None else []
-        if step.kind == REPEAT:
-            assert step.times is not None
-            loops.append(step.times(user))
-        else:
-            loops[-1] -= 1
-        if loops[-1] > 0:
-            return step.next
-        loops.pop()
-        return step.after
-
     def _next_iteration(self, user: User, *, is_done: bool) -> Step:
         """Return the top of the flow; a load edited meanwhile may have made the user another archetype."""
         assert self._program is not None
@@ -338,7 +402,10 @@ class Engine(Crowd):
         user.iteration += 1
         user.loops = None
         user.archetype = self._archetypes.of(user.place)
-        return self._program.tops[user.archetype]
+        top = self._program.tops[user.archetype]
+        if self.stage is not None:
+            self.stage.moves(user, top)
+        return top
 
     def _wait(self, user: User, due_ns: int, state: int = THINKING) -> None:
         user.state = state
@@ -392,10 +459,19 @@ class Engine(Crowd):
     def answered(self, user: User, now_ns: int) -> None:
         """Lead the user on after its answer."""
         self._walk(user, now_ns, now_ns)
+        if self.starts:
+            self._let_begin()
 
     def failed(self, user: User, now_ns: int) -> None:
-        """Pause, then begin the flow anew."""
+        """Pause, then begin the flow anew; a scenario goes on and hears of it."""
         self._begin(user, now_ns)
+        if not self._falters(user, now_ns):
+            self._stumble(user, now_ns)
+        if self.starts:
+            self._let_begin()
+
+    def _stumble(self, user: User, now_ns: int) -> None:
+        """End an iteration that failed; the next one begins after a pause."""
         if user.leaving:
             self._park(user, now_ns)
             self._changed()
@@ -405,8 +481,7 @@ class Engine(Crowd):
             return
         user.step = self._next_iteration(user, is_done=False)
         user.marks &= ~ACTED
-        pause = user.backoff_ms = min(BACKOFF_MOST_MS, user.backoff_ms * 2 or BACKOFF_MS)
-        self._wait(user, now_ns + pause * MS)
+        self._wait(user, now_ns + pause_after(user) * MS)
 
     def refused(self, user: User, now_ns: int) -> None:
         """Try again in 100 ms: every try is work that was due. An arrival is over instead: its instant has passed."""

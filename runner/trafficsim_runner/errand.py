@@ -25,7 +25,7 @@ from trafficsim_runner.draws import key_of
 from trafficsim_runner.flow import compile_load
 from trafficsim_runner.http.client import Client
 from trafficsim_runner.http.endpoint import endpoint_of, tls_of
-from trafficsim_runner.program import AGAIN, CHOOSE, END, REPEAT, REQUEST, THINK, RequestStep, Step
+from trafficsim_runner.program import CHOOSE, END, REQUEST, THINK, RequestStep, go_round
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog, read_raw
 from trafficsim_runner.stats.slab import SlabWriter
@@ -181,7 +181,7 @@ class Errand:
                 assert step.pick is not None
                 step = step.pick(user)
             else:
-                step = _round(user, step)
+                step = go_round(user, step)
         user.step = step
         self._loop.call_soon(self._go_on)
 
@@ -246,17 +246,3 @@ class Errand:
         if lacking:
             return f"{self._name} was answered {status} without {', '.join(lacking)}"
         return f"{self._name} was answered {status}, not with the header, JSON or text expected"
-
-
-def _round(user: User, step: Step) -> Step:
-    """Enter a loop, go round it again, or leave it."""
-    loops = user.loops = user.loops if user.loops is not None else []
-    if step.kind == REPEAT:
-        assert step.times is not None
-        loops.append(step.times(user))
-    elif step.kind == AGAIN:
-        loops[-1] -= 1
-    if loops[-1] > 0:
-        return step.next
-    loops.pop()
-    return step.after

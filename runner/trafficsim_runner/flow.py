@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from trafficsim_api import __version__
+from trafficsim_api.connections import pools_for
 from trafficsim_api.protocol import Load
 from trafficsim_api.resource import Archetype, Request, Think, examined
 from trafficsim_api.resource import Step as StepSpec
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from trafficsim_runner.stats.account import Tally
     from trafficsim_runner.users import User
 
-__all__ = ["choice_draw", "compile_load", "pause_of"]
+__all__ = ["AGENT", "choice_draw", "closing_groups", "compile_load", "pause_of"]
 
 _NO_ROWS: Final[Mapping[str, Rows]] = {}
-_AGENT: Final = f"trafficsim/{__version__}"
+_NO_SCENES: Final[Mapping[str, Step]] = {}
+AGENT: Final = f"trafficsim/{__version__}"
 _WITH_BODY: Final = ("post", "put", "patch")
 
 
@@ -37,18 +39,26 @@ def compile_load(
     tallies: list[Tally],
     environ: Mapping[str, str],
     rows: Mapping[str, Rows] = _NO_ROWS,
+    scenes: Mapping[str, Step] = _NO_SCENES,
 ) -> Program:
     """
     Return the program of *load*.
 
-    *actions* numbers each (name, group), *environ* is what {{env.X}} reads, *rows* what {{data.X.Y}} does.
+    *actions* numbers each (name, group), *environ* is what {{env.X}} reads, *rows* what {{data.X.Y}} does, *scenes* are
+    where users of the scenarios begin, by reference.
     """
-    compiler = _Compiler(endpoint, actions, tallies, environ, rows, load.saved or {})
-    tops = tuple(compiler.archetype(archetype) for archetype in load.archetypes)
-    if load.arrivals is not None:
-        for step in compiler.steps:
-            if isinstance(step, RequestStep):
+    compiler = _Compiler(endpoint, actions, tallies, environ, rows, load.saved or {}, closing_groups(load))
+    tops = tuple(
+        compiler.archetype(archetype) if archetype.scenario is None else scenes[archetype.scenario]
+        for archetype in load.archetypes
+    )
+    is_pooled = load.connections.mode == "pooled"
+    for step in compiler.steps:
+        if isinstance(step, RequestStep):
+            if load.arrivals is not None:
                 step.time()
+            if is_pooled:
+                step.pool()
     return Program(tops, tuple(compiler.steps))
 
 
@@ -61,6 +71,7 @@ class _Compiler:
         environ: Mapping[str, str],
         rows: Mapping[str, Rows],
         given: Mapping[str, str],
+        closing: frozenset[str],
     ) -> None:
         self.endpoint = endpoint
         self.actions = actions
@@ -69,13 +80,14 @@ class _Compiler:
         self.rows = rows
         self.given = given
         self.steps: list[Step] = []
+        self.closing = closing  # groups whose connections close after each answer
         self.choices = 0  # numbers the choices of an archetype, whose draws they tell apart
 
     def archetype(self, archetype: Archetype) -> Step:
         self.choices = 0
         end = self._made(Step(END))
-        words = Words(archetype.name, self.environ, self.rows, self.given, examined(archetype.flow).saved)
-        end.next = self._flow(archetype.flow, end, words)
+        words = Words(archetype.name, self.environ, self.rows, self.given, examined(archetype.steps).saved)
+        end.next = self._flow(archetype.steps, end, words)
         return end.next
 
     def _made(self, step: Step) -> Step:
@@ -122,16 +134,18 @@ class _Compiler:
 
     def _request(self, spec: StepSpec, words: Words) -> RequestStep:
         assert spec.request is not None
-        action = self.actions[spec.name, spec.group or "user"]
+        group = spec.group or "user"
+        action = self.actions[spec.name, group]
         body, kind = _body_of(spec.request, words)
         return RequestStep(
             action=action, tally=self.tallies[action], verb=spec.request.verb, redirects=spec.request.redirects,
-            head=self._head_of(spec.request, kind, words), body=body, saves=saves_of(spec),
+            group=group, head=self._head_of(spec.request, kind, words, closes=group in self.closing), body=body,
+            saves=saves_of(spec),
             checks=checks_of(spec.expect, len(spec.save or ())),
             own_cookie=any(name.lower() == "cookie" for name in spec.request.headers or {}),
         )  # fmt: skip
 
-    def _head_of(self, request: Request, content_type: str | None, words: Words) -> Template:
+    def _head_of(self, request: Request, content_type: str | None, words: Words, *, closes: bool) -> Template:
         """Return request line and headers, without the cookie line, Content-Length and the empty line."""
         given = {name.lower() for name in request.headers or {}}
         parts: list[bytes | Lookup] = [request.verb.upper().encode() + b" ", in_path(self.endpoint.prefix)]
@@ -141,13 +155,21 @@ class _Compiler:
             parts += (separator, *words.split(name, in_query), b"=", *words.split(value, in_query))
             separator = b"&"
         parts.append(b" HTTP/1.1\r\nhost: " + self.endpoint.authority.encode() + b"\r\n")
-        defaults = {"user-agent": _AGENT, "accept": "*/*", "content-type": content_type}
+        if closes:
+            parts.append(b"connection: close\r\n")
+        defaults = {"user-agent": AGENT, "accept": "*/*", "content-type": content_type}
         for name, text in defaults.items():
             if name not in given and text is not None:
                 parts.append(f"{name}: {text}\r\n".encode())
         for name, value in (request.headers or {}).items():
             parts += (name.encode() + b": ", *words.split(value, in_header), b"\r\n")
         return joined(parts)
+
+
+def closing_groups(load: Load) -> frozenset[str]:
+    """Return the groups whose connections close after each answer: their requests say so."""
+    pools = pools_for(load.connections, load.archetypes)
+    return frozenset(name for name, pool in pools.items() if not pool.keep_alive)
 
 
 def _body_of(request: Request, words: Words) -> tuple[Template | None, str | None]:

@@ -7,23 +7,40 @@ never anything a target or a user's data can multiply.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from prometheus_client import CONTENT_TYPE_LATEST
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from trafficsim_api.connections import pools_told
 from trafficsim_api.histogram import bucket_of
-from trafficsim_api.layout import DROP_REASONS, ERROR_KINDS, Layout
-from trafficsim_api.statistics import Vector, action_counter, histogram, lag_histogram, quantiles, total, zeros
+from trafficsim_api.layout import DROP_REASONS, ERROR_KINDS, Layout, MetricKind
+from trafficsim_api.statistics import (
+    Vector,
+    action_counter,
+    histogram,
+    lag_histogram,
+    metric_counter,
+    quantiles,
+    total,
+    trend_histogram,
+    zeros,
+)
 
 if TYPE_CHECKING:
     from trafficsim_runner.supervisor import Supervisor
 
-__all__ = ["CONTENT_TYPE", "exposition", "families"]
+__all__ = ["CONTENT_TYPE", "exposition", "families", "pool_families"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
@@ -41,6 +58,7 @@ PLAIN: Final = (
     ("simulator_windows_folded", "One-second windows folded for want of room.", "windows_folded", 1),
     ("simulator_cpu_seconds", "CPU of the runner.", "pod_cpu_ns", 1e9),
     ("simulator_cpu_waiting_seconds", "Time workers were ready to run and waited for a CPU.", "waited_ns", 1e9),
+    ("simulator_starts_delayed", "Flows that had to wait to begin, load being high.", "starts_delayed", 1),
     ("simulator_arrivals_planned", "Open model: arrivals that were due.", "arrivals_planned", 1),
     ("simulator_arrivals_started", "Of these, those begun.", "arrivals_started", 1),
     ("simulator_arrivals_twice", "Of these, those begun by two runners.", "arrivals_twice", 1),
@@ -49,6 +67,14 @@ PLAIN: Final = (
     ("simulator_wanted_user_seconds", "Integral of the users wanted.", "wanted_user_ms", 1e3),
     ("simulator_cfs_periods", "Scheduler periods of the runner's cgroup.", "cfs_periods", 1),
     ("simulator_cfs_throttled_periods", "Of these, the throttled ones.", "cfs_throttled", 1),
+    ("simulator_scenario_failures", "Exceptions that scenarios raised.", "scenario_failures", 1),
+)
+
+POOLS: Final = (
+    ("simulator_pool_connections", "Open connections of the pool.", "size"),
+    ("simulator_pool_connections_used", "Connections of the pool that a request is on.", "used"),
+    ("simulator_pool_connections_max", "The most connections the pool may have.", "max"),
+    ("simulator_pool_waiting", "Requests that wait for a connection of the pool.", "waiting"),
 )
 
 
@@ -95,10 +121,33 @@ def families(layout: Layout, vector: Vector) -> Iterator[Metric]:
     yield drops
     for name, text, counter, divisor in PLAIN:
         yield CounterMetricFamily(name, text, value=int(vector[layout.worker(counter)]) / divisor)
+    yield from _of_scenarios(layout, vector)
     lag = GaugeMetricFamily("simulator_lag_seconds", "Lag of sending behind the schedule.", labels=("quantile",))
     for q, value in zip(("0.5", "0.99"), quantiles(lag_histogram(layout, vector), (0.5, 0.99)), strict=True):
         lag.add_metric((q,), (value or 0) / 1e9)
     yield lag
+
+
+def _of_scenarios(layout: Layout, vector: Vector) -> Iterator[Metric]:
+    """Yield the metrics that scenarios declare; times in seconds, nothing without scenarios."""
+    if not layout.metrics:
+        return
+    counters = CounterMetricFamily("simulator_scenario_count", "Counters of scenarios.", labels=("metric", "unit"))
+    trends = SummaryMetricFamily("simulator_scenario_value", "Trends of scenarios.", labels=("metric", "unit"))
+    quantile = GaugeMetricFamily(
+        "simulator_scenario_value_quantile", "Quantiles of trends.", labels=("metric", "unit", "quantile")
+    )
+    for number, (name, kind, unit) in enumerate(layout.metrics):
+        count = metric_counter(layout, vector, number)
+        if kind == MetricKind.COUNTER:
+            counters.add_metric((name, unit), count)
+            continue
+        scale, unit = (1e9, "seconds") if unit == "ns" else (1.0, unit)
+        trends.add_metric((name, unit), count, metric_counter(layout, vector, number, "sum") / scale)
+        for q in (0.5, 0.95, 0.99):
+            value = quantiles(trend_histogram(layout, vector, number), (q,))[0]
+            quantile.add_metric((name, unit, str(q)), (value or 0) / scale)
+    yield from (counters, trends, quantile)
 
 
 def _by_group(layout: Layout, vector: Vector) -> Iterator[Metric]:
@@ -135,9 +184,33 @@ def _gauges(supervisor: Supervisor) -> Iterator[Metric]:
         ("simulator_memory_limit_bytes", "Memory limit of the runner.", figures["memory_limit_bytes"]),
         ("simulator_connections_open", "Open connections to the target.", figures["connections"]),
         ("simulator_requests_in_flight", "Requests in flight.", figures["in_flight"]),
+        ("simulator_starts_active", "Requests in flight, which the limit of starts is for.", figures["in_flight"]),
+        ("simulator_starts_pending", "Flows that wait to begin, load being high.", figures["starts_waiting"]),
+        ("simulator_starts_limit", "Requests in flight from which on flows wait to begin.", figures["starts_limit"]),
         ("simulator_descriptors_open", "Most descriptors open in one process.", figures["fds"]),
         ("simulator_workers", "Worker processes alive.", figures["workers"]),
         ("simulator_workers_wanted", "Worker processes wanted.", figures["workers_wanted"]),
         ("simulator_epoch", "Epoch of the assignment held.", epoch),
     ):  # fmt: skip
         yield GaugeMetricFamily(name, text, value=value)
+    yield from pool_families(pools_told(figures))
+
+
+def pool_families(pools: Mapping[str, Mapping[str, int]]) -> Iterator[Metric]:
+    """Yield the metrics of the connection pools, by endpoint group; nothing when connections are not pooled."""
+    if not pools:
+        return
+    for name, text, figure in POOLS:
+        gauge = GaugeMetricFamily(name, text, labels=("group",))
+        for group, figures in pools.items():
+            gauge.add_metric((group,), figures[figure])
+        yield gauge
+    waits = SummaryMetricFamily(
+        "simulator_pool_wait_seconds", "How long requests waited for a pooled connection.", labels=("group",)
+    )
+    drops = CounterMetricFamily("simulator_pool_drops", "Requests that waited too long.", labels=("group",))
+    for group, figures in pools.items():
+        waits.add_metric((group,), figures["waits"], figures["wait_us"] / 1e6)
+        drops.add_metric((group,), figures["dropped"])
+    yield waits
+    yield drops

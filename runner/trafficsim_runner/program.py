@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from trafficsim_runner.users import User
 
 __all__ = [
-    "AGAIN", "CHOOSE", "END", "REPEAT", "REQUEST", "RESTART", "THINK", "Program", "RequestStep", "Step",
-    "go_round",
+    "AGAIN", "AGAIN_LATER", "CHOOSE", "END", "REPEAT", "REQUEST", "RESTART", "SCENE", "THINK", "Program",
+    "RequestStep", "Step", "go_round",
 ]  # fmt: skip
 
 REQUEST: Final = 0
@@ -32,6 +32,8 @@ AGAIN: Final = 3  # the foot of a loop
 END: Final = 4  # the flow is done: its top follows
 RESTART: Final = 5  # the load was edited: the new flow's top follows
 CHOOSE: Final = 6  # draws which flow follows
+SCENE: Final = 7  # a scenario in Python says what follows
+AGAIN_LATER: Final = 8  # the iteration failed: the next one begins after a pause
 
 _HEADS_KEPT: Final = 64
 _SHAPES_KEPT: Final = 8
@@ -68,27 +70,30 @@ class RequestStep(Step):
     A request: what is sent, what is looked at in the answer, and the heads its answers had so far.
 
     *wire* is the whole request for a user without cookies, None when it must be rendered. *before* and *after_head* are
-    what stands before and after the cookie line of a literal request. *is_timed*: response times are kept, so the hot
+    what stands before and after the cookie line of a literal request. *group*: of whose pool its connections are, where
+    they are pooled. *is_timed*: response times are kept, so the hot
     loop, which knows only of service times, lets its answers be. *differs*: its heads keep differing, so answers are
     matched by *shapes* instead; of the headers called *fixed* (in lower case) somebody wants the value.
     """
 
     __slots__ = (
         "_body", "_gaps", "_literals", "_to_parse", "checks_body", "extra_bytes", "looks_into", "reads_json",
-        "action", "before", "behind", "checks", "differs", "fixed", "heads", "is_head", "is_idempotent",
-        "is_timed", "last", "needs_body", "own_cookie", "redirects", "saves", "sends", "shapes", "tally", "verb",
-        "wire",
+        "action", "before", "behind", "checks", "differs", "fixed", "group", "heads",
+        "is_awaited", "is_head", "is_idempotent", "is_timed", "last", "needs_body", "own_cookie", "redirects", "saves",
+        "sends",
+        "shapes", "tally", "verb", "wire",
     )  # fmt: skip
 
     def __init__(
         self, *, action: int, tally: Tally, verb: str, head: Template, body: Template | None, checks: Checks,
-        saves: tuple[Save, ...], own_cookie: bool, redirects: int = 0,
+        saves: tuple[Save, ...], own_cookie: bool, redirects: int = 0, group: str = "user",
     ) -> None:  # fmt: skip
         super().__init__(REQUEST)
         self.action = action
         self.tally = tally
         self.verb = verb
         self.redirects = redirects
+        self.group = group
         self.is_head = verb == "head"
         self.is_idempotent = verb in ("get", "head", "put", "delete", "options")
         self.checks = checks
@@ -96,6 +101,7 @@ class RequestStep(Step):
         self.own_cookie = own_cookie
         self.needs_body = checks.need_body or any(save.needs_body for save in saves)
         self.is_timed = False
+        self.is_awaited = False  # somebody waits for the answer itself
         self.checks_body = checks.need_body
         self.looks_into = checks.need_body or bool(saves)
         self.reads_json = bool(checks.paths) or any(save.kind == "json" for save in saves)
@@ -146,6 +152,10 @@ class RequestStep(Step):
     def time(self) -> None:
         """Keep response times from now on: when the request was due → done."""
         self.is_timed = True
+        self.ready = None
+
+    def pool(self) -> None:
+        """Ask the pool for a connection before each send: the hot loop, which keeps the user's, sends none of these."""
         self.ready = None
 
     def known(self, data: bytes) -> HeadRecord | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from trafficsim_api.connections import POOL_FIGURES
 from trafficsim_api.places import Places
 from trafficsim_api.statistics import Vector
 from trafficsim_api.turns import Turn
@@ -31,21 +32,29 @@ class Ack:
     connections: int = 0
     pooled: int = 0
     parked: int = 0
+    starts_waiting: int = 0
+    starts_limit: int = 0
     takes: tuple[Turn, ...] = ()
+    pools: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By group: the POOL_FIGURES."""
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:
         """Return the acknowledgement in *fields*; raise ValueError when it is none."""
         try:
             takes = tuple(Turn.model_validate_json(json.dumps(turn)) for turn in fields.get("takes", ()))
+            pools = {
+                str(name): dict(zip(POOL_FIGURES, map(int, figures), strict=True))
+                for name, figures in fields.get("pools", {}).items()
+            }
             known = {name: kind(fields[name]) for name, kind in _KINDS.items() if name in fields}
-            return cls(**known, takes=takes)
+            return cls(**known, takes=takes, pools=pools)
         except TypeError as error:
             raise ValueError(f"not an acknowledgement: {error}") from error
 
 
 _KINDS = {"epoch": int, "active": int, "settled": bool, "drained": bool, "slab": str, "in_flight": int,
-          "connections": int, "pooled": int, "parked": int}  # fmt: skip
+          "connections": int, "pooled": int, "parked": int, "starts_waiting": int, "starts_limit": int}  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from trafficsim_api.connections import added_pools, pool_gauges
 from trafficsim_api.protocol import LAST_READ_S, Acknowledgement, Assignment, Limits, Load, Refused, verify
 from trafficsim_api.statistics import Answer
 from trafficsim_api.turns import places_of
@@ -298,7 +299,7 @@ class Supervisor:
         settings, clock = self.settings, time.time_ns() // 1_000_000
         if self.held is None:
             return Acknowledgement(simulation=settings.simulation, runner=settings.runner, boot=self.boot,
-                                   revision=settings.revision, clock_ms=clock, takes=(),
+                                   revision=settings.revision, clock_ms=clock, takes=(), rows=self.rows.digests,
                                    problem=self._problem(0))  # fmt: skip
         given = self.held.assignment
         return Acknowledgement(
@@ -346,7 +347,7 @@ class Supervisor:
     def message(self, slot: Slot) -> Mapping[str, Any]:
         """Return what the worker in *slot* is to do."""
         assert self.held is not None
-        return self.held.message(self.crew.division, slot.index, self.crew.giving)
+        return self.held.message(self.crew.division, slot.index, self.crew.giving, self._probe.cores())
 
     def is_warm(self, now_ns: int) -> bool:
         """Say whether the warm-up is over."""
@@ -413,8 +414,11 @@ class Supervisor:
             "in_flight": sum(ack.in_flight for ack in acks),
             "pooled": sum(ack.pooled for ack in acks),
             "parked": sum(ack.parked for ack in acks),
+            "starts_waiting": sum(ack.starts_waiting for ack in acks),
+            "starts_limit": sum(ack.starts_limit for ack in acks),
             "active": sum(ack.active for ack in acks),
             "ring_bytes": self.ledger.ring.size if self.ledger else 0,
+            **pool_gauges(added_pools(ack.pools for ack in acks)),
         }
 
     def statistics(self, boot: str, since: int) -> bytes:

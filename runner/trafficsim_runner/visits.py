@@ -27,7 +27,7 @@ _MS: Final = 1_000_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
     """
-    The arrivals of one assignment: the *course* of the work due, which arrivals there are, and whose: those of *places*.
+    The arrivals of one assignment: the *course* of the work due, which arrivals there are, and whose: of *places*.
 
     *takes*: the arrival from which a place gained counts. *gives*: places no longer held, with the arrival until which
     they count (see trafficsim_api/turns.py).

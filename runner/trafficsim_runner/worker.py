@@ -18,7 +18,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +26,8 @@ from typing import Any, Final
 import uvloop
 
 from trafficsim_api.arrivals import Course, works_of
-from trafficsim_api.layout import MAX_ACTIONS, Layout
+from trafficsim_api.connections import Pool, pools_of
+from trafficsim_api.layout import MAX_ACTIONS, MAX_METRICS, Layout, grown
 from trafficsim_api.places import Places
 from trafficsim_api.profile import shape
 from trafficsim_api.protocol import Limits, Load
@@ -34,10 +35,15 @@ from trafficsim_api.resource import Step, actions_of
 from trafficsim_api.turns import Turn, by_place, turns_of
 from trafficsim_runner.engine import MS, Engine
 from trafficsim_runner.feeding import Rows, modes_of, read_rows
-from trafficsim_runner.flow import compile_load
+from trafficsim_runner.flow import closing_groups, compile_load
+from trafficsim_runner.health.load import CpuLoad
 from trafficsim_runner.health.waiting import Waiting
-from trafficsim_runner.http.endpoint import endpoint_of, tls_of
+from trafficsim_runner.http.endpoint import Endpoint, endpoint_of, tls_of
 from trafficsim_runner.pacing import Pacer
+from trafficsim_runner.program import Step as ProgramStep
+from trafficsim_runner.scenario.declared import Declared, ScenarioProblem, bind, declared_by
+from trafficsim_runner.scenario.stage import Stage
+from trafficsim_runner.starts import PRIORITY
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
 from trafficsim_runner.stats.slab import SlabWriter
@@ -46,6 +52,7 @@ from trafficsim_runner.visits import Piece
 __all__ = ["Task", "Worker", "main"]
 
 SECOND_NS: Final = 1_000_000_000
+CORE: Final = 1000
 SWEEP_MS: Final = 250
 SWEPT_AT_ONCE: Final = 256
 LINE_LIMIT: Final = 64 * 1024 * 1024
@@ -58,13 +65,16 @@ class Task:
     """
     An assignment for a worker: its share of places and limits, instants in CLOCK_MONOTONIC ns.
 
-    *rows* are the files with the rows of each feeder.
+    *cores* is what CPU it can have, in millicores: its share of the runner's quota, a core at most.
+    *rows* are the files with the rows of each feeder, *pools* its most and least connections of each group, "" those of
+    a group that no action has; none: each user has its own.
     """
 
     run: int
     epoch: int
     users: int
     places: tuple[tuple[int, int], ...]
+    cores: int
     takes: Mapping[int, int]
     gives: Mapping[int, int]
     origin_ns: int
@@ -74,6 +84,7 @@ class Task:
     load: Load
     limits: Limits
     rows: Mapping[str, str]
+    pools: Mapping[str, tuple[int, int]]
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Task:
@@ -83,6 +94,7 @@ class Task:
             epoch=int(fields["epoch"]),
             users=int(fields["users"]),
             places=tuple((int(first), int(stop)) for first, stop in fields["places"]),
+            cores=int(fields.get("cores", CORE)),
             takes=_turns(fields.get("takes", ())),
             gives=_turns(fields.get("gives", ())),
             origin_ns=int(fields["origin_ns"]),
@@ -92,6 +104,7 @@ class Task:
             load=Load.model_validate_json(json.dumps(fields["load"])),
             limits=Limits.model_validate_json(json.dumps(fields["limits"])),
             rows={str(name): str(path) for name, path in fields.get("rows", {}).items()},
+            pools={str(name): (int(most), int(least)) for name, (most, least) in fields.get("pools", {}).items()},
         )
 
 
@@ -115,15 +128,16 @@ class Worker:
         self._started_ns = self._now()
         self._cpu_ns = 0
         self._wall_ns = self._started_ns
+        self._waiting = Waiting()
+        self._load = CpuLoad(self._started_ns, time.process_time_ns())
+        self._takes: list[dict[str, Any]] = []
         self._gc_began_ns = 0
         self._task: Task | None = None
-        self._actions: list[tuple[str, str]] = []
+        self._declared: Mapping[str, Declared] = {}
         self._account: Account | None = None
         self._engine: Engine | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._said: Mapping[str, Any] = {}
-        self._waiting = Waiting()
-        self._takes: list[dict[str, Any]] = []
         self._faults: set[str] = set()
         self._rows: Mapping[str, Rows] = {}
         self._ended = asyncio.Event()
@@ -139,6 +153,8 @@ class Worker:
         if "assign" in message:
             try:
                 self._assign(Task.of(message["assign"]))
+            except ScenarioProblem as problem:
+                self._say({"error": {"message": str(problem)}})
             except (ValueError, KeyError, TypeError, OSError) as error:
                 self._say({"error": {"message": f"{type(error).__name__}: {error}"}})
         elif "drain" in message:
@@ -166,14 +182,19 @@ class Worker:
         endpoint = endpoint_of(load.target)
         is_elsewhere = before is None or (before.load.target, before.load.ca) != (load.target, load.ca)
         tls = tls_of(load) if endpoint.is_tls and is_elsewhere else None
-        engine, account = self._prepared(load)
+        declared = declared_by(load.archetypes, self._declared, self._environ.get("TRAFFICSIM_SCENARIOS", ""))
+        engine, account = self._prepared(load, declared)
         if before is None or before.rows != task.rows or _recompiles(before.load, load):
             rows = read_rows(load, task.rows, self._rows)
-            numbers = {action: number for number, action in enumerate(self._actions)}
-            program = compile_load(load, endpoint, numbers, account.tallies, self._environ, rows)
+            numbers = {action: number for number, action in enumerate(account.slab.layout.actions)}
+            scenes = self._staged(declared, load, endpoint)
+            program = compile_load(load, endpoint, numbers, account.tallies, self._environ, rows, scenes)
             if is_elsewhere:
                 engine.client.aim(endpoint, tls, lambda: tls_of(load))
-            engine.use_program(program, [archetype.weight for archetype in load.archetypes], load.seed)
+            engine.use_program(
+                program, [archetype.weight for archetype in load.archetypes], load.seed,
+                [PRIORITY if archetype.priority is None else archetype.priority for archetype in load.archetypes],
+            )  # fmt: skip
             self._rows = rows
         for feeder in self._rows.values():
             feeder.users = task.users
@@ -181,6 +202,11 @@ class Worker:
         engine.client.allow(
             limits.targets, connections=limits.connections, concurrency=limits.concurrency, verbs=limits.verbs
         )
+        engine.client.share(*_pools_of(task))
+        if engine.stage is not None:
+            engine.stage.verbs, engine.stage.rows = limits.verbs, self._rows
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        engine.starts.bound(limits.concurrency, soft)
         engine.client.max_age_ns = load.connections.max_age // timedelta(microseconds=1) * 1000
         self._task = task
         self._cancel("deadline")
@@ -189,27 +215,41 @@ class Worker:
         self._schedule(task)
         self._report(force=True)
 
-    def _prepared(self, load: Load) -> tuple[Engine, Account]:
-        """Return engine and account with room for every action of *load*; the layout only grows."""
-        actions = self._actions + [action for action in actions_of(load.archetypes) if action not in self._actions]
-        if len(actions) > MAX_ACTIONS:
-            raise ValueError(f"{len(actions)} actions since the run began, at most {MAX_ACTIONS} are possible")
+    def _staged(self, declared: Mapping[str, Declared], load: Load, endpoint: Endpoint) -> Mapping[str, ProgramStep]:
+        """Return where the users of each scenario begin, by its reference."""
+        engine, account = self._engine, self._account
+        assert engine is not None and account is not None
+        if engine.stage is None and declared:
+            clock = time.monotonic_ns  # noqa: TID251 - see _now
+            engine.enact(Stage(account=account, host=engine, clock=clock, on_fault=self._tell))
+        if engine.stage is None:
+            return {}
+        self._declared = declared
+        return engine.stage.use(declared, load, endpoint)
+
+    def _prepared(self, load: Load, declared: Mapping[str, Declared]) -> tuple[Engine, Account]:
+        """Return engine and account with room for every action and metric of *load*; the layout only grows."""
+        before = self._account.slab.layout if self._account is not None else Layout(actions=())
+        flows = Layout(actions=actions_of(load.archetypes))
+        layout = grown(before, (flows, *(scenario.layout for scenario in declared.values())))
+        for what, found, most in (("actions", layout.actions, MAX_ACTIONS), ("metrics", layout.metrics, MAX_METRICS)):
+            if len(found) > most:
+                raise ValueError(f"{len(found)} {what} since the run began, at most {most} are possible")
         if self._account is None or self._engine is None:
-            self._actions = actions
-            slab = SlabWriter(self._next_path(), Layout(actions=tuple(actions)), started_ns=self._started_ns)
-            self._account = Account(slab)
+            self._account = Account(SlabWriter(self._next_path(), layout, started_ns=self._started_ns))
             self._engine = Engine(
                 account=self._account, clock=time.monotonic_ns, wall_s=time.time,  # noqa: TID251 - see _now
                 raw=self._raw, on_change=self._report, on_fault=self._tell,
             )  # fmt: skip
             self._loop.add_reader(self._engine.client.fileno(), self._engine.client.drain)
             self._loop.call_soon(gc.freeze)
-        elif actions != self._actions:
-            older, layout = self._account.slab, Layout(actions=tuple(actions))
+        elif layout != before:
             self._account.fold()
-            self._account.use(SlabWriter(self._next_path(), layout, started_ns=self._started_ns, before=older))
-            self._actions = actions  # not before: without room on the disk everything stays as it is
+            # Without room on the disk this fails, and everything stays as it is.
+            slab = SlabWriter(self._next_path(), layout, started_ns=self._started_ns, before=self._account.slab)
+            self._account.use(slab)
             self._snapshot()
+        bind(self._account, (*self._declared.values(), *declared.values()))
         return self._engine, self._account
 
     def _next_path(self) -> Path:
@@ -242,7 +282,11 @@ class Worker:
         if "tick" not in self._timers:
             self._tick()
         timeouts = task.load.target.timeouts
-        smallest_ms = min(timeouts.connect, timeouts.request).total_seconds() * 1000
+        shared = (_pools_of(task)[0] or {}).values()
+        smallest_ms = min(
+            timeouts.connect.total_seconds() * 1000, timeouts.request.total_seconds() * 1000,
+            *(min(pool.connect_ms, pool.wait_ms, pool.idle_ms) for pool in shared),
+        )  # fmt: skip
         self._sweep_ns = int(min(SWEEP_MS, max(10, smallest_ms / 4)) * MS)
         if "sweep" not in self._timers:
             self._sweep()
@@ -268,10 +312,15 @@ class Worker:
         if self._engine is not None:
             client = self._engine.client
             client.sweep(self._now(), SWEPT_AT_ONCE)
+            self._engine.end_overdue(self._now())
+            if self._engine.is_drained:
+                client.rest()
             parts = 1 + client.open_connections // SWEPT_AT_ONCE
             self._at("sweep", self._now() + self._sweep_ns // parts, self._sweep)
 
     def _tick(self) -> None:
+        if self._engine is not None and self._task is not None:
+            self._engine.measure(self._load.since_last(self._now(), time.process_time_ns(), self._task.cores))
         self._snapshot()
         self._report(force=True)
         now_ns = self._now()
@@ -339,8 +388,9 @@ class Worker:
             self._said = state
             state = {**state, "takes": self._takes}
             gauges = {"active": engine.active, "in_flight": engine.client.in_flight, "pooled": engine.pooled,
-                      "connections": engine.client.open_connections, "parked": engine.parked}  # fmt: skip
-            self._say({"ack": {**state, **gauges}})
+                      "connections": engine.client.open_connections, "parked": engine.parked,
+                      "starts_waiting": len(engine.starts), "starts_limit": engine.starts.limit}  # fmt: skip
+            self._say({"ack": {**state, **gauges, "pools": engine.client.pool_figures()}})
 
     def _finish(self) -> None:
         for name in tuple(self._timers):
@@ -384,10 +434,25 @@ def _turns(turns: Iterable[Mapping[str, Any]]) -> Mapping[int, int]:
     return by_place(Turn.model_validate_json(json.dumps(turn)) for turn in turns)
 
 
+def _pools_of(task: Task) -> tuple[Mapping[str, Pool] | None, Pool | None]:
+    """Return the pools of *task*, and the one for a group that no action has; None where they are not pooled."""
+    names = [name or "user" for name in task.pools]
+    if not names or task.load.connections.mode != "pooled":
+        return None, None
+    known = pools_of(task.load.connections, names)
+    shared = {
+        name: replace(known[name or "user"], most=most, least=least) for name, (most, least) in task.pools.items()
+    }
+    otherwise = shared.pop("", None)
+    return shared, otherwise or replace(known[names[0]], most=1, least=0)
+
+
 def _recompiles(before: Load, load: Load) -> bool:
     """Say whether the users' steps change: anything but profile and rate."""
     fields = ("target", "archetypes", "seed", "ca", "saved")
     changed = any(getattr(before, field) != getattr(load, field) for field in fields)
+    changed = changed or before.connections.mode != load.connections.mode
+    changed = changed or closing_groups(before) != closing_groups(load)
     return changed or modes_of(before) != modes_of(load) or (before.arrivals is None) != (load.arrivals is None)
 
 
@@ -400,7 +465,7 @@ def _check_verbs(task: Task) -> None:
                 raise ValueError(f"{step.name}: the policy does not allow {step.request.verb.upper()}")
 
     for archetype in task.load.archetypes:
-        walk(archetype.flow)
+        walk(archetype.steps)
 
 
 async def serve(fd: int, index: int, slab: Path, environ: Mapping[str, str]) -> None:

@@ -25,6 +25,10 @@ from trafficsim_api.rules import parse_rule
         pytest.param("rps > 120/s", "rps", 120, None, ">", False, None, id="a rate"),
         pytest.param("rps > 120", "rps", 120, None, ">", False, None, id="a rate without its unit"),
         pytest.param("requests >= 1000", "requests", 1000, None, ">=", False, None, id="a count"),
+        pytest.param("count(exported) > 100", "count", 100, "exported", ">", False, None, id="a metric's count"),
+        pytest.param("rate(exported) >= 5/s over 10s", "rate", 5, "exported", ">=", False, 10, id="a metric's rate"),
+        pytest.param("rate(exported) >= 5", "rate", 5, "exported", ">=", False, None, id="a rate without a unit"),
+        pytest.param("p95(rows) < 500", "p95", 500, "rows", "<", False, None, id="a trend that is no time"),
         pytest.param(
             "p95(GET /users/{{user.id}}) < 1s", "p95", 1e9, "GET /users/{{user.id}}", "<", False, None, id="a path"
         ),
@@ -50,6 +54,11 @@ def test_rules(text, metric, limit, action, operator, service, over_s):
         ("p42 < 5ms", "unknown metric p42"),
         ("p95 < 5", "its limit needs ms or s"),
         ("p95 < 5%", "its limit needs ms or s"),
+        ("p95.service(x) < 5", "its limit needs ms or s"),
+        ("count > 5", "count needs the name of a scenario's metric"),
+        ("count(x) > 5ms", "ms does not fit count"),
+        ("rate(x) > 5%", "% does not fit rate"),
+        ("count.service(x) > 5", "no .service form"),
         ("error_rate < 5", "its limit needs a percentage"),
         ("success > 100.1%", "its limit needs a percentage"),
         ("rps > 5ms", "is a rate"),

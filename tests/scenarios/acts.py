@@ -134,8 +134,8 @@ class Stubborn(Scenario):
             try:
                 await self.get("/echo/work", action="work")
             except RequestFailed as failure:
-                assert failure.kind == os.environ["ACTS_KIND"], failure.kind
-                self.failures.add()
+                if failure.kind == os.environ["ACTS_KIND"]:
+                    self.failures.add()
 
 
 class Waits(Scenario):

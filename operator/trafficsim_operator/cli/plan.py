@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from trafficsim_api.arrivals import UNIT, Course
+from trafficsim_api.connections import pools_for
 from trafficsim_api.errors import Problem, SpecError
 from trafficsim_api.policy import DEFAULT, Policy
 from trafficsim_api.profile import DEFAULT as RAMP_AND_HOLD
@@ -23,6 +25,7 @@ from trafficsim_operator.cli import once
 from trafficsim_operator.cli.data import planned_data, planned_lines, rows_beside
 from trafficsim_operator.cli.faults import FAULT, as_json, policy_from, simulation_from, tell, tells_faults
 from trafficsim_operator.cli.figures import bytes_of, clock, count, spark
+from trafficsim_operator.cli.scenarios import unknown_of
 from trafficsim_operator.fleet.local import IMAGE
 from trafficsim_operator.fleet.lookup import host_and_port, resolve
 from trafficsim_operator.observed import RowsSeen
@@ -68,6 +71,8 @@ def plan(file: str, as_json_: bool, policy: str | None, shipped_policy: bool, al
     else:
         for line in _lines(simulation, sizing, here, rows):
             click.echo(line)
+        if unknown := unknown_of(simulation.spec):
+            click.echo(f"not checked {unknown}\n")
         _tell_ruling(ruling, file)
     return FAULT if ruling.refusals else 0
 
@@ -95,14 +100,14 @@ def _tell_ruling(ruling: Ruling, file: str) -> None:
         click.echo(f"A policy with this would allow it:\n{ruling.snippet}", err=True)
 
 
-def _lines(
-    simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rows: Mapping[str, RowsSeen]
-) -> Sequence[str]:
+def _lines(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rows: Mapping[str, RowsSeen]) -> Sequence[str]:
     spec, tier, scaling = simulation.spec, sizing.tier, simulation.spec.scaling
     cores, most = sizing.cpu_millicores / 1000, sizing.most_processes
     all_cores, all_memory = sizing.runners * cores, bytes_of(sizing.runners * sizing.memory)
     per_process = f"min({count(scaling.users_per_process)}, {_memory_term(spec, sizing)})"
-    capacity = f"min({most} × {count(sizing.per_process)}, {count(sizing.connections)} connections)"
+    capacity = f"{most} × {count(sizing.per_process)}"
+    if sizing.pooled is None:
+        capacity = f"min({capacity}, {count(sizing.connections)} connections)"
     on_this_machine = f"(on this machine with {_cores()} cores: {here.processes})"
     terms = (
         ("tier", f"{tier.name}: {tier.strategy}, at least {tier.least_runners} runners" if tier else "none"),
@@ -110,6 +115,7 @@ def _lines(
         ("processes", f"at most {most} = min(⌊2 × {cores:g} cores⌋, {scaling.max_processes})"),
         ("per process", f"{count(sizing.per_process)} users = {per_process}"),
         ("capacity", f"{count(sizing.capacity)} users a runner = {capacity}"),
+        *(("" if number else "connections", text) for number, text in enumerate(_pool_lines(spec, sizing))),
         ("runners", f"{sizing.runners}: {sizing.reason}"),
         ("each", f"{count(sizing.users_per_runner)} users in {sizing.processes} processes {on_this_machine}"),
         ("in all", f"{all_cores:g} cores, {all_memory}"),
@@ -120,9 +126,23 @@ def _lines(
 
 
 def _memory_term(spec: TrafficSimulationSpec, sizing: Sizing) -> str:
-    user = "2 KiB + 36 KiB of TLS" if spec.target.url.startswith("https") else "2 KiB"
+    is_tls = spec.target.url.startswith("https")
+    user = "2 KiB + 36 KiB of TLS" if is_tls and sizing.pooled is None else "2 KiB"
     processes = sizing.most_processes
-    return f"⌊({sizing.memory // MIB} - 64 × {processes + 1}) MiB ÷ {processes} ÷ {user}⌋"
+    pools = f" - {sizing.pooled} × 36 KiB of TLS" if is_tls and sizing.pooled is not None else ""
+    memory = f"({sizing.memory // MIB} - 64 × {processes + 1}) MiB"
+    return f"⌊{f'({memory}{pools})' if pools else memory} ÷ {processes} ÷ {user}⌋"
+
+
+def _pool_lines(spec: TrafficSimulationSpec, sizing: Sizing) -> Iterator[str]:
+    """Say what each group's pool of a runner holds; nothing when each user has its own connection."""
+    if sizing.pooled is None:
+        return
+    yield f"pooled: at most {count(sizing.pooled)} of a runner's {count(sizing.connections)}"
+    for pool in pools_for(spec.connections, spec.archetypes).values():
+        idle, wait = (format_duration(timedelta(milliseconds=ms)) for ms in (pool.idle_ms, pool.wait_ms))
+        kept = f"idle for {idle} at most" if pool.keep_alive else "closed after each answer"
+        yield f"{pool.group}: {pool.least} to {pool.most}, {kept}, priority {pool.priority}, waits {wait} at most"
 
 
 def _profile_lines(spec: TrafficSimulationSpec, rows: Mapping[str, RowsSeen]) -> list[str]:
@@ -199,6 +219,7 @@ def _document(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rulin
             }
             for segment in profile.segments
         ],
+        "notChecked": unknown_of(spec),
         "policy": {
             "allowed": not ruling.refusals,
             "refusals": [{"field": problem.field, "reason": problem.reason} for problem in ruling.refusals],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from trafficsim_api.units import format_duration, milliseconds
 from trafficsim_operator.cli.data import used_data, used_lines
 from trafficsim_operator.cli.figures import clock, count, duration_ns, percent
 from trafficsim_operator.cli.once import done_lines
+from trafficsim_operator.cli.scenarios import failure_lines, print_metrics
 from trafficsim_operator.fleet.lookup import host_and_port
 from trafficsim_operator.local import Outcome
 from trafficsim_operator.plan.report import ActionRow, Report
@@ -44,7 +45,9 @@ def document_of(outcome: Outcome) -> Mapping[str, Any]:
         "drops": dict(report.drops),
         "classes": dict(report.classes),
         "counters": dict(report.counters),
+        "pools": {group: dict(figures) for group, figures in report.pools.items()},
         "data": used_data(outcome.frame.spec, outcome.rows, report.counters.get("iterations", 0)),
+        "metrics": [asdict(row) for row in report.metrics],
         "missing": list(report.missing),
         "losses": list(outcome.losses),
         "runners": {"most": outcome.runners, "processes": status.sizing.processes},
@@ -59,6 +62,7 @@ def print_summary(outcome: Outcome, console: Console) -> None:
         _rules(outcome, console)
     if outcome.report.requests:
         _actions(outcome, console)
+    print_metrics(outcome.report, _judged_seconds(outcome), console)
     _remarks(outcome, console)
 
 
@@ -148,7 +152,7 @@ def _judged_seconds(outcome: Outcome) -> float:
 def _remarks(outcome: Outcome, console: Console) -> None:
     """Print what else there is to know, a line each."""
     report, status = outcome.report, outcome.frame.status
-    lines: list[tuple[str, str]] = [*done_lines(status.run)]
+    lines: list[tuple[str, str]] = [*done_lines(status.run), *failure_lines(report)]
     if arrivals := _arrivals(outcome):
         lines.append(("arrivals", arrivals))
     for number, text in enumerate(used_lines(outcome.frame.spec, outcome.rows, report.counters.get("iterations", 0))):
@@ -157,6 +161,10 @@ def _remarks(outcome: Outcome, console: Console) -> None:
         lines.append(("errors", _listed(report.errors)))
     if report.drops:
         lines.append(("not sent", _listed(report.drops)))
+    for number, text in enumerate(_pools(report)):
+        lines.append(("" if number else "pools", text))
+    if delayed := report.counters.get("starts_delayed", 0):
+        lines.append(("delayed", f"{_number(delayed, 'start')} waited while a runner was above 80 % of its CPU"))
     if status.run is not None and status.run.lost_user_ms >= 50:
         planned = status.run.planned_user_ms
         share = f", {percent(status.run.lost_user_ms / planned)} of those planned" if planned else ""
@@ -176,6 +184,19 @@ def _remarks(outcome: Outcome, console: Console) -> None:
     width = max(len(name) for name, _ in lines) + 2
     for name, text in lines:
         console.print(Text.assemble((name.ljust(width), "dim"), text), soft_wrap=True)
+
+
+def _pools(report: Report) -> Iterator[str]:
+    """Say of each pool how many connections it had and how long requests waited for one."""
+    for group, figures in report.pools.items():
+        text = f"{group}: at most {count(figures['most'])} of {count(figures['max'])} connections"
+        if figures["waits"]:
+            mean = duration_ns(figures["wait_us"] * 1000 // figures["waits"])
+            longest = duration_ns(figures["longest_us"] * 1000)
+            text += f"; {_number(figures['waits'], 'request')} waited {mean} on average, {longest} at most"
+        if figures["dropped"]:
+            text += f"; {count(figures['dropped'])} too long (pool_wait)"
+        yield text
 
 
 def _restarts(report: Report) -> list[tuple[str, str]]:

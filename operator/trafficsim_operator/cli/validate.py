@@ -7,6 +7,7 @@ import click
 from trafficsim_api.errors import Problem, SpecError
 from trafficsim_api.resource import TrafficSimulation, actions_of
 from trafficsim_operator.cli.faults import FAULT, as_json, simulation_from, tell, tells_faults
+from trafficsim_operator.cli.scenarios import unknown_of
 
 __all__ = ["validate"]
 
@@ -36,6 +37,7 @@ def validate(files: tuple[str, ...], as_json_: bool) -> int:
                 "file": file,
                 "valid": not problems,
                 "problems": [{"field": problem.field, "reason": problem.reason} for problem in problems],
+                "notChecked": unknown_of(simulation.spec) if simulation else "",
             }
         )
         if as_json_:
@@ -44,6 +46,8 @@ def validate(files: tuple[str, ...], as_json_: bool) -> int:
             tell(problems, file)
         else:
             click.echo(f"{file}: sound: {_said_of(simulation)}")
+            if unknown := unknown_of(simulation.spec):
+                click.echo(f"{file}: not checked: {unknown}")
     if as_json_:
         click.echo(as_json({"files": found}))
     return 0 if all(entry["valid"] for entry in found) else FAULT

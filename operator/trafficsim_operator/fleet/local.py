@@ -239,6 +239,7 @@ class LocalFleet:
             "TRAFFICSIM_SIMULATION_UID": revision.owner.uid,
             "TRAFFICSIM_REVISION": revision.name,
             "TRAFFICSIM_KEYS": str(self._keys),
+            "TRAFFICSIM_SCENARIOS": str(self._base.absolute()),
             "TRAFFICSIM_CPU": str(cpu),
             "TRAFFICSIM_MEMORY": str(template.resources.memory),
             "TRAFFICSIM_GRACE": str(int(_DRAIN_S) - 5),

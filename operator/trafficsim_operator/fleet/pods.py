@@ -33,6 +33,7 @@ def runner_of(pod: Object) -> Runner:
         cause=cause_of(pod),
         restarts=int(container.get("restartCount") or 0),
         started_ms=_milliseconds(meta["creationTimestamp"]),
+        killed_ms=_killed_ms(container),
     )
 
 
@@ -98,6 +99,17 @@ def replica_failure(deployment: Object) -> str:
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
             return _sentence(condition.get("reason") or "FailedCreate", condition.get("message") or "")
     return ""
+
+
+def _killed_ms(container: Object) -> int:
+    """
+    Return when the container was last killed for want of memory, 0 for never.
+
+    The kernel kills it whole then, the supervisor too: nobody inside is left to count it.
+    """
+    ends = ((container.get(name) or {}).get("terminated") or {} for name in ("state", "lastState"))
+    killed = [end["finishedAt"] for end in ends if end.get("reason") == "OOMKilled" and end.get("finishedAt")]
+    return max(map(_milliseconds, killed), default=0)
 
 
 def _end(terminated: Object) -> str:

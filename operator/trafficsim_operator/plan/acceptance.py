@@ -89,6 +89,7 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
             connections=observed.policy.max_connections,
             policy_max_runners=observed.policy.max_runners,
             cores=observed.cores,
+            processes_held=_processes_held(desired, observed) if pinned is not None else 0,
         )
     except SpecError as error:
         return Refused(problems=error.problems)
@@ -121,6 +122,13 @@ def _is_edit(desired: Desired, pinned: Revision | None) -> bool:
     """Say whether the document is newer than what the run goes by; a ConfigMap may change under one that is not."""
     run = desired.status.run
     return pinned is None or run is None or run.generation != desired.generation
+
+
+def _processes_held(desired: Desired, observed: Observed) -> int:
+    """Return the most worker processes of a runner of the run that is on: within a run they become no fewer."""
+    run = desired.status.run.id if desired.status.run is not None else 0
+    acks = [runner.acknowledgement for runner in observed.runners]
+    return max((ack.processes for ack in acks if ack is not None and ack.run == run), default=0)
 
 
 def _changed(runner: Runner, pinned: Revision) -> bool:

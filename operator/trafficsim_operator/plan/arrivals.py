@@ -95,7 +95,7 @@ def planned_arrivals(run: Run, spec: TrafficSimulationSpec, now_ms: int) -> int:
 
 
 def turning_of(run: Run, spec: TrafficSimulationSpec, now_ms: int) -> Turning | None:
-    """Return where the arrivals of *run* stand, for handing them over; None in the closed model and before the start."""
+    """Return where the arrivals of *run* stand, for handing them over; None in the closed model, or not begun."""
     course = course_of(run, spec)
     if course is None or spec.arrivals is None or run.origin is None:
         return None

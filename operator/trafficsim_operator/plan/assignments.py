@@ -15,7 +15,7 @@ from trafficsim_operator.actions import Assign
 from trafficsim_operator.observed import Runner, RunnerState
 from trafficsim_operator.plan.acceptance import Accepted
 from trafficsim_operator.plan.data import rows_for
-from trafficsim_operator.plan.handover import HandOver
+from trafficsim_operator.plan.handover import NO_TURNS, HandOver
 from trafficsim_operator.plan.places import Holder
 
 __all__ = ["Terms", "assign", "at_rest", "cause_of", "held_by", "holders", "retiring"]
@@ -117,7 +117,7 @@ def assign(
     epoch: int,
     retire: bool,
     digest: str,
-    over: HandOver = HandOver(),
+    over: HandOver = NO_TURNS,
 ) -> Assign | None:
     """
     Return the assignment that *runner* needs to hold *places* under *terms*; None when it holds them already.

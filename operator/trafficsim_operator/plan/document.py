@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from trafficsim_api.names import Condition, Reason
 from trafficsim_api.phases import Phase
-from trafficsim_api.status import Accounts, Figures, Revision, RuleStatus, Runners, SizingTerms, Status, Users
+from trafficsim_api.status import (
+    Accounts,
+    Figures,
+    MetricStatus,
+    Revision,
+    RuleStatus,
+    Runners,
+    SizingTerms,
+    Status,
+    Users,
+)
 from trafficsim_api.units import format_instant, parse_instant
 from trafficsim_operator.observed import RunnerState
 from trafficsim_operator.plan import once, verdict
@@ -13,6 +23,7 @@ from trafficsim_operator.plan.bounds import fitted
 from trafficsim_operator.plan.conditions import MESSAGE, Finding, conditions, of_phase, of_verdict, verdict_reason
 from trafficsim_operator.plan.lifecycle import Life
 from trafficsim_operator.plan.look import ENDED, STEADY_MS, WATCHED_MS, Look
+from trafficsim_operator.plan.measured import NS, MetricRow
 from trafficsim_operator.plan.places import Deal
 from trafficsim_operator.plan.planned import planned_user_ms
 
@@ -125,6 +136,9 @@ def _figures(
         arrivals_planned=_round(seen.arrivals_planned, final),
         arrivals_started=_round(seen.arrivals_started, final),
         missing=seen.missing[:8],
+        metrics=tuple(
+            MetricStatus(name=row.name, count=_round(row.count, final), p95=_value(row)) for row in seen.metrics[:8]
+        ),
     )
     figures = Figures(
         at=before.figures.at,
@@ -143,6 +157,13 @@ def _figures(
 def _round(count: int, final: bool) -> int:
     """Return *count* exactly at the end, to three digits on the way there."""
     return count if final or count < 1000 else int(float(f"{count:.2e}"))
+
+
+def _value(row: MetricRow) -> str:
+    """Return a trend's p95 with its unit, "" when there is none."""
+    if row.p95 is None or row.unit == NS:
+        return _ms(row.p95)
+    return f"{row.p95:.3g}{row.unit}" if row.p95 < 1000 else f"{float(f'{row.p95:.3g}'):.0f}{row.unit}"
 
 
 def _ms(ns: int | None) -> str:

@@ -2,7 +2,7 @@
 Handing arrivals over: in a move of the open model each arrival is begun by the taker or the giver, never by neither.
 
     n₀ = the first arrival due 3 s from now or later
-    1. the taker gets the place from arrival n₀ on, and says from which on it really counts: n₁ ≥ n₀, later if it was late
+    1. the taker gets the place from arrival n₀ on, and says from which on it does: n₁ ≥ n₀, later if it was late
     2. the giver, dropping the place, gets it until n₁; if it has begun later ones by then it counts them as begun twice
 
 What is under way is kept in the runners' acknowledgements alone, so another operator goes on with it. A turn is told
@@ -21,7 +21,7 @@ from trafficsim_api.places import Places
 from trafficsim_api.protocol import Acknowledgement
 from trafficsim_api.turns import Turn, joined, places_of, within
 
-__all__ = ["HandOver", "Turning", "hand_over"]
+__all__ = ["NO_TURNS", "HandOver", "Turning", "hand_over"]
 
 LEAD_MS: Final = 3_000
 # Clocks of runners differ by less, and so late at most a worker wakes up that still counts as healthy.
@@ -35,6 +35,9 @@ class HandOver:
 
     takes: tuple[Turn, ...] = ()
     gives: tuple[Turn, ...] = ()
+
+
+NO_TURNS: Final = HandOver()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +64,13 @@ def hand_over(
     dealt: Mapping[str, Places], held: Mapping[str, Acknowledgement | None], turning: Turning
 ) -> Mapping[str, HandOver]:
     """
-    Return what each runner of *dealt*, the places it is to hold next, is told of turns; *held* is what each says it has.
+    Return what each runner of *dealt*, the places it is to hold next, is told of turns; *held* is what each says.
 
     Nothing while a runner among them knows of no turns: then taker and giver both begin what falls between.
     """
     acks = {name: ack for name, ack in held.items() if ack is not None}
     if any(ack.takes is None for ack in acks.values()):
-        return {name: HandOver() for name in dealt}
+        return dict.fromkeys(dealt, NO_TURNS)
     turn = turning.turn
     found = {}
     for name, places in dealt.items():

@@ -201,7 +201,8 @@ def _waits_for(phase: Phase, seen: Seen) -> str:
         case Phase.STARTING if seen.runners_ready < seen.runners_wanted:
             return ready
         case Phase.STARTING if seen.runners_up < seen.runners_wanted:
-            return f"the workers of {seen.runners_up} of {seen.runners_wanted} runners are up"
+            up = f"the workers of {seen.runners_up} of {seen.runners_wanted} runners are up"
+            return f"{up}; {seen.cause}" if seen.cause else up
         case _:
             return ""
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from trafficsim_api.alignment import aligned, aligned_extremes, grown, remapped
 from trafficsim_api.histogram import BUCKETS, upper_edge
-from trafficsim_api.layout import ACTION_COUNTERS, Layout
+from trafficsim_api.layout import ACTION_COUNTERS, Layout, MetricKind
 from trafficsim_api.rules import Rule
-from trafficsim_api.statistics import Vector, histogram, quantiles
+from trafficsim_api.statistics import Vector, histogram, metric_counter, quantiles
+from trafficsim_operator.plan.measured import metric_of, metric_value
 
 __all__ = ["actions_named", "aligned", "aligned_extremes", "counter", "joined", "remapped", "samples_of", "value_of"]
 
@@ -38,14 +39,22 @@ def counter(layout: Layout, vector: Vector, name: str, actions: Iterable[int]) -
 
 
 def samples_of(rule: Rule, layout: Layout, vector: Vector) -> int:
-    """Return n, the finished requests that *rule* is judged on."""
+    """Return n, what *rule* is judged on: finished requests, or the values of a scenario's trend."""
+    metric = metric_of(rule, layout)
+    if rule.metric in ("count", "rate"):
+        return counter(layout, vector, "done", actions_named(layout, None)) if metric is not None else 0
+    if metric is not None:
+        return metric_counter(layout, vector, metric) if layout.metrics[metric][1] == MetricKind.TREND else 0
     return counter(layout, vector, "done", actions_named(layout, rule.action))
 
 
 def value_of(rule: Rule, layout: Layout, vector: Vector, *, seconds: float) -> float | None:
     """Return what *rule*'s metric is worth in its unit (ns, ratio, per second, number); None without samples."""
+    metric = metric_of(rule, layout)
+    if metric is not None:
+        return metric_value(rule, layout, vector, metric, seconds=seconds)
     actions = actions_named(layout, rule.action)
-    if not actions:
+    if not actions or rule.needs_metric:
         return None
     done = counter(layout, vector, "done", actions)
     which = "service" if rule.service else "response"

@@ -54,6 +54,7 @@ def judge(spec: TrafficSimulationSpec, image: str, facts: TargetFacts, policy: P
             targets=tuple(Allowed(network=str(bare(address)), ports=(facts.port,)) for address in facts.addresses),
             verbs=tuple(policy.verbs or ()),
             connections=policy.max_connections,
+            concurrency=policy.max_concurrency,
         ),
     )
 
@@ -105,7 +106,7 @@ def _verbs(spec: TrafficSimulationSpec, policy: Policy) -> Iterator[tuple[Proble
         return
     allowed = set(policy.verbs)
     denied: dict[str, str] = {}
-    flows = [(archetype.flow, f"archetypes[{number}].flow") for number, archetype in enumerate(spec.archetypes)]
+    flows = [(archetype.steps, f"archetypes[{number}].flow") for number, archetype in enumerate(spec.archetypes)]
     flows += [(once.flow, f"{kind}.flow") for kind in ("setup", "teardown") if (once := getattr(spec, kind))]
     for flow, place in flows:
         for where, step in walk(flow, place):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from trafficsim_api.connections import added_pools
 from trafficsim_api.layout import DROP_REASONS, ERROR_KINDS, EXTREMES, WORKER_COUNTERS, Layout
 from trafficsim_api.statistics import Vector, action_counter, histogram, quantiles, total
+from trafficsim_operator.plan.measured import MetricRow, measured
 
 __all__ = ["ActionRow", "Report", "report"]
 
@@ -53,10 +55,21 @@ class Report:
     counters: Mapping[str, int]
     actions: tuple[ActionRow, ...]
     missing: tuple[str, ...]
+    metrics: tuple[MetricRow, ...] = ()
+    """What scenarios counted and measured after the warm-up."""
+    pools: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Where connections are pooled, the POOL_FIGURES of each group over all runners."""
 
 
-def report(layout: Layout, whole: Vector, warm: Vector, extremes: Sequence[int], missing: Sequence[str]) -> Report:
-    """Return the report of merged *whole* numbers, of which *warm* came before the warm-up's end."""
+def report(
+    layout: Layout, whole: Vector, warm: Vector, extremes: Sequence[int], missing: Sequence[str],
+    pools: Iterable[Mapping[str, Mapping[str, int]]] = (),
+) -> Report:  # fmt: skip
+    """
+    Return the report of merged *whole* numbers, of which *warm* came before the warm-up's end.
+
+    *pools* are each runner's connection pools.
+    """
     judged = whole - warm
     return Report(
         requests=total(layout, whole, "done"),
@@ -71,6 +84,8 @@ def report(layout: Layout, whole: Vector, warm: Vector, extremes: Sequence[int],
         counters={name: int(whole[layout.worker(name)]) for name in WORKER_COUNTERS if not name.startswith("drop_")},
         actions=tuple(_row(layout, judged, extremes, number) for number in range(len(layout.actions))),
         missing=tuple(missing),
+        metrics=measured(layout, judged),
+        pools=added_pools(pools),
     )
 
 

@@ -11,8 +11,9 @@ Saturation: was the generator itself the bottleneck. Judged in disjoint 10 s win
 | open model: arrivals that were due and not started | 1 % |
 
 A window is bad when any runner's is, and says everything that was. Two bad windows and more than 5 % of all are
-saturation. Of two findings one is enough, since what they cost is in no number: a window whose arrivals were not
-started (the slowest ones would have been among them), and a process that was killed for want of memory.
+saturation. Of three findings one is enough, since what they cost is in no number: a window whose arrivals were not
+started (the slowest ones would have been among them), a process that was killed for want of memory, and a start that a
+busy runner delayed or dropped (the target had less to do than was asked for).
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Health:
     memory: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     """Starts that were dropped, by why."""
+    pool_waits: int = 0
     sent: int = 0
     planned: int = 0
     started: int = 0
@@ -94,6 +96,7 @@ class Health:
         self.throttled += known.get(layout.worker("cfs_throttled"), 0)
         self.waited_ns += known.get(layout.worker("waited_ns"), 0)
         self.memory += known.get(layout.worker("memory_permille_ms"), 0)
+        self.pool_waits += known.get(layout.worker("pool_waits"), 0)
         self.sent += _summed(window, layout, "sent")
         self.planned += known.get(layout.worker("arrivals_planned"), 0)
         self.started += known.get(layout.worker("arrivals_started"), 0)
@@ -133,7 +136,8 @@ class Health:
             yield f"throttled in {100 * self.throttled / self.periods:.0f} % of periods (5 %)"
         lag = quantiles(self.lag, (0.99,))[0]
         if lag is not None and lag > _LAG_NS:
-            yield f"lag p99 {lag / 1e6:.0f} ms (50 ms)"
+            waits = f", {self.pool_waits} requests waited for pooled connections" if self.pool_waits else ""
+            yield f"lag p99 {lag / 1e6:.0f} ms (50 ms){waits}"
 
     def _not_done(self) -> Iterator[str]:
         """Yield what was due and not done."""
@@ -145,18 +149,24 @@ class Health:
             yield f"{dropped} starts dropped of {self.sent + dropped} (0.1 %), most of them because {most}"
 
 
-def saturated(findings: Mapping[int, str], *, decisive: Collection[int] = (), kills: int = 0) -> str | None:
+def saturated(
+    findings: Mapping[int, str], *, decisive: Collection[int] = (), kills: int = 0, held_back: int = 0
+) -> str | None:
     """
     Return the sentence that says saturation, None without it; *findings* of whole windows, "" is good.
 
-    *decisive* are the windows of which one is enough, *kills* the processes killed for want of memory.
+    *decisive* are the windows of which one is enough, *kills* the processes killed for want of memory, *held_back* the
+    starts that a busy runner delayed or dropped.
     """
     if kills:
         what = "1 process was" if kills == 1 else f"{kills} processes were"
         return f"{what} killed for want of memory (runner.resources.limits.memory)"
+    what = "1 start was" if held_back == 1 else f"{held_back} starts were"
+    delayed = f"{what} delayed or dropped by runners above 80 % of their CPU (generator_saturated)" if held_back else ""
     bad = [(number, text) for number, text in sorted(findings.items()) if text]
     if not decisive and (len(bad) < 2 or len(bad) * 20 <= len(findings)):
-        return None
+        return delayed or None
     number, text = next((entry for entry in reversed(bad) if entry[0] in decisive), bad[-1])
     at = number * WINDOW_MS // 1000
-    return f"{len(bad)} of {len(findings)} windows were bad, the last at {at} s after the warm-up: {text}"
+    found = f"{len(bad)} of {len(findings)} windows were bad, the last at {at} s after the warm-up: {text}"
+    return f"{found}; {delayed}" if delayed else found

@@ -4,6 +4,7 @@ Sizing: from users to runners and processes.
     pmax       = max(1, min(⌊2·cpu⌋, maxProcesses))
     perProcess = min(usersPerProcess, ⌊(memory - 64 MiB·(pmax+1)) ÷ pmax ÷ (2 KiB, + 36 KiB with TLS, per user)⌋)
     capacity   = min(pmax·perProcess, connections)              each user holds its own connection
+    pooled     : TLS takes its 36 KiB for each connection of the pools instead, capacity = pmax·perProcess (pools.py)
     runners    = max(tier's least, ⌈T ÷ capacity⌉), clamped to minRunners … maxRunners
     n          = ⌈T ÷ runners⌉;  floor = 1 micro · min(2, ⌈cpu⌉) small · ⌈cpu⌉ else
     processes  = min(pmax, n, max(floor, ⌈n ÷ perProcess⌉))     within a run it only rises
@@ -20,6 +21,7 @@ from typing import Final
 
 from trafficsim_api.errors import Problem, SpecError
 from trafficsim_api.resource import TrafficSimulationSpec
+from trafficsim_operator.plan.pools import check_processes, pools_in, total_of
 from trafficsim_operator.plan.tiers import Tier, tier_of
 
 __all__ = ["MIB", "Sizing", "size"]
@@ -41,6 +43,8 @@ class Sizing:
     most_processes: int
     per_process: int
     connections: int
+    pooled: int | None
+    """What a runner's pools may hold; None: each user has its own connection."""
     capacity: int
     needed: int
     max_runners: int | None
@@ -62,32 +66,27 @@ class Sizing:
 
 
 def size(
-    spec: TrafficSimulationSpec, *, connections: int, policy_max_runners: int | None = None, cores: int | None = None
-) -> Sizing:
+    spec: TrafficSimulationSpec, *, connections: int, policy_max_runners: int | None = None, cores: int | None = None,
+    processes_held: int = 0,
+) -> Sizing:  # fmt: skip
     """
-    Return the sizing of *spec* with at most *connections* open per runner.
+    Return the sizing of *spec* with at most *connections* open per runner; a runner has *processes_held* already.
 
-    Raises SpecError naming the field when a runner can't hold one user or maxRunners is too small.
+    Raises SpecError naming the field when a runner can't hold one user, maxRunners is too small, or pools of
+    connections are too large or too small.
     """
     resources, scaling = spec.runner.resources, spec.scaling
     most = max(1, min(2 * resources.cpu // 1000, scaling.max_processes))
-    per_user = _USER_BYTES + (_TLS_BYTES if spec.target.url.startswith("https") else 0)
-    per_process = min(scaling.users_per_process, (resources.memory - _PROCESS_BYTES * (most + 1)) // most // per_user)
-    if per_process < 1:
-        have, least = resources.memory // MIB, -(-(_PROCESS_BYTES * (most + 1) + most * per_user) // MIB)
-        raise SpecError(
-            Problem(
-                field="runner.resources.limits.memory",
-                reason=f"{have}Mi leave no room for a user beside {most} processes; at least {least}Mi are needed",
-            )
-        )
-    capacity = min(most * per_process, connections)
+    pools = pools_in(spec, connections)
+    is_pooled = spec.connections.mode == "pooled"
+    per_process = min(scaling.users_per_process, _users_in(spec, most, total_of(pools) if is_pooled else None))
+    capacity = most * per_process if is_pooled else min(most * per_process, connections)
     tier = tier_of(spec.users)
     needed = max(tier.least_runners, -(-spec.users // capacity)) if tier else 0
     maximum = min((m for m in (scaling.max_runners, policy_max_runners) if m is not None), default=None)
     by_capacity = -(-spec.users // capacity)
     if maximum is not None and by_capacity > maximum:
-        by = "connections" if capacity == connections else "users"
+        by = "connections" if capacity == connections and not is_pooled else "users"
         who = "scaling.maxRunners" if scaling.max_runners == maximum else "the policy's maxRunners"
         raise SpecError(
             Problem(
@@ -99,6 +98,8 @@ def size(
     if maximum is not None:
         runners = min(runners, maximum)
     n = -(-spec.users // runners) if runners else 0
+    processes = _processes(n, most, per_process, tier, resources.cpu, cores, runners)
+    check_processes(pools, max(processes, processes_held))
     return Sizing(
         users=spec.users,
         tier=tier,
@@ -107,13 +108,31 @@ def size(
         most_processes=most,
         per_process=per_process,
         connections=connections,
+        pooled=total_of(pools) if is_pooled else None,
         capacity=capacity,
         needed=needed,
         max_runners=maximum,
         runners=runners,
         users_per_runner=n,
-        processes=_processes(n, most, per_process, tier, resources.cpu, cores, runners),
+        processes=processes,
     )
+
+
+def _users_in(spec: TrafficSimulationSpec, most: int, pooled: int | None) -> int:
+    """Return how many users the memory of one of *most* processes holds; raise SpecError when it is none."""
+    memory, is_tls = spec.runner.resources.memory, spec.target.url.startswith("https")
+    per_user = _USER_BYTES + (_TLS_BYTES if is_tls and pooled is None else 0)
+    shared = _PROCESS_BYTES * (most + 1) + (_TLS_BYTES * (pooled or 0) if is_tls else 0)
+    users = (memory - shared) // most // per_user
+    if users < 1:
+        have, least = memory // MIB, -(-(shared + most * per_user) // MIB)
+        raise SpecError(
+            Problem(
+                field="runner.resources.limits.memory",
+                reason=f"{have}Mi leave no room for a user beside {most} processes; at least {least}Mi are needed",
+            )
+        )
+    return users
 
 
 def _processes(

@@ -7,6 +7,7 @@ The verdict: Passed, Failed or Inconclusive, never silence. The first that appli
 | more than 1 % of the planned user time was lost | Inconclusive RunnersLost |
 | more than 1 % of the one-second windows were never seen | Inconclusive NumbersMissing |
 | a rule broken, judged on n ≥ 100 | Failed, the rule named |
+| a rule that names what no scenario declares | Inconclusive NumbersMissing |
 | a rule, or the run as a whole, with n < 100 | Inconclusive TooFewSamples |
 | else | Passed |
 
@@ -56,11 +57,14 @@ def judge(evidence: Evidence, *, planned_user_ms: int, lost_user_ms: int, stoppe
     if broken:
         text = "; ".join(_sentence(rule) for rule in broken)
         return Judgement(verdict=Verdict.FAILED, reason=Reason.FAILED, message=text)
+    unknown = next((rule for rule in evidence.rules if rule.problem), None)
+    if unknown is not None:
+        return _inconclusive(Reason.NUMBERS_MISSING, f"{unknown.rule}: {unknown.problem}")
     few = [rule for rule in evidence.rules if rule.samples < MIN_SAMPLES]
     if few:
         return _inconclusive(
             Reason.TOO_FEW_SAMPLES,
-            f"{few[0].rule}: {few[0].samples} requests after the warm-up, {MIN_SAMPLES} are needed",
+            f"{few[0].rule}: {few[0].samples} {_judged(few[0])} after the warm-up, {MIN_SAMPLES} are needed",
         )
     if evidence.judged_requests < MIN_SAMPLES:
         return _inconclusive(
@@ -90,7 +94,7 @@ def standing(evidence: Evidence) -> tuple[RuleStatus, ...]:
     return tuple(
         RuleStatus(
             rule=rule.rule,
-            value=format_value(parse_rule(rule.rule), rule.value),
+            value=rule.problem or format_value(parse_rule(rule.rule), rule.value),
             samples=_coarse(rule.samples),
             holds="Unknown" if rule.samples < MIN_SAMPLES else "True" if _holds(rule) else "False",
         )
@@ -104,10 +108,12 @@ def format_value(rule: Rule, value: float | None) -> str:
         return ""
     if rule.metric in ("error_rate", "check_failures", "success"):
         return f"{100 * value:.3g}%" if value < 0.9995 else f"{100 * value:.4g}%"
-    if rule.metric == "rps":
+    if rule.metric in ("rps", "rate"):
         return f"{value:.3g}/s" if value < 100 else f"{value:.0f}/s"
-    if rule.metric == "requests":
+    if rule.metric in ("requests", "count") or (rule.plain and value >= 100):
         return f"{value:.0f}"
+    if rule.plain:
+        return f"{value:.3g}"
     return f"{value / 1e6:.3g}ms" if value < 1e9 else f"{value / 1e9:.3g}s"
 
 
@@ -125,7 +131,12 @@ def _holds(rule: RuleEvidence) -> bool:
 def _sentence(rule: RuleEvidence) -> str:
     parsed = parse_rule(rule.rule)
     windows = f" in {rule.breached_windows} windows" if rule.breached_windows else ""
-    return f"{parsed.text}: {format_value(parsed, rule.value)}{windows} on {rule.samples} requests"
+    return f"{parsed.text}: {format_value(parsed, rule.value)}{windows} on {rule.samples} {_judged(rule)}"
+
+
+def _judged(rule: RuleEvidence) -> str:
+    """Return what the samples of *rule* are: of a trend they are its values, and only such a rule has no unit."""
+    return "values" if parse_rule(rule.rule).plain else "requests"
 
 
 def _inconclusive(reason: Reason, message: str) -> Judgement:

@@ -28,7 +28,7 @@ __all__ = ["Windows"]
 RECENT_MS: Final = 10_000
 # One second of slack for snapshots that do not lie on the grid, and a half for a late one.
 SLACK_MS: Final = 1_500
-_COUNTED: Final = ("rps", "requests")
+_COUNTED: Final = ("rps", "requests", "count", "rate")
 
 
 @dataclass(slots=True, kw_only=True)

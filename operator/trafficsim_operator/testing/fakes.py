@@ -60,6 +60,7 @@ class FakeRunner:
     looks: int = 0
     silent: bool = False
     clock_ahead_ms: int = 0
+    killed_ms: int = 0
     problem: str = ""
     rows: set[str] = field(default_factory=set)
     tasks: dict[str, TaskReport] = field(default_factory=dict)
@@ -236,6 +237,7 @@ class FakeFleet:
             state=state,
             address=runner.name,
             started_ms=runner.born_ms,
+            killed_ms=runner.killed_ms,
         )
 
     async def apply(self, owner: Owner, action: EnsureRevision | Retire | RemoveRevision) -> None:

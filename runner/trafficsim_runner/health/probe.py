@@ -77,6 +77,11 @@ class Probe:
             if (found.cpu or self._cgroup.cpu is None) and (found.memory or self._cgroup.memory is None):
                 self._cgroup = found
 
+    def cores(self) -> int:
+        """Return the CPU quota in millicores: what the environment told, else the cgroup's, else the machine's."""
+        cpu = self._cgroup.read_cpu()
+        return self._cpu or (cpu.limit if cpu else None) or 1000 * len(os.sched_getaffinity(0))
+
     def oom_kills(self) -> int:
         """Return how many processes of the runner's own cgroup the kernel has killed for want of memory so far."""
         memory = self._cgroup.read_memory()

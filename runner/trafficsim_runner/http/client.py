@@ -12,9 +12,12 @@ from collections.abc import Callable
 from typing import Final
 
 from trafficsim_api.histogram import LIMIT_NS, bucket_of
+from trafficsim_api.layout import LAG
 from trafficsim_runner.http.connection import AWAIT, IDLE, Connection
-from trafficsim_runner.http.exchange import Exchange
+from trafficsim_runner.http.following import keep_cookies
 from trafficsim_runner.http.opening import Walker
+from trafficsim_runner.http.pooling import Pooling
+from trafficsim_runner.http.shapes import parts_of
 from trafficsim_runner.program import AGAIN, END, REPEAT, REQUEST, RequestStep, go_round
 from trafficsim_runner.stats.account import Account, HeadRecord
 from trafficsim_runner.stats.raw import RawLog
@@ -30,7 +33,7 @@ _IN: Final = select.EPOLLIN
 _LOOPS: Final = (REPEAT, AGAIN)
 
 
-class Client(Exchange):
+class Client(Pooling):
     """
     The hot side of the client; *on_timer* is called when *timer* fires.
 
@@ -77,12 +80,12 @@ class Client(Exchange):
                 account.fold()
             account.pending += len(events)
             self._handle(events)
-            if self._doomed:
-                self.bury()
             if self._has_fired:
                 self._has_fired = False
                 self.timer.take()
                 self._on_timer()
+            if self._doomed:
+                self.bury()
         return len(events)
 
     def _handle(self, events: list[tuple[int, int]]) -> None:  # noqa: C901 - the hot path: one frame for each answer
@@ -142,7 +145,10 @@ class Client(Exchange):
                     following = following.next
                 request = following.ready
                 if request is None or not record.is_plain or user.leaving or user.cookie_line is not None:
-                    self._pass_on(connection, record, data, now)
+                    if step.is_awaited:
+                        self._relay(connection, record, data, now)
+                    else:
+                        self._pass_on(connection, record, data, now)
                     continue
                 if is_over:
                     account.flows += 1
@@ -179,7 +185,8 @@ class Client(Exchange):
             following = following.next
         if (
             (following.kind != REQUEST and (is_over or following.kind not in _LOOPS)) or user.leaving or step.is_timed
-            or self._chains or now_ns >= connection.expires_ns or connection.endpoint is not self._endpoint
+            or self._pools is not None or self._chains or now_ns >= connection.expires_ns
+            or connection.endpoint is not self._endpoint
         ):  # fmt: skip
             self._answered_as(connection, record, data, now_ns)
             return
@@ -209,5 +216,50 @@ class Client(Exchange):
             return
         self._account.zero_lag += 1
         self._account.sent(following, len(wire))
+        if size != len(wire):
+            self._keep_rest(connection, wire[size:])
+
+    def _relay(self, connection: Connection, record: HeadRecord, data: bytes, now_ns: int) -> None:
+        """
+        Hand an answer to the scenario that awaits it, and send what that asks for next.
+
+        The same as `_answered_as`, with the engine left out for as long as the scenario goes from request to request.
+        """
+        user, step = connection.user, connection.step
+        assert step is not None
+        if (
+            user.leaving or step.is_timed or self._pools is not None or self._chains
+            or now_ns >= connection.expires_ns or connection.endpoint is not self._endpoint
+        ):  # fmt: skip
+            self._answered_as(connection, record, data, now_ns)
+            return
+        connection.state = IDLE  # whatever happens from here on, this answer was counted
+        if record.cookies:
+            keep_cookies(user, record.cookies)
+        headers, body = (record.headers, data[len(record.head) :]) if record.total else parts_of(data)
+        ask = self.reply(user, record.status, headers, body)
+        if ask is None or ask.step is None:
+            self._go_on(connection, step, now_ns, step.next, closes=False)
+            return
+        sent_ns = self._clock()  # what the scenario computed is lag, not service time
+        user.step = connection.step = step = ask.step
+        connection.state, connection.since_ns = AWAIT, sent_ns
+        cookies = user.cookie_line
+        wire = ask.wire if cookies is None or ask.own_cookie else ask.before + cookies + ask.behind
+        try:
+            size = connection.send(wire)
+        except OSError as error:
+            self._send_failed(connection, wire, error)
+            return
+        account, lag = self._account, sent_ns - now_ns
+        if not step.sends:
+            account.sends.append(step)
+        step.sends += 1
+        step.extra_bytes += len(wire)
+        if 256 <= lag <= LIMIT_NS:
+            e = lag.bit_length() - 8
+            account.live[LAG + (e << 7) + (lag >> e)] += 1
+        else:
+            account.lag(lag)
         if size != len(wire):
             self._keep_rest(connection, wire[size:])

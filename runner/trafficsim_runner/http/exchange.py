@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import select
 import ssl
+from abc import abstractmethod
 from typing import Final
 
 from trafficsim_api.layout import Drop, Error
@@ -42,6 +43,9 @@ class Exchange(Following):
 
     def request(self, user: User, step: RequestStep, wire: bytes, now_ns: int, due_ns: int) -> None:
         """Begin *user*'s request *wire*, due at *due_ns*; connect first when there is no connection."""
+        if self._pools is not None:
+            self._ask(user, step, wire, now_ns, due_ns)
+            return
         connection = user.connection
         if connection is not None and connection.endpoint is not self._endpoint:
             self._close(connection)
@@ -63,6 +67,14 @@ class Exchange(Following):
             self._connect(user, step, wire, now_ns)
         else:
             self._send(connection, step, wire, now_ns)
+
+    @abstractmethod
+    def _ask(self, user: User, step: RequestStep, wire: bytes, now_ns: int, due_ns: int) -> None:
+        """Begin a request on a connection of its group's pool, as soon as there is one."""
+
+    @abstractmethod
+    def _hand_back(self, connection: Connection, now_ns: int, *, closes: bool) -> None:
+        """Let a request's connection go, to its pool if it stays open and has one."""
 
     def release(self, user: User) -> None:
         """Close the connection of a user that leaves; a request that was not sent yet is forgotten."""
@@ -138,7 +150,9 @@ class Exchange(Following):
     def _sweep_waiting(self, now_ns: int) -> None:
         """End the look-ups that take longer than a connect may."""
         for user, (origin, since_ns) in tuple(self._waiting.items()):
-            if now_ns - since_ns > origin.endpoint.connect_ns and user in self._waiting:
+            group = self._reserved.get(user)
+            most_ns = origin.endpoint.connect_ns if group is None else group.connect_ns
+            if now_ns - since_ns > most_ns and user in self._waiting:
                 try:
                     self._go_there(user, is_late=True)
                 except Exception as error:  # noqa: BLE001 - as above
@@ -147,7 +161,8 @@ class Exchange(Following):
     def _expire(self, connection: Connection, now_ns: int) -> None:
         waited = now_ns - connection.since_ns
         if connection.state in (CONNECTING, HANDSHAKE):
-            if waited > connection.endpoint.connect_ns:
+            group = connection.group
+            if waited > (connection.endpoint.connect_ns if group is None else group.connect_ns):
                 is_tls = connection.state == HANDSHAKE
                 self._suspect(connection)
                 self._fail(connection, Error.TLS_TIMEOUT if is_tls else Error.CONNECT_TIMEOUT, now_ns)
@@ -427,6 +442,8 @@ class Exchange(Following):
         """Take cookies and saved values from an answer; return how many checks of its body and saves failed."""
         if cookies:
             keep_cookies(user, cookies)
+        if step.is_awaited:
+            self.hear(user, status, headers, body)
         if not step.looks_into:
             return 0
         body = decoded(body, headers) if step.needs_body else body
@@ -452,7 +469,10 @@ class Exchange(Following):
         user.backoff_ms = 0
         if self._chains:
             self._chains.pop(user, None)
-        if closes or now_ns >= connection.expires_ns or connection.endpoint is not self._endpoint:
+        closes = closes or now_ns >= connection.expires_ns or connection.endpoint is not self._endpoint
+        if self._pools is not None or connection.group is not None:
+            self._hand_back(connection, now_ns, closes=closes)
+        elif closes:
             self._close(connection)
         user.step = following
         self._walker.answered(user, now_ns)

@@ -1,9 +1,9 @@
 """
 Connections: opened, watched in one epoll, and closed; how requests fail that never get one.
 
-Each user has its own connection. Policy is checked at every connect, against the address itself. Users are spread over
-the target's addresses; one that cannot be connected to is passed over for the next, until the name is looked up again,
-and a request fails when no address is left.
+Each user has its own connection, unless they are pooled (pooling.py). Policy is checked at every connect, against the
+address itself. Users are spread over the target's addresses; one that cannot be connected to is passed over for the
+next, until the name is looked up again, and a request fails when no address is left.
 """
 
 from __future__ import annotations
@@ -13,20 +13,25 @@ import socket
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trafficsim_api.layout import Error
 from trafficsim_api.protocol import Allowed
+from trafficsim_runner.checks import Headers
 from trafficsim_runner.http.connection import IDLE, READING, Connection, age_of, open_connection
 from trafficsim_runner.http.endpoint import Endpoint
 from trafficsim_runner.http.failures import kind_of, kind_of_errno
 from trafficsim_runner.http.origin import Chain, Origin
 from trafficsim_runner.http.parser import ParserPool
+from trafficsim_runner.http.pool import Group, Pools
 from trafficsim_runner.http.redirects import Goal
 from trafficsim_runner.program import RequestStep
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
 from trafficsim_runner.users import User
+
+if TYPE_CHECKING:
+    from trafficsim_runner.scenario.asking import Ask
 
 __all__ = ["Opening", "Walker"]
 
@@ -60,6 +65,8 @@ class Opening(ABC):
     The connections of a worker.
 
     *in_flight* counts requests begun and not ended, at most *concurrency*; *connection_limit* bounds the connections.
+    *hear* is handed the answers that somebody waits for, before `Walker.answered`; the headers may be the parser's own.
+    *reply* is handed them instead of both; it returns the next request, or None when `Walker.answered` is to follow.
     *fold_at*: how many events may wait to be folded into the account. Connections become *max_age_ns* old, ± 20 %.
     """
 
@@ -88,6 +95,8 @@ class Opening(ABC):
         self._elsewhere: dict[Endpoint, Origin] = {}
         self._chains: dict[User, Chain] = {}
         self._due: dict[User, int] = {}  # when the request out was due (ns), for those whose response time is kept
+        self._pools: Pools[Connection, User] | None = None  # None: each user has its own connection
+        self._reserved: dict[User, Group[Connection, User]] = {}  # pooled: for whom a connection is being opened
         self._resent: set[User] = set()  # those waiting whose request was sent before (see Connection.retried)
         self._make_tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
         self._allowed: tuple[Allowed, ...] = ()
@@ -97,6 +106,8 @@ class Opening(ABC):
         self.connection_limit = 0
         self.fold_at = 1
         self.max_age_ns = 1 << 62
+        self.hear: Callable[[User, int, Headers, bytes], None] = _nobody_hears
+        self.reply: Callable[[User, int, Headers, bytes], Ask | None] = _nobody_replies
 
     def aim(
         self, endpoint: Endpoint, tls: ssl.SSLContext | None,
@@ -344,3 +355,12 @@ class Opening(ABC):
         for connection in self._doomed:
             connection.close()
         self._doomed.clear()
+
+
+def _nobody_hears(user: User, status: int, headers: Headers, body: bytes) -> None:
+    """Let an answer be: there is no scenario."""
+
+
+def _nobody_replies(user: User, status: int, headers: Headers, body: bytes) -> Ask | None:
+    """Let an answer be: there is no scenario."""
+    return None

@@ -3,9 +3,9 @@ Pools of connections by endpoint group: who gets one, who waits, which may go. N
 
 A request takes the idle connection of its group that was used last; else one is opened for it while the group has fewer
 than its max and the worker fewer than its limit; else it waits, first come, first served within its group. Where the
-limit is what keeps requests of several groups waiting, the higher priority goes first, within one the older request;
-an idle connection of another group is closed for it, unless that group has no more than its min and is not of lower
-priority.
+limit is what keeps requests of several groups waiting, the higher priority goes first, within one the older request. An
+idle connection of another group is closed for it: first of groups with more than their min, then of low priority, and
+there the one unused for longest. So a min is kept while there is room, and keeps nobody waiting.
 
 A connection counts until its descriptor is closed, so the target never sees more than max.
 """
@@ -20,16 +20,13 @@ if TYPE_CHECKING:
     from trafficsim_api.connections import Pool
     from trafficsim_runner.program import RequestStep
 
-__all__ = ["FIGURES", "Group", "Pools", "Waiter"]
+__all__ = ["Group", "Pools", "Waiter"]
 
 C = TypeVar("C")
 U = TypeVar("U")
 
 _MS: Final = 1_000_000
 _RANKS: Final = {"high": 0, "medium": 1, "low": 2}
-FIGURES: Final = ("size", "used", "waiting", "max", "most", "waits", "wait_us", "longest_us", "dropped")
-"""What is told of a group: connections open, of them in use, requests waiting, the max, and since the run began the
-most open at a time, how many requests waited, how long in all and at most, and how many were dropped for it."""
 
 
 class Waiter(Generic[U]):
@@ -101,6 +98,11 @@ class Group(Generic[C, U]):
         return self.size - self.closing
 
     @property
+    def yields(self) -> tuple[bool, int]:
+        """Return what orders the groups by how soon they give an idle connection up, the last one first."""
+        return self.open > self.least, self.rank
+
+    @property
     def first(self) -> Waiter[U]:
         """Return who is next."""
         return next(iter(self.waiters.values()))
@@ -148,7 +150,7 @@ class Group(Generic[C, U]):
         return found
 
     def figures(self) -> list[int]:
-        """Return the FIGURES."""
+        """Return the figures that POOL_FIGURES names, in its order."""
         return [
             self.open, self.open - len(self.idle), len(self.waiters), self.most, self.peak, self.waits,
             self.waited_ns // 1000, self.longest_ns // 1000, self.dropped,
@@ -242,8 +244,7 @@ class Pools(Generic[C, U]):
             return next(iter(group.idle))
         worst: Group[C, U] | None = None
         for other in self.groups.values():
-            may_go = other.idle and (other.open > other.least or other.rank > group.rank)
-            if may_go and (worst is None or other.rank > worst.rank):
+            if other.idle and (worst is None or other.yields > worst.yields):
                 worst = other
         return None if worst is None else next(iter(worst.idle))
 

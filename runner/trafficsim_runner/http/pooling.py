@@ -112,7 +112,7 @@ class Pooling(Exchange):
         self.bury()
 
     def pool_figures(self) -> dict[str, list[int]]:
-        """Return the pool.FIGURES of each group; nothing when connections are not shared."""
+        """Return the figures (POOL_FIGURES) of each group; nothing when connections are not shared."""
         return {} if self._pools is None else {name: group.figures() for name, group in self._pools.groups.items()}
 
     # Requests.

@@ -7,13 +7,16 @@ A protocol, so that a test's engine may have a client of its own, compiled modul
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from trafficsim_api.connections import Pool
     from trafficsim_api.protocol import Allowed
+    from trafficsim_runner.checks import Headers
     from trafficsim_runner.http.endpoint import Endpoint
     from trafficsim_runner.program import RequestStep
+    from trafficsim_runner.scenario.asking import Ask
     from trafficsim_runner.timer import Timer
     from trafficsim_runner.users import User
 
@@ -27,6 +30,8 @@ class Sender(Protocol):
     in_flight: int
     fold_at: int
     max_age_ns: int
+    hear: Callable[[User, int, Headers, bytes], None]
+    reply: Callable[[User, int, Headers, bytes], Ask | None]
 
     @property
     def open_connections(self) -> int:
@@ -41,6 +46,15 @@ class Sender(Protocol):
         self, allowed: Sequence[Allowed], *, connections: int, concurrency: int, verbs: Sequence[str] = ()
     ) -> None:  # fmt: skip
         """See `Opening.allow`."""
+
+    def share(self, pools: Mapping[str, Pool] | None, otherwise: Pool | None = None) -> None:
+        """See `Pooling.share`."""
+
+    def rest(self) -> None:
+        """See `Pooling.rest`."""
+
+    def pool_figures(self) -> dict[str, list[int]]:
+        """See `Pooling.pool_figures`."""
 
     def request(self, user: User, step: RequestStep, wire: bytes, now_ns: int, due_ns: int) -> None:
         """See `Exchange.request`."""

@@ -81,6 +81,7 @@ class Stage:
         self.verbs: tuple[str, ...] = ()
         self.rows: Mapping[str, Rows] = {}
         self.is_visit = False
+        self.starts_wait = False  # the engine is to be asked before an iteration begins
         self.pause_ns = 0
         self.resume = host.resume
         self.abandon = host.abandon
@@ -159,7 +160,7 @@ class Stage:
                 found = coroutine.send(answer)
             except StopIteration:
                 scenario = play.scenario
-                if play.phase != RUN or self.is_visit or scenario is None:
+                if play.phase != RUN or self.is_visit or self.starts_wait or scenario is None:
                     play.comes_to(DONE)
                     return None
                 self.account.flows += 1

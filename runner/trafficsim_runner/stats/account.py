@@ -109,7 +109,7 @@ class HeadRecord:
 class Account:
     """Writes the worker's counts into its slab."""
 
-    __slots__ = ("flows", "heads", "live", "pending", "sends", "slab", "tallies", "zero_lag")
+    __slots__ = ("flows", "heads", "last_failure", "live", "pending", "sends", "slab", "tallies", "zero_lag")
 
     def __init__(self, slab: SlabWriter) -> None:
         self.slab = slab
@@ -120,6 +120,7 @@ class Account:
         self.zero_lag = 0  # requests sent at the very instant they were due
         self.flows = 0  # flows finished and begun again at once
         self.pending = 0  # events since the last fold
+        self.last_failure = Error.INTERNAL  # why the last request that failed did
 
     def use(self, slab: SlabWriter) -> None:
         """Go on in *slab*, which holds the counts so far and more actions."""
@@ -250,6 +251,12 @@ class Account:
         if response_ns > extremes[at + 1]:
             extremes[at + 1] = response_ns
 
+    def checked(self, tally: Tally, *, missed: bool) -> None:
+        """Count a check that somebody made of an answer, beside those of its step."""
+        self.live[tally.base + _CHECKS] += 1
+        if missed:
+            self.live[tally.base + _CHECKS_FAILED] += 1
+
     def missed(self, tally: Tally, count: int) -> None:
         """Count checks of a body that failed; the check itself was counted with the head."""
         self.live[tally.base + _CHECKS_FAILED] += count
@@ -261,6 +268,7 @@ class Account:
         Its checks are missed too, since nothing met them, unless the generator itself is at fault.
         """
         live, base = self.live, tally.base
+        self.last_failure = kind
         live[base + _DONE] += 1
         live[base + _FAILED] += 1
         live[base + _ERRORS[kind]] += 1
