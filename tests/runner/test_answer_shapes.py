@@ -86,6 +86,9 @@ def test_compressed_bodies_are_unpacked(tmp_path):
     [
         pytest.param(b"Set-Cookie: sid=%d\r\n", id="a-cookie"),
         pytest.param(b"X-%d: 1\r\n", id="another-name-each-time"),
+        pytest.param(
+            b"X-Long-Name-Of-A-Header: %d\r\n" + b"X-Long-Name-Of-A-Header: 1\r\n" * 99, id="too-many-headers"
+        ),
     ],
 )
 def test_what_has_no_shape_is_parsed(tmp_path, more):
