@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,28 @@ async def test_rows_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     taken = taken_in(await load(tmp_path, runners=2, flow=flow, data=data, duration="2s"))
     assert set(range(USERS)) == {user for user, _ in taken}
     assert all((user,) == rows for (user, _), rows in taken.items())
+
+
+async def test_no_two_users_have_one_row_while_they_move(tmp_path: Path) -> None:
+    """A second runner takes half of the users: no row is asked for before the answer to its last request came."""
+    lines, delay_s = tmp_path / "lines", 0.3
+    rows = [{"id": f"r{number}"} for number in range(20)]
+    with Scripted([Route(path="/healthz"), Route(path="/*", delay_s=delay_s)], lines=lines) as server:
+        document = a_document(
+            server.url, users=20, duration="25s", scaling={"maxRunners": 2},
+            data=[{"name": "own", "mode": "unique", "from": {"inline": rows}}],
+            archetypes=[{"name": "buyer", "flow": [{"request": {"get": "/{{data.own.id}}"}}]}],
+        )  # fmt: skip
+        async with a_run(document, directory=tmp_path / "run") as run:
+            await run.until(lambda run: run.status.users.active == 20)
+            wider = {**document, "spec": {**document["spec"], "scaling": {"minRunners": 2, "maxRunners": 2}}}
+            await run.record.put(wider, namespace="local", name="truth", uid="truth-0", source="test", allowed=())
+            await run.until(lambda run: sorted(run.looks[-1].active.values()) == [10, 10])
+            await run.ends()
+    asked: dict[str, list[float]] = {}
+    for entry in map(json.loads, lines.read_text().splitlines()):
+        if entry["path"] != "/healthz":
+            asked.setdefault(entry["path"], []).append(entry["at"])
+    assert 20 == len(asked)
+    for instants in asked.values():
+        assert min(after - before for before, after in pairwise(sorted(instants))) >= delay_s - 0.005
