@@ -6,7 +6,9 @@ from typing import Any
 from trafficsim_api.phases import TRANSITIONS, Phase
 from trafficsim_api.policy import LOCAL_DEFAULT, Policy
 from trafficsim_api.status import Status
+from trafficsim_api.units import parse_instant
 from trafficsim_operator.decide import decide
+from trafficsim_operator.ledger import Ledgers
 from trafficsim_operator.observed import Observed
 from trafficsim_operator.plan.bounds import LIMIT, size_of
 from trafficsim_operator.reconcile import observe, read
@@ -50,6 +52,25 @@ async def settle(world: FakeWorld, looks: int = 12) -> Status:
 def condition(status: Status, kind: str) -> tuple[str, str]:
     """Return status and reason of a condition."""
     return next((c.status, c.reason) for c in status.conditions if c.type == kind)
+
+
+async def test_a_runner_killed_for_want_of_memory_makes_it_inconclusive() -> None:
+    """One kill within the run is enough, also for an operator that began after it; one before the run is none."""
+    for since_origin_ms, verdict in ((-1, "Passed"), (1_000, "Inconclusive")):
+        world = FakeWorld()
+        world.record.put(a_document())
+        status = await until(world, "Running")
+        assert status.run is not None
+        for runner in world.fleet.runners.values():
+            runner.killed_ms = parse_instant(status.run.origin) + since_origin_ms
+            break
+        await settle(world, 3)
+        world.world.ledgers = Ledgers()
+        status = await until(world, "Completed")
+        assert verdict == status.verdict, status.verdict_reason
+        expected = "True" if verdict == "Inconclusive" else "False"
+        assert expected == condition(status, "GeneratorSaturated")[0]
+    assert "1 process was killed for want of memory (runner.resources.limits.memory)" == status.verdict_reason
 
 
 async def test_a_run_from_start_to_verdict() -> None:

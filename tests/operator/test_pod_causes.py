@@ -98,6 +98,26 @@ def test_cause_of(pod, cause):
     assert cause == cause_of(pod)
 
 
+def ended(at_s: int, reason: str = "OOMKilled") -> dict:
+    return {"terminated": {"reason": reason, "exitCode": 137, "finishedAt": at(at_s)}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "at_s"),
+    [
+        pytest.param(a_pod(state=RUNNING), None, id="never"),
+        pytest.param(a_pod(state=RUNNING, last=ended(40)), 40, id="runs again"),
+        pytest.param(a_pod(state=ended(70), last=ended(40)), 70, id="twice"),
+        pytest.param(a_pod(state=RUNNING, last=ended(40, "Error")), None, id="for another reason"),
+        pytest.param(a_pod(state=RUNNING, last=OOM), None, id="nobody knows when"),
+    ],
+)
+def test_when_it_was_killed_for_want_of_memory(pod, at_s):
+    """The last time: the supervisor dies with the others, and cannot tell."""
+    expected = 0 if at_s is None else int((T0 + timedelta(seconds=at_s)).timestamp() * 1000)
+    assert expected == runner_of(pod).killed_ms
+
+
 @pytest.mark.parametrize(
     ("pod", "lost"),
     [
