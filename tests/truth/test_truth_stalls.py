@@ -151,3 +151,17 @@ async def test_a_stall_of_the_generator_is_in_no_service_time(tmp_path):
     assert slow == in_flight
     assert len(in_flight) <= 10
     assert exact(stalled.services, 0.98) < 0.2 * SECOND
+
+
+@pytest.mark.truth
+@pytest.mark.timeout(120)
+async def test_behind_a_pool_only_what_is_in_flight_is_slow_in_service(tmp_path):
+    """With 8 connections for all a stall of the target holds 8 requests: the others wait, and are not served slowly."""
+    pools = {"mode": "pooled", "groups": {"user": {"max": 8, "wait": "10s"}}}
+    stalled = await stall(tmp_path, "target", connections=pools)
+    check(stalled)
+    slow = [r for r in stalled.raw if r.done_ns - r.sent_ns > STALL_S * SECOND / 2]
+    assert 0 < len(slow) <= 8
+    assert all(r.sent_ns <= stalled.until_ns <= r.done_ns for r in slow)
+    assert exact(stalled.services, 0.99) < 0.2 * SECOND
+    assert exact(stalled.responses, 0.87) > 0.4 * SECOND
