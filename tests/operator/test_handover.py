@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trafficsim_api.arrivals import UNIT, Course, Evenly, works_of
+from trafficsim_api.arrivals import UNIT, Course, works_of
 from trafficsim_api.places import Places
 from trafficsim_api.profile import Segment, Shape, shape
 from trafficsim_api.protocol import Acknowledgement, Assignment

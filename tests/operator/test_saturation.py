@@ -32,6 +32,7 @@ def a_window(*, busiest: int = 500, pod: int = 500, lag_ms: int = 1, **counters:
         pytest.param(a_window(), "", id="good"),
         pytest.param(a_window(lag_ms=49), "", id="lag within"),
         pytest.param(a_window(lag_ms=52), "lag p99", id="lag"),
+        pytest.param(a_window(lag_ms=52, pool_waits=7), "(50 ms), 7 requests waited for pooled", id="pools too small"),
         pytest.param(a_window(busiest=900), "", id="worker within"),
         pytest.param(a_window(busiest=901), "busiest worker", id="worker"),
         pytest.param(a_window(pod=950), "CPU at 95 %", id="pod"),
@@ -100,3 +101,19 @@ def test_a_process_killed_for_want_of_memory_is_enough() -> None:
 def test_windows_are_disjoint_after_the_warm_up() -> None:
     """The first window begins at the warm-up's end."""
     assert [0, 0, 1] == [window_of(at, 10_000) for at in (10_000, 19_999, 20_000)]
+
+
+@pytest.mark.parametrize(
+    ("findings", "held_back", "says"),
+    [
+        pytest.param({0: "", 1: ""}, 0, None, id="none"),
+        pytest.param({0: "", 1: ""}, 1, "1 start was delayed or dropped by runners above 80 %", id="one is enough"),
+        pytest.param({}, 7, "7 starts were delayed", id="before the first whole window"),
+        pytest.param({0: "r: lag", 1: "r: lag"}, 7, "r: lag; 7 starts were delayed", id="with bad windows"),
+    ],
+)
+def test_one_start_held_back_is_enough(findings: dict[int, str], held_back: int, says: str | None) -> None:
+    """What was asked for was not sent when it was due, whatever the windows look like."""
+    found = saturated(findings, held_back=held_back)
+    assert (says is None) == (found is None)
+    assert (says or "") in (found or "")

@@ -303,3 +303,89 @@ def test_nobody_begins_a_step_of_an_edited_load(tmp_path):
     world.compile(world.load, actions_of(world.load.archetypes))
     world.until(3_000)
     assert ["/old", "/new", "/new"] == [path for _, _, path in world.client.seen][:3]
+
+
+def out_at_starts(world):
+    """Return how many requests were out when each request began, from now on."""
+    found, request = [], world.client.request
+
+    def watched(*arguments):
+        found.append(world.client.in_flight)
+        request(*arguments)
+
+    world.client.request = watched
+    return found
+
+
+def test_while_load_is_high_flows_wait_for_their_turn(tmp_path):
+    """Ten users of 100 ms, five requests may be out: in the cut three, in turn; then all again, none waits."""
+    world = World(tmp_path, [{"request": {"get": "/a"}}], users=10)
+    world.client.delay_ms = 100
+    world.engine.starts.bound(5, 1_000)
+    world.until(2_000)
+    assert 10 == world.client.in_flight
+    assert 0 == world.count("starts_delayed")
+    world.engine.measure(801)
+    world.until(200)
+    seen, out = len(world.client.seen), out_at_starts(world)
+    world.until(10_000)
+    assert 3 == world.client.in_flight == 10 - len(world.engine.starts)
+    assert max(out) == 2
+    counts = Counter(place for _, place, _ in world.client.seen[seen:])
+    assert 10 == len(counts)
+    assert max(counts.values()) - min(counts.values()) <= 1
+    assert world.count("starts_delayed") >= len(out)
+    for _ in range(3):
+        world.engine.measure(100)
+    assert 10 == world.client.in_flight
+    assert 0 == len(world.engine.starts)
+
+
+def test_only_the_first_request_of_an_iteration_waits(tmp_path):
+    """Who has begun goes on: /b follows /a at once, /a waits."""
+    world = World(tmp_path, [{"request": {"get": "/a"}}, {"request": {"get": "/b"}}], users=4)
+    world.client.delay_ms = 100
+    world.engine.starts.bound(1, 1_000)
+    world.engine.measure(1_000)
+    world.until(3_000)
+    paths = "".join(path[1] for _, _, path in world.client.seen)
+    assert paths.startswith("ababab")
+    assert 1 == world.client.in_flight
+
+
+def test_lower_priority_first_and_nobody_starves(tmp_path):
+    """Users of priority 0 go before those of 9, which have waited for 9 s by then."""
+    flow = [{"request": {"get": "/{{user.archetype}}"}}]
+    world = World(tmp_path, flow, users=4, archetypes=[{"name": "x", "flow": flow}, {"name": "y", "flow": flow}])
+    world.client.delay_ms = 100
+    actions = {action: n for n, action in enumerate(actions_of(world.load.archetypes))}
+    program = compile_load(world.load, endpoint_of(world.load.target), actions, world.account.tallies, {})
+    world.engine.use_program(program, [1, 1], 3, [9, 0])
+    world.until(1_500)
+    world.engine.starts.bound(1, 1_000)
+    world.engine.measure(1_000)
+    world.until(500)
+    seen = len(world.client.seen)
+    world.until(7_000)
+    assert {"/y"} == {path for _, _, path in world.client.seen[seen:]}
+    world.until(4_000)
+    assert "/x" in {path for _, _, path in world.client.seen[seen:]}
+
+
+def test_who_leaves_while_it_waits_is_counted_as_dropped(tmp_path):
+    """Three of four wait; two leave: dropped because the generator was saturated, and the assignment is carried out."""
+    world = World(tmp_path, [{"request": {"get": "/a"}}], users=4)
+    world.client.delay_ms = 100
+    world.until(1_500)
+    world.engine.starts.bound(1, 1_000)
+    world.engine.measure(1_000)
+    world.until(500)
+    assert 3 == len(world.engine.starts)
+    world.hold(1)
+    world.until(200)
+    dropped = world.count("drop_generator_saturated")
+    assert 2 <= dropped <= 3
+    assert world.engine.is_settled
+    world.hold(0)
+    world.until(300)
+    assert world.engine.is_drained

@@ -207,11 +207,12 @@ def test_a_late_giver_counts_what_it_did_twice():
 
 
 def test_the_turn_holds_for_what_was_told_before_too():
-    """An edit of the rate waits for its instant; the place that is given away meanwhile goes at its turn all the same."""
+    """An edit of the rate waits for its instant; the place given away meanwhile goes at its turn all the same."""
     schedule = Schedule()
     schedule.follow(a_piece(), 0)
     schedule.follow(a_piece(rate=50, since_ms=500, before=50 * UNIT), 100 * MS)
-    schedule.follow(a_piece(rate=50, since_ms=500, before=50 * UNIT, places=((0, 8), (9, 10)), gives={8: 40}), 150 * MS)
+    given = a_piece(rate=50, since_ms=500, before=50 * UNIT, places=((0, 8), (9, 10)), gives={8: 40})
+    schedule.follow(given, 150 * MS)
     numbers = [number for number, _ in taken(schedule, 1_000)]
     assert {11, 21, 31} <= set(numbers)
     assert not {41, 51, 61} & set(numbers)
@@ -242,7 +243,8 @@ def test_whatever_moves_every_arrival_is_begun_once(moves, process):
     came, twice, now = [[], [], []], 0, 0
 
     def tell(index):
-        piece = Piece(course=course, works=works, places=places[index], users=10, takes=dict(takes[index]), gives=dict(gives[index]))
+        piece = Piece(course=course, works=works, places=places[index], users=10,
+                      takes=dict(takes[index]), gives=dict(gives[index]))  # fmt: skip
         came[index].extend(taken(runners[index], now))
         return runners[index].follow(piece, now * MS)
 

@@ -41,7 +41,7 @@ def held(run: Run) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_scale_out_and_scale_in(tmp_path: Path) -> None:
-    """240/s on two runners, then on three, then on two; the rate is edited while places move: nothing twice or left out."""
+    """240/s on two runners, then three, then two; the rate is edited while places move: nothing twice or left out."""
     spec: dict[str, Any] = {
         "users": PLACES, "duration": "120s", "arrivals": {"rate": "240/s"}, "profile": [{"hold": {"for": "1s"}}],
     }  # fmt: skip
