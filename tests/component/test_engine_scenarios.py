@@ -111,7 +111,7 @@ def test_a_user_starts_runs_and_says_farewell(play):
     """start once, run over and over, and when the place is lost run is closed and stop is done; then it is parked."""
     play.assign("Parts", users=4)
     play.worker.wait_for(lambda ack: ack["settled"])
-    play.worker.wait_until(lambda w: w.live("iterations_done") >= 12)
+    play.worker.wait_until(lambda w: w.live("iterations_done") >= 12 and len(play.lines) >= 4)
     assert {f"start {n} actor": 1 for n in range(4)} == Counter(line for line in play.lines if "start" in line)
     play.assign("Parts", users=4, places=[[0, 2]])
     play.worker.wait_for(lambda ack: ack["settled"] and ack["active"] == 2)
@@ -191,6 +191,19 @@ def test_a_verb_that_policy_forbids_is_not_sent(play, target):
     play.worker.wait_until(lambda w: w.live("error_generator_forbidden") >= 4)
     play.worker.drain()
     assert target.log.received == target.log.count(method="GET")
+
+
+def test_connections_are_pooled_by_the_groups_of_its_actions(play, target):
+    """Requests wait for a connection of their action's group like a flow's."""
+    pools = {"user": [2, 0], "bulk": [1, 0], "": [1, 0]}
+    load = play.load("Plain", connections={"mode": "pooled"})
+    play.worker.assign(load, users=6, pools=pools)
+    play.worker.wait_for(lambda ack: ack["settled"])
+    play.worker.wait_until(lambda w: w.live("iterations_done") >= 20)
+    play.worker.drain()
+    figures = Figures.of(play.worker)
+    assert target.log.received == figures["sent"] == figures["done"]
+    assert figures["pool_waits"] > 0 == figures.get("failed", 0) == figures.get("checks_failed", 0)
 
 
 def test_futures_of_asyncio_may_be_awaited(play):
