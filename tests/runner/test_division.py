@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trafficsim_api.places import Places
-from trafficsim_runner.division import divide, shares
+from trafficsim_runner.division import divide, givers, pool_limits, pool_shares, shares
 
 
 def ranges(*pairs):
@@ -102,3 +102,59 @@ def test_shares_add_up_and_cover_their_weights(limit, weights):
     assert limit == sum(given_out)
     if limit >= sum(weights):
         assert all(share >= weight for share, weight in zip(given_out, weights, strict=True) if any(weights))
+
+
+@pytest.mark.parametrize(
+    ("most", "weights", "expected"),
+    [
+        pytest.param(50, [300, 300], (25, 25), id="by places"),
+        pytest.param(200, [400, 200], (133, 67), id="exact shares"),
+        pytest.param(4, [90, 5, 5], (2, 1, 1), id="nobody's users wait for ever"),
+        pytest.param(10, [0, 5, 5], (1, 4, 5), id="a worker without places may get some"),
+        pytest.param(2, [5, 0, 5], (1, 0, 1), id="fewer than workers: where the users are"),
+        pytest.param(3, [0, 0, 0], (1, 1, 1), id="no places at all"),
+    ],
+)
+def test_connections_of_a_pool_are_shared(most, weights, expected):
+    """As any limit, but no worker is left without one while another has two."""
+    assert expected == pool_shares(most, weights)
+
+
+@given(most=st.integers(1, 400), weights=st.lists(st.integers(0, 2000), min_size=1, max_size=16))
+def test_a_pool_is_shared_without_rest_and_starves_nobody(most, weights):
+    parts = pool_shares(most, weights)
+    assert most == sum(parts)
+    assert min(parts) >= 1 or most < len(weights)
+
+
+@given(
+    maxes=st.lists(st.integers(1, 100), min_size=1, max_size=6),
+    weights=st.lists(st.integers(0, 2000), min_size=1, max_size=8),
+    more=st.integers(0, 500),
+)
+def test_each_workers_limit_covers_its_pools(maxes, weights, more):
+    """The limit is shared without rest; while it covers the pools together it does so in every worker."""
+    parts = [pool_shares(most, weights) for most in maxes]
+    pooled = [sum(part[worker] for part in parts) for worker in range(len(weights))]
+    limits = pool_limits(sum(maxes) + more, pooled, weights)
+    assert sum(maxes) + more == sum(limits)
+    assert all(limit >= held for limit, held in zip(limits, pooled, strict=True))
+
+
+def test_a_limit_below_the_pools_is_shared_by_what_they_may_hold():
+    assert (5, 5) == pool_limits(10, [9, 9], [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("had", "given", "workers", "expected"),
+    [
+        pytest.param([((0, 6),), ((6, 12),)], (4, 8), 2, [((4, 6),), ((6, 8),)], id="each its own"),
+        pytest.param([], (4, 8), 2, [((4, 8),), ()], id="after a restart the first"),
+        pytest.param([((0, 6),)], (4, 8), 2, [((4, 8),), ()], id="what nobody had too"),
+        pytest.param([((0, 6),)], (0, 0), 0, [], id="no workers"),
+    ],
+)
+def test_who_begins_what_was_given_away(had, given, workers, expected):
+    """Whoever had a place begins its arrivals until the turn; none is left out, none is two's."""
+    found = givers([Places.of(part) for part in had], Places.of([given]), workers)
+    assert expected == [part.ranges for part in found]

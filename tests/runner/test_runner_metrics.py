@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from trafficsim_api.histogram import bucket_of
 from trafficsim_api.layout import Layout
 from trafficsim_api.statistics import zeros
-from trafficsim_runner.metrics import families
+from trafficsim_runner.metrics import families, pool_families
 
 LAYOUT = Layout(actions=(("login", "auth"), ("GET /users", "user"), ("list", "user")))
 
@@ -82,3 +82,22 @@ def test_the_text_is_what_prometheus_parses():
     registry.register(Some())
     parsed = {family.name: family for family in text_string_to_metric_families(generate_latest(registry).decode())}
     assert 'a "b"\nc' == parsed["user_actions"].samples[0].labels["action_type"]
+
+
+def test_pools_by_group():
+    """Size, use, waiters and waits of each group; nothing at all when connections are not pooled."""
+    figures = {"size": 5, "used": 3, "waiting": 2, "max": 8, "most": 6, "waits": 4, "wait_us": 2_500_000,
+               "longest_us": 900_000, "dropped": 1}  # fmt: skip
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in pool_families({"auth": figures})
+        for sample in family.samples
+    }
+    assert [5, 3, 8, 2] == [
+        found[f"simulator_pool_{name}", "auth"]
+        for name in ("connections", "connections_used", "connections_max", "waiting")
+    ]
+    assert 4 == found["simulator_pool_wait_seconds_count", "auth"]
+    assert 2.5 == found["simulator_pool_wait_seconds_sum", "auth"]
+    assert 1 == found["simulator_pool_drops_total", "auth"]
+    assert [] == list(pool_families({}))
