@@ -251,6 +251,8 @@ class Acknowledgement(Model):
     """The digests of the rows it has: they need not be sent again."""
     problem: str = ""
     """Why the assignment is not carried out and will not be without a change: a worker refuses it or keeps dying."""
+    fault: str = ""
+    """The first exception in the run that a scenario raised, or that is a mistake of ours, with its place."""
     task: TaskReport | None = None
     """The last task of the run that this runner was given."""
 

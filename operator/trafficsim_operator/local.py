@@ -13,7 +13,7 @@ import functools
 import signal
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -26,6 +26,7 @@ from trafficsim_api.errors import Problem, SpecError, Unavailable
 from trafficsim_api.names import Event
 from trafficsim_api.phases import Phase, Verdict
 from trafficsim_api.policy import Policy
+from trafficsim_api.protocol import Acknowledgement
 from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.status import Status
 from trafficsim_api.units import parse_instant
@@ -206,6 +207,7 @@ class _Local:
     """Why the run has no verdict of its own: somebody stopped it before it could have one."""
     _failed: str = ""
     """Why it never began."""
+    _faults: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -305,7 +307,15 @@ class _Local:
         now = now_ms()
         ledger = await self.world.ledgers.of(document, desired.status, self.record, now)
         evidence = ledger.evidence(desired.spec)
+        self._note_faults(runner.acknowledgement for runner in ledger.remembered.values())
         return Frame(name=self.name, spec=desired.spec, status=desired.status, evidence=evidence, now_ms=now)
+
+    def _note_faults(self, acknowledgements: Iterable[Acknowledgement | None]) -> None:
+        """Say what scenarios raised, each once: the runners' logs go with them."""
+        for fault in [ack.fault for ack in acknowledgements if ack is not None]:
+            if fault and fault not in self._faults:
+                self._faults.add(fault)
+                self.view.note(f"raised in a worker, counted, users go on: {fault}", warning=True)
 
     async def _watch(self) -> None:
         """Take over every edit of the file that can be taken over; say what is wrong with the others."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ LOOP_DEATHS: Final = 3
 # A worker speaks every second; one that is silent this long hangs, and is killed.
 SILENCE_NS: Final = 30 * SECOND_NS
 EXIT_S: Final = 2.0
+LONGEST_FAULT: Final = 300
 # How long a worker that refused is left alone before it is asked again.
 REFUSED_NS: Final = 5 * SECOND_NS
 
@@ -91,6 +93,7 @@ class Crew:
         self._tasks: dict[Slot, asyncio.Task[None]] = {}
         self._heard = asyncio.Event()
         self._ending = False
+        self.fault = ""  # the first that a worker told of, in short
 
     @property
     def pids(self) -> list[int]:
@@ -142,7 +145,7 @@ class Crew:
             slot.leaving = True
             if slot.child is not None:
                 slot.child.send({"exit": {}})
-        self.slots = []
+        self.slots, self.fault = [], ""
 
     def is_drained(self, epoch: int) -> bool:
         """Say whether nobody is at work, under the assignment *epoch*."""
@@ -307,5 +310,18 @@ class Crew:
                 event(log, logging.ERROR, "worker-refused", refusal, worker_index=slot.index)
             slot.refusal = refusal
         elif "fault" in message:
-            event(log, logging.ERROR, "worker-fault", str(message["fault"].get("message", "")),
-                  worker_index=slot.index)  # fmt: skip
+            text = str(message["fault"].get("message", ""))
+            self.fault = self.fault or _in_short(text)
+            event(log, logging.ERROR, "worker-fault", text, worker_index=slot.index)
+
+
+def _in_short(text: str) -> str:
+    """
+    Return a traceback in one line: the error, and the innermost place.
+
+    KeyError: 'id' (flows.py, line 31)
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    places = re.findall(r'^  File "(?:.*/)?([^"/]+)", (line [0-9]+)', text, re.MULTILINE)
+    place = f" ({places[-1][0]}, {places[-1][1]})" if places else ""
+    return (lines[-1].strip()[:LONGEST_FAULT] if lines else "") + place

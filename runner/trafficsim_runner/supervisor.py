@@ -324,6 +324,7 @@ class Supervisor:
             target=self.target,
             rows=self.rows.digests,
             problem=self._problem(given.epoch),
+            fault=self.crew.fault,
             task=self.once.report,
         )
 

@@ -38,11 +38,11 @@ def target():
         yield site
 
 
-def run(tmp_path, target, *, rules, scenario="shop.flows:Exporter", **spec):
+def run(tmp_path, target, *, rules, scenario="shop.flows:Exporter", module=MODULE, **spec):
     """Run a file with its scenario beside it, from another directory; return exit code, JSON and stderr."""
     package = tmp_path / "files" / "shop"
     package.mkdir(parents=True)
-    (package / "flows.py").write_text(MODULE)
+    (package / "flows.py").write_text(module)
     file = tmp_path / "files" / "simulation.yaml"
     document = {
         "apiVersion": "trafficsim.io/v1alpha1", "kind": "TrafficSimulation", "metadata": {"name": "exporters"},
@@ -73,6 +73,15 @@ def test_rules_are_judged_on_what_a_scenario_counts(tmp_path, target):
     assert target.log.count(path="/export") == found["requests"]
     shown = {row["name"]: row.get("p95", "") for row in found["status"]["accounts"]["metrics"]}
     assert {"exported": "", "rows": "3", "took": "3.01ms"} == shown
+
+
+def test_what_a_scenario_raises_is_counted(tmp_path, target):
+    """It costs its iteration; the run goes on and is judged."""
+    raising = MODULE.replace("await self.think(0.02)", "await self.think(0.02)\n        raise KeyError('lost')")
+    code, found, _ = run(tmp_path, target, rules=["count(exported) > 10"], module=raising)
+    assert (0, "Passed") == (code, found["verdict"]), found["reason"]
+    assert found["counters"]["scenario_failures"] >= found["counters"]["iterations"] - 12
+    assert 0 == found["failed"]
 
 
 def test_a_rule_that_names_nothing_is_told(tmp_path, target):

@@ -211,7 +211,9 @@ def _health(look: Look, ready: int) -> tuple[Finding, ...]:
         return (Finding(type=kind, status=False, reason=Reason.RUNNERS_STARTING, message=text),)
     if cause:
         return (Finding(type=kind, status=False, reason=Reason.RUNNERS_FAILING, message=cause),)
-    return (Finding(type=kind, status=True, reason=Reason.RUNNERS_READY),)
+    acks = [runner.acknowledgement for runner in look.runners]
+    fault = next((ack.fault for ack in acks if ack is not None and ack.fault), "")
+    return (Finding(type=kind, status=True, reason=Reason.RUNNERS_READY, message=fault),)
 
 
 def _saturation(look: Look) -> tuple[Finding, ...]:
