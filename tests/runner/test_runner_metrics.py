@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from trafficsim_api.histogram import bucket_of
@@ -101,3 +102,29 @@ def test_pools_by_group():
     assert 2.5 == found["simulator_pool_wait_seconds_sum", "auth"]
     assert 1 == found["simulator_pool_drops_total", "auth"]
     assert [] == list(pool_families({}))
+
+
+def test_what_scenarios_declare_is_told():
+    """Counters as they are, trends as count, sum and quantiles; times in seconds. Without scenarios: nothing."""
+    metrics = (("exported", "counter", ""), ("rows", "trend", ""), ("took", "trend", "ns"))
+    layout = Layout(actions=LAYOUT.actions, metrics=metrics)
+    vector = zeros(layout)
+    vector[layout.metric(0)] = 7
+    for number, value in ((1, 20), (2, 2_000_000)):
+        vector[layout.metric(number)] = 3
+        vector[layout.metric(number, "sum")] = 3 * value
+        vector[layout.trend(number) + bucket_of(value)] = 3
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families(layout, vector)
+        for sample in family.samples
+        if sample.name.startswith("simulator_scenario_") and sample.labels
+    }
+    assert 7 == found["simulator_scenario_count_total", "exported", ""]
+    assert (3, 60, 20) == (
+        found["simulator_scenario_value_count", "rows", ""], found["simulator_scenario_value_sum", "rows", ""],
+        found["simulator_scenario_value_quantile", "rows", "", "0.95"],
+    )  # fmt: skip
+    assert pytest.approx(0.006) == found["simulator_scenario_value_sum", "took", "seconds"]
+    assert 0.002 <= found["simulator_scenario_value_quantile", "took", "seconds", "0.5"] <= 0.00202
+    assert not [f.name for f in families(LAYOUT, zeros(LAYOUT)) if f.name.startswith("simulator_scenario_v")]

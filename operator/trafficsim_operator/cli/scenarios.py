@@ -53,4 +53,6 @@ def failure_lines(report: Report) -> list[tuple[str, str]]:
     failures = report.counters.get("scenario_failures", 0)
     if not failures:
         return []
-    return [("scenario", f"{count(failures)} times a scenario raised an exception; the runner's log has each kind once")]
+    return [
+        ("scenario", f"{count(failures)} times a scenario raised an exception; the runner's log has each kind once")
+    ]
