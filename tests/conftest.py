@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# A check that several tests share tells its figures, as one in a test does.
+pytest.register_assert_rewrite("driven.everything")
+
 # No deadline: a busy machine is no finding. A failure prints what reproduces it.
 settings.register_profile("trafficsim", deadline=None, print_blob=True)
 settings.load_profile("trafficsim")
