@@ -2,8 +2,9 @@
 What the instruction gate counts: the real engine and client, fed from memory (run by gate.py under callgrind).
 
 64 users walk a flow of one request, each on a connection whose bytes come from a dict and go to `len`: no kernel, no
-Python frame that is not the product's. First the answers are the same each time, then their heads differ. Each part
-ends with a call of getsid, which is where callgrind cuts.
+Python frame that is not the product's. First the answers are the same each time, then their heads differ, then the flow
+logs in, keeps a token, looks users up with it and checks JSON. Each part ends with a call of getsid, which is where
+callgrind cuts.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.slab import SlabWriter
 
 USERS = 64
+WARM = 20  # rounds until each action of the flow has met its head
 SECOND_NS = 1_000_000_000
-BODY = b'{"id": 4711, "name": "a thing", "price": 1999, "currency": "EUR", "stock": 42}'
+BODY = b'{"id": 4711, "name": "a thing", "price": 1999, "currency": "EUR", "token": "4c1c8e5f0"}'
 ANSWER = b"HTTP/1.1 200 OK\r\nserver: nginx\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
     len(BODY),
     BODY,
@@ -45,6 +47,18 @@ DIFFERENT = [
 LOAD = """{
     "target": {"url": "http://127.0.0.1:9"},
     "archetypes": [{"name": "one", "flow": [{"action": "read", "request": {"get": "/read"}}]}]
+}"""
+FLOW = """{
+    "target": {"url": "http://127.0.0.1:9"},
+    "archetypes": [{"name": "one", "flow": [
+        {"action": "login", "request": {"post": "/login", "json": {"user": "user-{{user.id}}"}},
+         "save": {"token": "json.token"}},
+        {"repeat": {"times": 3, "flow": [
+            {"action": "list", "request": {"get": "/users", "params": {"page": "{{user.id}}"}}},
+            {"action": "look", "expect": {"status": 200, "json": {"currency": "EUR"}},
+             "request": {"get": "/users/{{user.id}}", "headers": {"authorization": "Bearer {{token}}"}}}
+        ]}}
+    ]}]
 }"""
 
 
@@ -71,11 +85,11 @@ class Ready:
         return self._events
 
 
-def engine_in(directory: Path) -> tuple[Engine, Any]:
-    """Return an engine whose users are all connected, and its client."""
-    load = Load.model_validate_json(LOAD)
+def engine_in(slab: Path, document: str) -> tuple[Engine, Any]:
+    """Return an engine whose users are all connected and walk the flow of *document*, and its client."""
+    load = Load.model_validate_json(document)
     actions = actions_of(load.archetypes)
-    account = Account(SlabWriter(directory / "slab", Layout(actions=actions), started_ns=0))
+    account = Account(SlabWriter(slab, Layout(actions=actions), started_ns=0))
     clock = itertools.count(SECOND_NS, 1000).__next__
     engine = Engine(account=account, clock=clock, wall_s=lambda: 0.0)
     client: Any = engine.client
@@ -125,11 +139,19 @@ def let_differ(client: Any) -> None:
         connection.recv = read
 
 
+def done_of(engine: Engine) -> int:
+    """Return how many answers were counted that lacked nothing."""
+    engine._account.fold()
+    layout, live = engine._account.slab.layout, engine._account.slab.live
+    actions = range(len(layout.actions))
+    return sum(live[layout.action(n, "done")] - live[layout.action(n, "checks_failed")] for n in actions)
+
+
 def main() -> int:
     """Run all parts, *rounds* of 64 requests each; return 0 when every request was counted."""
     rounds = int(sys.argv[1])
     with tempfile.TemporaryDirectory() as directory:
-        engine, client = engine_in(Path(directory))
+        engine, client = engine_in(Path(directory) / "one", LOAD)
         for _ in range(5):  # heads are met, code is warm
             client.handle_ready()
         reference(5)
@@ -146,11 +168,16 @@ def main() -> int:
         for _ in range(rounds):
             client.handle_ready()
         os.getsid(0)
-        engine._account.fold()
-        layout, live = engine._account.slab.layout, engine._account.slab.live
-        done = live[layout.action(0, "done")]
-        if done != 2 * (rounds + 5) * USERS:
-            print(f"{done} requests were counted instead of {2 * (rounds + 5) * USERS}", file=sys.stderr)
+        flowing, client = engine_in(Path(directory) / "flow", FLOW)
+        for _ in range(WARM):
+            client.handle_ready()
+        os.getsid(0)
+        for _ in range(rounds):
+            client.handle_ready()
+        os.getsid(0)
+        done, wanted = done_of(engine) + done_of(flowing), (2 * (rounds + 5) + rounds + WARM) * USERS
+        if done != wanted:
+            print(f"{done} requests were counted instead of {wanted}", file=sys.stderr)
             return 1
         os._exit(0)  # no farewell: it would only be counted
     return 0
