@@ -47,7 +47,8 @@ async def kill_workers(tmp_path: Path, *, duration: str, kills: int) -> None:
     """
     Kill *kills* workers, one after the other.
 
-    received - counted ≤ the users they had; the users lost are counted; each time the places are at work again.
+    received - counted ≤ what the users they had had out, and as many finished requests (64 at most) that were not
+    carried into the slab yet; the users lost are counted; each time the places are at work again.
     """
     with Scripted(ROUTES) as server:
         async with a_run(a_load(server.url, duration=duration), directory=tmp_path) as run:
@@ -68,8 +69,9 @@ async def kill_workers(tmp_path: Path, *, duration: str, kills: int) -> None:
     assert kills * USERS // 2 == lost
     difference = received(server) - account.count("done")
     print(f"{kills} kills: {difference} of {received(server)} requests not counted, {lost} users lost")
-    assert 0 <= difference <= lost
-    assert abs(received(server) - account.count("sent")) <= lost
+    unfolded = kills * min(64, USERS // 2)
+    assert 0 <= difference <= lost + unfolded
+    assert abs(received(server) - account.count("sent")) <= lost + unfolded
     # Everybody works again afterwards: the user-time lost is that of the restarts alone.
     whole = USERS * parse_duration_s(duration) * 1000
     assert whole - account.worker("active_user_ms") < 0.01 * whole + kills * USERS / 2 * 3000
@@ -82,7 +84,7 @@ def parse_duration_s(text: str) -> int:
 
 
 async def test_a_killed_worker_costs_at_most_the_requests_of_its_users(tmp_path):
-    """received - counted ≤ active users of the worker; restarted with its places; the loss counted."""
+    """What it loses is in proportion to its active users; restarted with its places; the loss counted."""
     await kill_workers(tmp_path, duration="9s", kills=1)
 
 
