@@ -90,6 +90,6 @@ class Held:
             "pools": pools[index],
             "rows": self.rows,
             "cores": share_of_cores(cores, len(division)),
-            "takes": [turn.model_dump(mode="json") for turn in within(given.takes, division[index])],
+            "takes": [turn.model_dump(mode="json") for turn in within(given.takes, division[index] | still)],
             "gives": [turn.model_dump(mode="json") for turn in within(given.gives, still)],
         }}  # fmt: skip

@@ -70,15 +70,17 @@ class Piece:
         """
         Return the piece as it is in force from *begin_ns* on: a place gained counts from the first arrival after that.
 
-        One that *before* had already counts from where it did.
+        One that *before* had already counts from where it did, also when it is given away before it began to count.
         """
-        if not self.takes:
+        if not self.takes and not (before is not None and before.takes):
             return self
-        first = self.first_after(begin_ns)
-        takes = {
-            place: max(number, before.takes.get(place, 0) if before is not None and place in before.places else first)
-            for place, number in self.takes.items()
-        }
+        first, takes = self.first_after(begin_ns), dict(self.takes)
+        for place in (*self.takes, *self.gives):
+            had = before is not None and (place in before.places or place in before.gives)
+            is_new = place not in self.gives and not (before is not None and place in before.places)
+            bound = first if is_new else before.takes.get(place, 0) if before is not None and had else 0
+            if bound or place in takes:
+                takes[place] = max(bound, takes.get(place, 0))
         return replace(self, takes=takes)
 
     def first_after(self, at_ns: int) -> int:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trafficsim_api.arrivals import UNIT, Course, works_of
@@ -89,6 +89,20 @@ NOTHING = HandOver()
         pytest.param(
             places(a=((0, 10),)), {"a": holding((0, 8), gives=turns(1_200, (8, 10)))}, {"a": NOTHING},
             id="the giver has it again: without a turn",
+        ),
+        pytest.param(
+            places(a=((0, 8),), b=(), c=((8, 10),)),
+            {
+                "a": holding((0, 8), gives=turns(1_200, (8, 10))),
+                "b": holding((8, 10), takes=turns(1_200, (8, 10))),
+                "c": holding((8, 10), takes=turns(1_290, (8, 10))),
+            },
+            {
+                "a": HandOver(gives=turns(1_200, (8, 10))),
+                "b": HandOver(takes=turns(1_200, (8, 10)), gives=turns(1_290, (8, 10))),
+                "c": HandOver(takes=turns(1_290, (8, 10))),
+            },
+            id="given away before it was taken",
         ),
         pytest.param(places(a=((0, 10),)), {"a": None}, {"a": NOTHING}, id="nobody had it: at once"),
         pytest.param(
@@ -178,10 +192,14 @@ class Arriving:
             self.twice += schedule.follow(piece, (self.world.now_ms - a.start_at_ms) * 1_000_000)
 
 
+TWICE_ON_THE_WAY = [("users", 33), ("look", 2), ("users", 27), ("users", 11)]
+"""Places that are given away before their taker began."""
+
 EVENTS = st.sampled_from(["look", "look", "look", "users", "users", "rate", "silence", "speak", "forget"])
 
 
 @settings(deadline=None, max_examples=40)
+@example(TWICE_ON_THE_WAY, "constant")
 @given(st.lists(st.tuples(EVENTS, st.integers(1, 40)), max_size=8), st.sampled_from(["constant", "poisson"]))
 async def test_whatever_happens_every_arrival_comes_once(history: list[tuple[str, int]], process: str) -> None:
     """

@@ -183,6 +183,18 @@ def test_a_giver_goes_on_until_the_turn():
     assert [20, 22] == [number for number, _ in taken(schedule, 230)]
 
 
+def test_a_place_given_away_before_it_was_taken_counts_in_between():
+    """Taken from arrival 20 on and given away at 40, both told before: 21 and 31 are begun here."""
+    schedule = Schedule()
+    schedule.follow(a_piece(places=((8, 9),), takes={8: 20}), 0)
+    schedule.follow(a_piece(places=(), gives={8: 40}), 5 * MS)
+    assert {8: 20} == schedule.takes
+    assert [21, 31] == [number for number, _ in taken(schedule, 1_000)]
+    schedule = Schedule()
+    schedule.follow(a_piece(places=(), takes={8: 20}, gives={8: 40}), 5 * MS)
+    assert [21, 31] == [number for number, _ in taken(schedule, 1_000)]
+
+
 def test_a_giver_without_other_places_comes_to_an_end():
     """With its last place given away it is done when that place has no arrival before the turn."""
     schedule = Schedule()

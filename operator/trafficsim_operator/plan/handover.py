@@ -77,13 +77,15 @@ def hand_over(
         mine, others = acks.get(name), [(other, ack) for other, ack in acks.items() if other != name]
         theirs = Places.union(ack.held for _, ack in others)
         given = [leaving for _, ack in others for leaving in ack.gives if not turning.has_passed(leaving.number)]
-        takes = [*_kept_takes(mine, places, theirs | places_of(given), turning)]
         had = mine.held if mine else Places()
         gained, lost = places - had, had - places
-        if moved := gained & theirs:
-            takes.append(Turn(number=turn, places=moved.ranges))
-        takes += within(given, gained - theirs)
         gives = [*_kept_gives(mine, places, turning), *_new_gives(lost, others, dealt)]
+        # What is given away before it was even taken counts between the two turns.
+        takes = [*_kept_takes(mine, places | places_of(gives), theirs | places_of(given), turning)]
+        if moved := gained & theirs:
+            started = [later.number for _, ack in others for later in within(ack.takes or (), moved)]
+            takes.append(Turn(number=max([turn, *started]), places=moved.ranges))
+        takes += within(given, gained - theirs)
         found[name] = HandOver(takes=joined(takes), gives=joined(gives))
     return found
 
