@@ -32,8 +32,8 @@ class Load:
     """
     What a client is to do: *users* at once, each on a connection of its own, all there after *ramp_s*.
 
-    *shape* names the simulation (closed, thinking, flow or scenario), *think_ms* the least and longest pause, *processes* how
-    many workers ours may have.
+    *shape* names the simulation (closed, thinking, flow or scenario), *think_ms* the least and longest pause,
+    *processes* how many workers ours may have.
     """
 
     users: int

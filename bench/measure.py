@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from clients import Client, ClientFailed, Load, Order
-from processes import Process, family_of, move, pss_bytes
+from processes import Process, family_of, move, pss_bytes, waited_s
 from runner_statistics import Account, account_of
 from server import Server
 
@@ -47,6 +47,7 @@ class _Look:
     requests: int
     root: int
     family: dict[int, Process]
+    waited: dict[int, float]
     account: Account | None = None
 
 
@@ -116,7 +117,8 @@ class Place:
 
     def _look(self, root: int) -> _Look:
         requests, family = self.server.requests(), family_of(root)
-        return _Look(at=time.monotonic(), requests=requests, root=root, family=family)
+        waited = {pid: waited_s(pid) for pid in family}
+        return _Look(at=time.monotonic(), requests=requests, root=root, family=family, waited=waited)
 
     def _wait_for_load(self, process: subprocess.Popen[bytes], load: Load) -> None:
         deadline = time.monotonic() + _START_WITHIN_S + load.ramp_s
@@ -141,11 +143,13 @@ def _cost(first: _Look, last: _Look, client: Client) -> dict[str, float]:
     root, counted = last.root, _counted(last, client)
     spent = {pid: last.family[pid].cpu - (first.family[pid].cpu if pid in first.family else 0.0) for pid in counted}
     total, busiest = sum(spent.values()), max(spent.values())
+    first_pid = max(spent, key=spent.__getitem__)
     figures = {
         "cpu_us_per_request": total / requests * 1e6,
         "others_us": (total - busiest) / requests * 1e6,
         "requests_per_second": requests / passed,
         "core_share": busiest / passed,
+        "waited_share": (last.waited[first_pid] - first.waited.get(first_pid, 0.0)) / passed,
     }
     if client.is_ours:
         figures["cli_us_per_request"] = (last.family[root].own - first.family[root].own) / requests * 1e6

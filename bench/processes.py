@@ -52,6 +52,14 @@ def _all() -> Iterable[Process]:
             yield Process(pid=int(entry.name), parent=int(fields[1]), own=own, buried=buried)
 
 
+def waited_s(pid: int) -> float:
+    """Return how long a process' first thread was ready to run and did not, as others had the core; 0 when unknown."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 def pss_bytes(pid: int) -> int:
     """Return the proportional set size of a process: its private memory and its share of what others share."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

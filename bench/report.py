@@ -21,6 +21,7 @@ _COLUMNS: Final = (
     ("cli_us_per_request", "command line, not counted", "{:.2f}"),
     ("requests_per_second", "requests/s", "{:.0f}"),
     ("core_share", "busiest process, share of a core", "{:.1%}"),
+    ("waited_share", "it waited for its core", "{:.1%}"),
     ("bytes_per_user", "bytes a user", "{:.0f}"),
     ("parked_bytes", "bytes of a parked record", "{:.0f}"),
     ("pss_mib", "PSS, MiB", "{:.1f}"),

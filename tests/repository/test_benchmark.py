@@ -4,6 +4,7 @@ import os
 import string
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from bars import Outcome, bars_of  # noqa: E402 - the path to it is set above
 from cases import CASES, entries  # noqa: E402
 from clients import ClientFailed, Locust, Order, Ours, Vegeta, Wrk, requests_in  # noqa: E402
 from measure import Round  # noqa: E402
-from processes import family_of, pss_bytes  # noqa: E402
+from processes import family_of, pss_bytes, waited_s  # noqa: E402
 from report import Results, document_of, markdown_of  # noqa: E402
 
 CLIENTS = [
@@ -110,6 +111,16 @@ def test_what_a_machine_cannot_measure_is_neither_passed_nor_missed():
     } == outcomes
 
 
+@pytest.mark.parametrize(
+    ("waited", "outcome"), [(0.0, Outcome.MISSED), (0.05, Outcome.MISSED), (0.4, Outcome.NOT_MEASURED)]
+)
+def test_lag_of_a_worker_without_its_core_is_not_its_own(waited, outcome):
+    """Lag and service time say something of the neighbours when those had the core for more than a twentieth."""
+    figures = {"lag_p99_ms": spread(40.0), "service_p50_ms": spread(6.0), "waited_share": spread(waited)}
+    bars = bars_of({"users10000": {"ours_pure": figures}}, {}, cores=2)
+    assert [outcome] * 2 == [bar(bars, "users10000", text).outcome for text in ("lag p99", "service time")]
+
+
 def test_an_absent_peer_is_named_with_its_reason():
     """A comparison that was not made says why."""
     cases = {"keepalive64": {"ours_pure": {"cpu_us_per_request": spread(5.0)}}}
@@ -147,6 +158,8 @@ def test_a_family_is_a_process_with_its_descendants():
         assert {os.getpid(), child.pid} <= family.keys()
         assert os.getpid() == family[child.pid].parent
         assert pss_bytes(os.getpid()) > 2**20
+        assert 0.0 <= waited_s(os.getpid()) < time.monotonic()
+        assert 0.0 == waited_s(1 << 22)
         before = family[os.getpid()].cpu
     finally:
         child.communicate(b"\n")
