@@ -362,7 +362,7 @@ EVENTS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(EVENTS, st.integers(0, 5)), max_size=40), st.integers(0, 4))
 async def test_whatever_happens_it_is_done_once(history: list[tuple[str, int]], looks: int) -> None:
     """
@@ -372,7 +372,8 @@ async def test_whatever_happens_it_is_done_once(history: list[tuple[str, int]], 
     record = ContestedRecord()
     world = FakeWorld(record=record)
     world.fleet.once.values, world.fleet.once.looks = VALUES, looks
-    changes: dict[str, Any] = {"duration": "20s"}
+    small = {"usersPerProcess": 10, "maxProcesses": 1}
+    changes: dict[str, Any] = {"duration": "20s", "users": 20, "scaling": small}
     record.put(a_document(**changes))
 
     async def look(wait_ms: int = 1000) -> None:
