@@ -194,7 +194,8 @@ class SqliteRecord:
             try:
                 return work(self._database)
             except sqlite3.OperationalError as error:
-                if self._path is None or not _is_out_of_room(error):
+                # What cannot even be opened is the user's to mend.
+                if self._path is None or work == self._open or not _is_out_of_room(error):
                     raise
                 return work(self._move_to_memory(self._database, self._path, error))
 
