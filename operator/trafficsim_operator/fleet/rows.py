@@ -13,13 +13,15 @@ import stat
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trafficsim_api.data import ConfigMapKey, Feeder
 from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.tables import CONTENT_BYTES, Table, parsed
-from trafficsim_operator.kube import CONFIG_MAPS, KubeApi
 from trafficsim_operator.observed import RowsSeen
+
+if TYPE_CHECKING:
+    from trafficsim_operator.kube import KubeApi
 
 __all__ = ["ConfigMapRows", "FileRows", "inline_rows", "local_rows"]
 
@@ -98,6 +100,9 @@ class ConfigMapRows:
         until, version, seen = self._known.get(key, (0, "", None))
         if seen is not None and now < until:
             return seen
+        # Here, because a local run has no use for the cluster's client and starts without it.
+        from trafficsim_operator.kube import CONFIG_MAPS
+
         found = await self._api.get(CONFIG_MAPS, namespace, given.name)
         if found is None:
             self._known.pop(key, None)
