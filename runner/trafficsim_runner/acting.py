@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
+from trafficsim_api.layout import Drop
 from trafficsim_runner.crowd import MS, Crowd
 from trafficsim_runner.program import AGAIN_LATER, Step
 from trafficsim_runner.scenario.stage import Stage
@@ -100,13 +101,17 @@ class Acting(Crowd, ABC):
         self.client.bury()
 
     def abandon(self, user: User) -> None:
-        """Break off the request or pause of *user*; a request that was sent is counted as cut."""
+        """Break off the request or pause of *user*; one that was sent is counted as cut, one held back as dropped."""
         if user.state == WORKING:
             if self.client.is_sending(user):
                 self.client.cut(user, self._clock())
             self.client.release(user)
             self.client.bury()
+        elif self.starts.drop(user):
+            self._account.drop(Drop.GENERATOR_SATURATED)
         user.due_ms, user.state = 0, WORKING
+        if self.stage is not None and user in self.stage.plays:
+            user.step = self.stage.plays[user].scene.top  # else what it asked for is sent once more
 
     def end_overdue(self, now_ns: int) -> None:
         """Cut the farewells that take longer than they may."""
@@ -132,7 +137,6 @@ class Acting(Crowd, ABC):
         user.leaving = True
         self._leaving[user.place] = user
         self.abandon(user)
-        user.step = self.stage.plays[user].scene.top
         self._walk(user, now_ns, now_ns)
 
     def _park(self, user: User, now_ns: int) -> None:

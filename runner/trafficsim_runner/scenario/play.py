@@ -195,8 +195,12 @@ class Play:
         """Ask the stage for what the task awaits; return the future of its answer."""
         loop = asyncio.get_running_loop()
         self._future, self._told = loop.create_future(), found
-        loop.call_soon(self.scene.stage.resume, self.user)
+        loop.call_soon(self._resume)
         return self._future
+
+    def _resume(self) -> None:
+        if self._told is not None:  # else it was broken off meanwhile, and the record may be another user's
+            self.scene.stage.resume(self.user)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
