@@ -233,6 +233,20 @@ def test_a_task_where_one_is_needed(play, target):
     assert [] == play.faults()
 
 
+def test_who_gives_up_waiting_for_its_turn_sends_nothing(play, target):
+    """With load high requests wait for others: one that is broken off meanwhile is dropped, and not sent later."""
+    users = 4
+    play.worker.assign(play.load("Impatient"), users=users, limits={"concurrency": 2}, cores=1)
+    play.worker.wait_for(lambda ack: ack["starts_limit"] == 1)
+    play.worker.wait_until(lambda w: w.live("drop_generator_saturated") >= 20, within_s=20)
+    play.worker.drain()
+    figures = Figures.of(play.worker)
+    ends = figures["sent"] + figures["drop_generator_saturated"] + figures.get("drop_no_slot", 0)
+    assert ends - users <= play.metric("tried")[0] <= ends + users
+    assert figures["sent"] == figures["done"] == target.log.count(path="/slow")
+    assert [] == play.faults()
+
+
 def test_draws_cookies_and_saved_values_are_the_users_own(play):
     """Same seed, same draws; what setup saved is there; cookies come back."""
     play.assign("Draws", users=3, seed=7, saved={"from_setup": "x"})
@@ -299,4 +313,4 @@ def test_what_cannot_be_played_is_said(play, reference, said):
     """The field is named, in the user's words; the assignment before stays in force."""
     archetypes = [{"name": "a", "flow": [{"request": {"get": "/echo"}}]}, {"name": "b", "scenario": reference}]
     play.assign("", archetypes=archetypes)
-    assert said in play.worker.wait_for_error()
+    assert said in play.worker.wait_for_error(within_s=20)

@@ -184,6 +184,22 @@ class InTask(Scenario):
         note(f"stop {self.user.id}")
 
 
+class Impatient(Scenario):
+    """Waits for its answer, or for its turn, no longer than it likes."""
+
+    actions = {"slow": "user"}
+    tried = Counter()
+    task = True
+
+    async def run(self) -> None:
+        self.tried.add()
+        try:
+            async with asyncio.timeout(0.03):
+                await self.get("/slow", action="slow")
+        except TimeoutError:
+            pass
+
+
 class Draws(Scenario):
     """Draws, saved values and cookies are the user's own."""
 
