@@ -96,6 +96,14 @@ def test_from_one_model_to_the_other() -> None:
     assert course_of(run, closed) is None
 
 
+def test_from_closed_to_open_while_no_operator_looked() -> None:
+    """Another operator finds a run without a course: it begins now, and nothing was due before."""
+    run = stepped(a_run(), a_spec(None), a_spec(None), 4_000)
+    run = stepped(run, None, a_spec(), 5_000)
+    assert (6_000, 0) == (run.arrivals_since_ms, run.arrivals_before)
+    assert 100 == planned_arrivals(run, a_spec(), ORIGIN + 7_001)
+
+
 def test_what_was_due_is_known_from_the_drain_on() -> None:
     """Stopped at 12.5 s: 1249 (the 1250th is due right then, so not sent); ended at 12 s: 1199; Poisson by seed."""
     spec = a_spec()

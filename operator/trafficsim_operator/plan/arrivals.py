@@ -54,15 +54,17 @@ def course_on(
     name = _name_of(spec)
     if spec.arrivals is None and not run.arrivals_course:
         return run
-    is_edited = run.arrivals_course not in ("", name) or (not run.arrivals_course and _is_late(before, spec))
+    elapsed = _elapsed(run, now_ms)
+    is_late = not run.arrivals_course and _is_late(before, spec, elapsed)
+    is_edited = is_late or run.arrivals_course not in ("", name)
     is_resized = bool(total) and run.arrivals_users not in (0, total)
     changes: dict[str, int | str] = {"arrivals_course": name}
     if total:
         changes["arrivals_users"] = total
     if is_edited or is_resized:
-        elapsed = _elapsed(run, now_ms)
         # An operator that never saw the old rate reckons by the new one: the numbers jump, no instant does.
-        old = course_of(run, before if before is not None and _name_of(before) == run.arrivals_course else spec)
+        is_known = before is not None and _name_of(before) == run.arrivals_course
+        old = None if is_late else course_of(run, before if before is not None and is_known else spec)
         since = max(
             run.arrivals_since_ms, elapsed + (LEAD_MS if life.phase is Phase.RUNNING and elapsed >= 0 else 0), 0
         )
@@ -77,9 +79,14 @@ def _name_of(spec: TrafficSimulationSpec) -> str:
     return hash8(spec.arrivals.model_dump(mode="json"), [piece.model_dump(mode="json") for piece in spec.profile or ()])
 
 
-def _is_late(before: TrafficSimulationSpec | None, spec: TrafficSimulationSpec) -> bool:
-    """Say whether the closed model went before: the open one begins in mid-run."""
-    return before is not None and before.arrivals is None and spec.arrivals is not None
+def _is_late(before: TrafficSimulationSpec | None, spec: TrafficSimulationSpec, elapsed_ms: int) -> bool:
+    """
+    Say whether the closed model went before: the open one begins in mid-run.
+
+    An operator that never saw it knows by the time: an open run has its course before its origin has come.
+    """
+    was_closed = before.arrivals is None if before is not None else elapsed_ms > 0
+    return was_closed and spec.arrivals is not None
 
 
 def planned_arrivals(run: Run, spec: TrafficSimulationSpec, now_ms: int) -> int:
