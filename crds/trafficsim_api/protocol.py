@@ -124,7 +124,7 @@ class Load(Model):
     """The work due until then, in arrivals.UNIT: the numbers of the arrivals go on."""
     archetypes: tuple[Archetype, ...]
     seed: int = 0
-    saved: dict[str, str] | None = None
+    saved: Annotated[dict[str, str] | None, Field(repr=False)] = None
     """What setup saved: every user's templates may look it up until the user saves its own under the name."""
     connections: Connections = Connections()
     data: tuple[Feed, ...] | None = None

@@ -37,7 +37,8 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
     """Return what to record and to do about one simulation now."""
     before = desired.status
     on = before.phase in ON
-    begun = on and (before.phase is not Phase.SUSPENDED or (before.run is not None and before.run.origin is not None))
+    waits = before.phase is Phase.SUSPENDED and (before.run is None or before.run.origin is None)
+    begun = on and (not waits or once.is_at_setup(before.run))
     accepted = accept(desired, observed, before.stable if begun else None)
     refused: Refused | None = None
     if isinstance(accepted, Refused):
@@ -128,7 +129,8 @@ def _live(
     run = before.run
     phase = before.phase
     if run is None or (phase is Phase.FAILED and _refused_before(before)):
-        run, phase = next_run(run, seen) if run is None or run.origin else run, Phase.PENDING
+        # What began, or had its setup, is not begun a second time under its number.
+        run, phase = next_run(run, seen) if run is None or run.origin or run.setup else run, Phase.PENDING
         run = run.model_copy(update={"phase_since": format_instant(now_ms)})
     if is_edit and run.generation != desired.generation:
         run = run.model_copy(update={"generation": desired.generation})

@@ -28,7 +28,7 @@ from trafficsim_api.phases import Phase, Verdict
 from trafficsim_api.policy import Policy
 from trafficsim_api.protocol import Acknowledgement
 from trafficsim_api.resource import TrafficSimulationSpec
-from trafficsim_api.status import Status
+from trafficsim_api.status import Status, TaskStatus
 from trafficsim_api.units import parse_instant
 from trafficsim_operator.actions import Happening
 from trafficsim_operator.edits import Edit, edits
@@ -290,11 +290,18 @@ class _Local:
             return False
         if self.world.stop:
             self._stopped = f"{self.world.stop} before it began"
-        elif elapsed_ms > self.options.start_ms and not (status.run.setup and status.run.setup.state == "Running"):
+        elif elapsed_ms - self._setup_ms(status.run.setup) > self.options.start_ms:
             self._failed = f"not begun within {self.options.start_ms // 1000} s: {status.message}"
         elif _REFUSED in status.message:
             self._failed = status.message.partition(_REFUSED)[2]
         return bool(self._stopped or self._failed)
+
+    @staticmethod
+    def _setup_ms(setup: TaskStatus | None) -> int:
+        """Return how long setup has taken so far: its own time-out bounds it."""
+        if setup is None:
+            return 0
+        return (parse_instant(setup.ended) if setup.ended else now_ms()) - parse_instant(setup.since)
 
     async def _read(self) -> tuple[Document, Desired]:
         document = await self.record.read(NAMESPACE, self.name)
@@ -346,9 +353,11 @@ class _Local:
         assert desired.spec is not None
         owner = Owner(namespace=NAMESPACE, name=self.name, uid=document.uid)
         facts, ca, ca_problem = await self.fleet.look_up(owner, desired.spec, self.options.policy)
+        ledger = await self.world.ledgers.of(document, desired.status, self.record, now_ms())
         observed = Observed(
             target=facts, policy=self.options.policy, image=self.fleet.image, cores=self.fleet.cores, ca=ca,
-            ca_problem=ca_problem, data=await self.fleet.rows(owner, desired.spec),
+            ca_problem=ca_problem, data=await self.fleet.rows(owner, desired.spec), saved=ledger.saved,
+            accepted=ledger.accepted,
         )  # fmt: skip
         answer = accept(desired, observed, desired.status.stable)
         return answer.problems if isinstance(answer, Refused) else ()

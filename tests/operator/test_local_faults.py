@@ -8,10 +8,14 @@ import signal
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 import yaml
 
 from trafficsim_api.errors import Unavailable
+from trafficsim_api.phases import Phase
 from trafficsim_api.policy import LOCAL_DEFAULT
+from trafficsim_api.status import Run, Status, TaskStatus
+from trafficsim_api.units import format_instant
 from trafficsim_operator.edits import edits
 from trafficsim_operator.fleet.local import LocalFleet
 from trafficsim_operator.local import Options, Outcome, _Local
@@ -19,6 +23,7 @@ from trafficsim_operator.store import Document
 from trafficsim_operator.store.sqlite import SqliteRecord
 from trafficsim_operator.testing.fakes import FakeFleet, FakeRecord, FakeWorld
 
+NOW = 1_800_000_000_000
 DOCUMENT = {
     "apiVersion": "trafficsim.io/v1alpha1",
     "kind": "TrafficSimulation",
@@ -92,17 +97,36 @@ class Notes:
         """See it go."""
 
 
-async def ended(history: History, *, stop: str = "") -> tuple[Outcome, list[str]]:
-    """Run to the end against *history*; return the outcome and what was noted."""
+def a_local(history: History, notes: Notes, *, stop: str = "") -> _Local:
+    """Build a local run against *history*."""
     world = FakeWorld(record=history)
     world.world.stop = stop
-    fleet, notes = Processes(clock=world), Notes()
-    local = _Local(
+    return _Local(
         options=Options(body=DOCUMENT, source="shop.yaml", policy=LOCAL_DEFAULT), view=notes, world=world.world,
-        record=cast("SqliteRecord", history), fleet=cast("LocalFleet", fleet), uid="uid-shop",
+        record=cast("SqliteRecord", history), fleet=cast("LocalFleet", Processes(clock=world)), uid="uid-shop",
     )  # fmt: skip
+
+
+async def ended(history: History, *, stop: str = "") -> tuple[Outcome, list[str]]:
+    """Run to the end against *history*; return the outcome and what was noted."""
+    notes = Notes()
+    local = a_local(history, notes, stop=stop)
     async with asyncio.timeout(20):
         return await local.run(), notes.notes
+
+
+@pytest.mark.parametrize(("setup_ms", "elapsed_ms", "is_over"), [(90_000, 115_000, False), (90_000, 155_000, True)])
+def test_setup_takes_nothing_of_the_time_to_start(setup_ms: int, elapsed_ms: int, is_over: bool) -> None:
+    """Of 60 s to start within, 25 s beside a setup of 90 s are fine, also when it has just been done."""
+    setup = TaskStatus(
+        state="Done", runner="r", uid="u", digest="d", since=format_instant(NOW), deadline=format_instant(NOW),
+        ended=format_instant(NOW + setup_ms),
+    )  # fmt: skip
+    run = Run(id=1, phase_since=format_instant(NOW), setup=setup)
+    status = Status(phase=Phase.STARTING, run=run, message="1 of 2 runners are ready")
+    local = a_local(History(), Notes())
+    assert 60_000 == local.options.start_ms
+    assert is_over == local._is_over(status, elapsed_ms)
 
 
 async def test_two_ctrl_c_before_the_first_look() -> None:

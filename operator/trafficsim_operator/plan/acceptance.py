@@ -20,6 +20,7 @@ from trafficsim_api.resource import Runner, TrafficSimulationSpec
 from trafficsim_api.status import Revision
 from trafficsim_operator.observed import Desired, Observed
 from trafficsim_operator.plan.data import fed
+from trafficsim_operator.plan.once import unsaved
 from trafficsim_operator.plan.policy import judge
 from trafficsim_operator.plan.sizing import Sizing, size
 
@@ -72,8 +73,10 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
     if observed.ca_problem and pinned is None:
         return Refused(problems=(Problem(field="target.tls.caFrom", reason=observed.ca_problem),), invalid=True)
     data = fed(spec, observed.data)
-    if data.problems and _is_edit(desired, pinned):
-        return Refused(problems=data.problems, invalid=True)
+    if _is_edit(desired, pinned):
+        missing = unsaved(spec, desired.status.run, observed.accepted, observed.saved) if pinned is not None else ()
+        if problems := (*data.problems, *missing):
+            return Refused(problems=problems, invalid=True)
     asked = spec.runner.image or observed.image
     template: Mapping[str, Any] = template_of(spec.runner, asked)
     later = ""

@@ -10,7 +10,7 @@ from trafficsim_operator.actions import Action, EnsureRevision, RemoveRevision, 
 from trafficsim_operator.observed import RunnerState
 from trafficsim_operator.plan.assignments import held_by, retiring
 from trafficsim_operator.plan.look import ENDED, Look
-from trafficsim_operator.plan.once import teardown_is_due
+from trafficsim_operator.plan.once import is_at_setup, teardown_is_due
 
 __all__ = ["objects"]
 
@@ -69,8 +69,8 @@ def objects(look: Look) -> tuple[Action, ...]:
 
 
 def _let_go(look: Look) -> bool:
-    """Say whether a suspended simulation's runners have been idle long enough to go."""
-    if look.life.phase is not Phase.SUSPENDED:
+    """Say whether a suspended simulation's runners have been idle long enough to go; one at setup is not idle."""
+    if look.life.phase is not Phase.SUSPENDED or is_at_setup(look.run):
         return False
     return look.now_ms - parse_instant(look.run.phase_since) >= _SCALE_DOWN_MS
 

@@ -11,18 +11,31 @@ would do that again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from trafficsim_api.errors import Problem
 from trafficsim_api.names import hash8
 from trafficsim_api.protocol import Task, TaskReport
-from trafficsim_api.resource import Once, TrafficSimulationSpec
+from trafficsim_api.resource import Once, TrafficSimulationSpec, examined
 from trafficsim_api.status import Run, TaskStatus
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.observed import Runner, RunnerState
 
-__all__ = ["Chore", "advanced", "broken_off", "chore", "later", "ordered", "task_for", "teardown_is_due", "unmanned"]
+__all__ = [
+    "Chore",
+    "advanced",
+    "broken_off",
+    "chore",
+    "is_at_setup",
+    "later",
+    "ordered",
+    "task_for",
+    "teardown_is_due",
+    "unmanned",
+    "unsaved",
+]
 
 Kind = Literal["setup", "teardown"]
 # The runner ends its task at the time-out by itself; this much later nobody waits for its word any more.
@@ -115,6 +128,11 @@ def broken_off(status: TaskStatus | None, why: str, now_ms: int) -> TaskStatus |
     return _ended(status, now_ms, f"broken off: {why}") if status is not None and is_on else status
 
 
+def is_at_setup(run: Run | None) -> bool:
+    """Say whether a runner is at setup now: it must not be taken away."""
+    return run is not None and run.setup is not None and run.setup.state == "Running"
+
+
 def teardown_is_due(run: Run, teardown: Once | None) -> bool:
     """Say whether *teardown* is still to be ordered at the run's end: users have come, or setup has been done."""
     if teardown is None or run.teardown is not None:
@@ -123,17 +141,26 @@ def teardown_is_due(run: Run, teardown: Once | None) -> bool:
 
 
 def task_for(runner: Runner, run: Run, spec: TrafficSimulationSpec, reader: str) -> Task | None:
-    """Return what *runner* is to do once now; its values are sealed for *reader*."""
+    """
+    Return what *runner* is to do once now; its values are sealed for *reader*.
+
+    What it has begun it goes on with, also when an edit took it out of the document: then its id alone is told.
+    """
     pairs: tuple[tuple[Kind, TaskStatus | None, Once | None], ...] = (
         ("setup", run.setup, spec.setup),
         ("teardown", run.teardown, spec.teardown),
     )
     for kind, status, once in pairs:
-        if status is not None and once is not None and (status.state, status.uid) == ("Running", runner.uid):
+        if status is None or (status.state, status.uid) != ("Running", runner.uid):
+            continue
+        if once is not None:
             return Task(
                 kind=kind, id=_id(run, kind), flow=once.flow, timeout_ms=milliseconds(once.timeout),
                 reader=reader if kind == "setup" else "",
             )  # fmt: skip
+        ack = runner.acknowledgement
+        if ack is not None and ack.task is not None and ack.task.id == _id(run, kind):
+            return Task(kind=kind, id=ack.task.id, flow=(), timeout_ms=0)
     return None
 
 
@@ -144,6 +171,33 @@ def later(run: Run | None, spec: TrafficSimulationSpec) -> str:
     if run.setup is not None and spec.setup is not None and run.setup.digest == _digest(spec.setup):
         return ""
     return "setup: the change takes effect with the next run"
+
+
+def unsaved(
+    spec: TrafficSimulationSpec, run: Run | None, before: TrafficSimulationSpec | None, saved: Mapping[str, str] | None
+) -> tuple[Problem, ...]:
+    """
+    Return what the flows of *spec*, an edit of *run*, look up and the setup of this run did not save.
+
+    Its setup is that of the document *before*, and what it *saved* is None while that is not known here.
+    """
+    if spec.setup is None or run is None or (run.setup is None and run.origin is None):
+        return ()
+    known: Collection[str] = saved or ()
+    if run.setup is not None and (saved is None or run.setup.state == "Running"):
+        if before is None or before.setup is None or run.setup.digest != _digest(before.setup):
+            return ()
+        known = examined(before.setup.flow).saved
+    if run.setup is not None and run.setup.digest == _digest(spec.setup):
+        return ()
+    flows = [(archetype.steps, f"archetypes[{number}].flow") for number, archetype in enumerate(spec.archetypes)]
+    flows += [(spec.teardown.flow, "teardown.flow")] if spec.teardown else []
+    return tuple(
+        Problem(field=field, reason=f"{{{{{name}}}}} is not saved by this run's setup; that of the edit is the next's")
+        for flow, where in flows
+        for field, name in examined(flow, where).missing
+        if name not in known
+    )
 
 
 def _id(run: Run, kind: Kind) -> str:

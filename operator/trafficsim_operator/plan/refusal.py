@@ -8,7 +8,7 @@ from trafficsim_api.status import LastCommand, Runners, Status, Users
 from trafficsim_api.units import format_instant, parse_instant
 from trafficsim_operator.actions import Decision, Happening, Retire
 from trafficsim_operator.observed import Desired, Observed
-from trafficsim_operator.plan import commands
+from trafficsim_operator.plan import commands, once
 from trafficsim_operator.plan.acceptance import Refused
 from trafficsim_operator.plan.conditions import MESSAGE, Finding, conditions, of_phase, of_verdict, verdict_reason
 from trafficsim_operator.plan.look import ON, STEADY_MS
@@ -44,6 +44,10 @@ def refuse(desired: Desired, observed: Observed, refused: Refused, now_ms: int) 
         update |= {"phase": phase, "message": message}
         found = [*of_phase(phase, Reason.REFUSED if phase is Phase.FAILED else Reason.COMPLETED, message), said]
         found += of_verdict(before.verdict, verdict_reason(before.conditions), before.verdict_reason, "")
+    if before.run is not None:
+        tasks = {"setup": before.run.setup, "teardown": before.run.teardown}
+        ended = {kind: once.broken_off(task, "the document is refused", now_ms) for kind, task in tasks.items()}
+        update |= {"run": before.run.model_copy(update=ended)}
     status = _with(desired, found, now_ms, update)
     actions = tuple(
         Retire(revision=name, runners=tuple(r.name for r in seen.runners), replicas=0, reason="refused")
