@@ -214,8 +214,12 @@ class Client(Pooling):
         except OSError as error:
             self._send_failed(connection, wire, error)
             return
-        self._account.zero_lag += 1
-        self._account.sent(following, len(wire))
+        account = self._account
+        account.zero_lag += 1
+        if not following.sends:
+            account.sends.append(following)
+        following.sends += 1
+        following.extra_bytes += len(wire) if following.wire is None else len(wire) - len(following.wire)
         if size != len(wire):
             self._keep_rest(connection, wire[size:])
 

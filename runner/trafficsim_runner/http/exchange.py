@@ -191,7 +191,7 @@ class Exchange(Following):
         if connection.retried or self._chains or not connection.user.marks & BEGUN:
             self._count_sent(connection, step, wire)
         else:
-            self._account.sent(step, len(wire))
+            self._account.sent(step.tally, len(wire))
         if size != len(wire):
             self._keep_rest(connection, wire[size:])
 
@@ -199,7 +199,7 @@ class Exchange(Following):
         if not connection.retried and connection.user in self._chains:
             self._account.passed_on(step.tally, size_out=len(wire))
         elif not connection.retried:
-            self._account.sent(step, len(wire))
+            self._account.sent(step.tally, len(wire))
         if not connection.user.marks & BEGUN:
             self._walker.sent(connection.user)
 

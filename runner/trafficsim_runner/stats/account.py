@@ -189,12 +189,10 @@ class Account:
         else:
             self.zero_lag += 1
 
-    def sent(self, step: RequestStep, size: int) -> None:
+    def sent(self, tally: Tally, size: int) -> None:
         """Count a request whose first bytes, *size* in all, were handed to the kernel."""
-        if not step.sends:
-            self.sends.append(step)
-        step.sends += 1
-        step.extra_bytes += size if step.wire is None else size - len(step.wire)
+        self.live[tally.base + _SENT] += 1
+        self.live[tally.base + _BYTES_OUT] += size
 
     def passed_on(self, tally: Tally, *, size_in: int = 0, size_out: int = 0) -> None:
         """Count the bytes of a redirect and of the request that follows it; both belong to a request already sent."""
