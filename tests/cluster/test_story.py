@@ -432,7 +432,13 @@ async def test_setup_and_teardown_are_done_once(stage: Stage) -> None:
     await stage.kube("annotate", "tsim", "shop", 'trafficsim.io/command={"id": "1", "action": "stop"}')
     status = await stage.phase("Completed", 90)
     assert "Done" == status["run"]["teardown"]["state"], status["run"]["teardown"]
-    counts = json.loads(stage.shop.log.read_text())["counts"]
+
+    async def by_the_shop() -> dict[str, int]:
+        found: dict[str, int] = json.loads(await asyncio.to_thread(stage.shop.log.read_text))["counts"]
+        return found
+
+    # Its log is written now and then.
+    counts = await until(by_the_shop, lambda found: "DELETE /orders/{id} 204" in found, 10, "the order is gone")
     assert (1, 1, 1) == tuple(
         counts[key] for key in ("POST /auth/login 200", "POST /orders 201", "DELETE /orders/{id} 204")
     )
