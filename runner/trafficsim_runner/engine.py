@@ -209,6 +209,7 @@ class Engine(Acting):
             self._users[place] = user
             self._account.count("iterations")
             self._wait(user, now_ns + delay_ms * MS, STARTING)
+        self._watch_starts()
 
     # The open model.
 
@@ -280,7 +281,7 @@ class Engine(Acting):
             self._walk(user, self._clock(), due_ns)
         except Exception as error:  # noqa: BLE001 - the others are due as well
             self.broke(user, error)
-        if user.state != PARKED:
+        if user.state != PARKED and user not in self.starts:
             self._account.count("arrivals_started")
 
     def _over(self, user: User, now_ns: int, *, is_done: bool) -> None:
@@ -301,16 +302,25 @@ class Engine(Acting):
 
     def measure(self, load_permille: int) -> None:
         """Hear the load of the last second: above 80 % fewer flows may begin (see starts.py)."""
-        if self.starts.measure(load_permille):
-            self._watch_starts()
-        self._let_begin()
+        self.starts.measure(load_permille)
+        self._watch_starts()
+        for _ in range(0, len(self.starts), CHUNK):
+            self._let_begin()
+            self.client.handle_ready()  # else the first to begin would wait for their answers until all have begun
+        self.client.bury()
 
     def _watch_starts(self) -> None:
-        """Let the hot loop ask before a flow begins anew in the cut, and never outside of it."""
+        """
+        Let the hot loop ask before a flow begins anew in the cut, and never outside of it.
+
+        Nor while there are no more users than requests may be out: then nobody has to wait, and asking costs as much as
+        the request.
+        """
+        asks = self.starts.is_cut and len(self._users) > self.starts.limit
         for end, top in self._ends:
-            end.next = _ASKS if self.starts.is_cut else top
+            end.next = _ASKS if asks else top
         if self.stage is not None:
-            self.stage.starts_wait = self.starts.is_cut
+            self.stage.starts_wait = asks
 
     def _has_to_wait(self, user: User) -> bool:
         """Say whether the request of *user* is the first of an iteration that has to wait."""
@@ -318,22 +328,28 @@ class Engine(Acting):
 
     def _hold_back(self, user: User, step: Step, now_ns: int, due_ns: int) -> None:
         user.step, user.state = step, STARTING
-        self.starts.push(user, self._priorities[user.archetype], now_ns, due_ns)
+        known = user.archetype < len(self._priorities)  # a scenario goes on though its archetype may have gone
+        self.starts.push(user, self._priorities[user.archetype] if known else PRIORITY, now_ns, due_ns)
         self._account.count("starts_delayed")
         self._let_begin()
 
     def _let_begin(self) -> None:
-        """Let those begin that waited, as far as the limit allows."""
+        """Let those begin that waited, as far as the limit allows, at most 8 of them."""
         if self._let is not None:
             return
-        while (found := self.starts.pop(self.client.in_flight)) is not None:
-            self._let, due_ns = found
+        for _ in range(CHUNK):
+            found = self.starts.pop(self.client.in_flight)
+            if found is None:
+                return
+            self._let = user = found[0]
             try:
-                self._walk(self._let, self._clock(), due_ns)
+                self._walk(user, self._clock(), found[1])
             except Exception as error:  # noqa: BLE001 - the others wait as well
-                self.broke(self._let, error)
+                self.broke(user, error)
             finally:
                 self._let = None
+            if self._piece is not None and user.state != PARKED:
+                self._account.count("arrivals_started")
 
     # Walking.
 

@@ -62,6 +62,9 @@ class Starts:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def __contains__(self, user: User) -> bool:
+        return user in self._waiting
+
     def bound(self, configured: int, descriptors: int) -> None:
         """Take the limit from what is *configured* and from the *descriptors* there are."""
         self._configured, self._descriptors = configured, descriptors

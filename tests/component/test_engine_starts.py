@@ -52,3 +52,4 @@ def test_arrivals_wait_too(tmp_path):
         assert figures["sent"] == figures["done"] == server.log.received
         begun = figures["sent"] + figures.get("drop_generator_saturated", 0) + figures["drop_no_slot"]
         assert figures["arrivals_planned"] == begun
+        assert figures["arrivals_started"] == figures["sent"]

@@ -389,3 +389,49 @@ def test_who_leaves_while_it_waits_is_counted_as_dropped(tmp_path):
     world.hold(0)
     world.until(300)
     assert world.engine.is_drained
+
+
+def test_the_hot_loop_asks_only_where_somebody_may_have_to_wait(tmp_path):
+    """Three users of whom three may send in the cut never wait: their flows follow each other as without load."""
+    world = World(tmp_path, [{"request": {"get": "/a"}}], users=3)
+    world.engine.starts.bound(5, 1_000)
+    [(end, top)] = world.engine._ends
+    world.engine.measure(1_000)
+    assert 3 == world.engine.starts.limit
+    assert end.next is top
+    world.hold(4)
+    assert end.next is not top
+    for _ in range(3):
+        world.engine.measure(0)
+    assert end.next is top
+
+
+def test_those_who_waited_begin_in_chunks_with_answers_handled_between(tmp_path):
+    """When the cut is over 39 begin, and no answer has to wait for more than 8 of them to be sent for."""
+    world = World(tmp_path, [{"request": {"get": "/a"}}], users=40)
+    world.client.delay_ms = 100
+    world.until(1_500)
+    world.engine.starts.bound(1, 1_000)
+    world.engine.measure(1_000)
+    world.until(500)
+    assert 39 == len(world.engine.starts)
+    begun, handle_ready = [], world.client.handle_ready
+    world.client.handle_ready = lambda: begun.append(len(world.client.seen)) or handle_ready()
+    for _ in range(3):
+        world.engine.measure(0)
+    assert 0 == len(world.engine.starts)
+    assert 39 == begun[-1] - begun[0]
+    assert 8 == max(after - before for before, after in itertools.pairwise(begun))
+
+
+def test_an_archetype_that_is_gone_waits_as_any(tmp_path):
+    """A user of an archetype the edited load has not any more waits by the ordinary priority."""
+    world = World(tmp_path, [{"request": {"get": "/a"}}], users=2)
+    world.client.delay_ms = 100
+    world.engine.starts.bound(1, 1_000)
+    world.engine.measure(1_000)
+    for user in world.engine._users.values():
+        user.archetype = 7
+    world.until(3_000)
+    assert [] == world.faults
+    assert world.count("starts_delayed") > 0
