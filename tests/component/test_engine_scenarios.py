@@ -297,6 +297,22 @@ def test_an_edit_of_the_load_goes_on_with_the_same_class(play, target):
     assert [] == play.faults()
 
 
+def test_what_a_scenario_asked_for_is_not_sent_once_it_is_gone(play):
+    """Who waits for its turn when the load is edited begins the new flow: the new target sees nothing of the old."""
+    play.worker.assign(play.load("Plain"), users=4, limits={"concurrency": 2}, cores=1)
+    play.worker.wait_for(lambda ack: ack["starts_limit"] == 1 and ack["starts_waiting"] >= 2)
+    with Scripted([Route(path="/new"), ECHO]) as other:
+        play.port = other.port
+        flow = [{"action": "new", "request": {"get": "/new"}}]
+        play.worker.assign(
+            play.load("", archetypes=[{"name": "b", "flow": flow}]), users=4, limits={"concurrency": 2}, cores=1
+        )
+        play.worker.wait_until(lambda w: other.log.count(path="/new") >= 20)
+        play.worker.drain()
+        assert other.log.received == other.log.count(path="/new")
+    assert [] == play.faults()
+
+
 @pytest.mark.parametrize(
     ("reference", "said"),
     [

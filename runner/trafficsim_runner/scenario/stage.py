@@ -347,8 +347,11 @@ class Scene:
                 self._dress(ask)
 
     def retire(self) -> None:
-        """Let users go on with the new load: nobody plays this any more."""
+        """Let users go on with the new load: nobody plays this any more, nor sends what it asked for and was not sent."""
         self.top.kind = RESTART
+        for user, ask in self.stage.asks.items():
+            if ask.step is not None and self.stage.plays[user].scene is self:
+                ask.step.kind = RESTART
 
     def ask(
         self, verb: str, path: str, action: str, expect: str | None, redirects: int,
