@@ -86,6 +86,13 @@ def test_a_waiting_run_says_what_it_waits_for() -> None:
     assert "00:00  Preflight  0 of 1 runners are ready\n" == out.getvalue()
 
 
+def test_what_a_runner_says_is_printed_as_it_is() -> None:
+    """Brackets in a message are no markup: neither swallowed nor a mistake of ours."""
+    console, out = a_console(terminal=False)
+    LineView(console).show(a_frame(0, Phase.STARTING, message="shop.flows: [red] or [/users]?", run=None))
+    assert "00:00  Starting   shop.flows: [red] or [/users]?\n" == out.getvalue()
+
+
 def test_the_live_view_shows_phase_progress_figures_and_rules() -> None:
     console, out = a_console(terminal=True)
     view = LiveView(console)

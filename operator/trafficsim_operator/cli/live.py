@@ -60,7 +60,7 @@ class LineView:
         if frame.status.phase is self._phase and frame.now_ms - self._last_ms < _EVERY_MS:
             return
         self._last_ms, self._phase = frame.now_ms, frame.status.phase
-        self.console.print(line(frame), highlight=False, soft_wrap=True)
+        self.console.print(line(frame), highlight=False, markup=False, soft_wrap=True)
 
     def note(self, text: str, *, warning: bool = False) -> None:
         """Print what happened."""
