@@ -77,14 +77,8 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
         missing = unsaved(spec, desired.status.run, observed.accepted, observed.saved) if pinned is not None else ()
         if problems := (*data.problems, *missing):
             return Refused(problems=problems, invalid=True)
-    asked = spec.runner.image or observed.image
-    template: Mapping[str, Any] = template_of(spec.runner, asked)
-    later = ""
-    revision = Revision(revision=revision_of(template), image=asked, runner=dict(template))
+    revision, later = _revision_of(spec.runner, observed.image, pinned)
     if pinned is not None:
-        if _changed(spec.runner, pinned):
-            later = "runner: the change takes effect with the next run"
-        revision = pinned
         spec = spec.model_copy(update={"runner": _runner_of(pinned)})
     try:
         sizing = size(
@@ -119,6 +113,15 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
             ca=observed.ca,
         ),
     )
+
+
+def _revision_of(runner: Runner, default: str, pinned: Revision | None) -> tuple[Revision, str]:
+    """Return the revision that runners are of now, and what of *runner* has to wait for the next run."""
+    if pinned is not None:
+        return pinned, "runner: the change takes effect with the next run" if _changed(runner, pinned) else ""
+    image = runner.image or default
+    template = template_of(runner, image)
+    return Revision(revision=revision_of(template), image=image, runner=template), ""
 
 
 def _is_edit(desired: Desired, pinned: Revision | None) -> bool:
