@@ -297,6 +297,19 @@ def test_an_edit_of_the_load_goes_on_with_the_same_class(play, target):
     assert [] == play.faults()
 
 
+def test_archetypes_may_go_while_a_scenario_goes_on(play):
+    """The second of two archetypes becomes the only one: its users stay, and have a name all the time."""
+    flow = {"name": "first", "flow": [{"request": {"get": "/echo"}}]}
+    second = {"name": "second", "scenario": "acts:Named"}
+    play.assign("", users=4, archetypes=[flow, second])
+    play.worker.wait_until(lambda w: play.lines)
+    play.assign("", users=4, archetypes=[second])
+    play.worker.wait_until(lambda w: 4 == len({line.split()[1] for line in play.lines}))
+    play.worker.drain()
+    assert {"second"} == {line.split()[0] for line in play.lines}
+    assert [] == play.faults()
+
+
 def test_what_a_scenario_asked_for_is_not_sent_once_it_is_gone(play):
     """Who waits for its turn when the load is edited begins the new flow: the new target sees nothing of the old."""
     play.worker.assign(play.load("Plain"), users=4, limits={"concurrency": 2}, cores=1)

@@ -184,6 +184,18 @@ class InTask(Scenario):
         note(f"stop {self.user.id}")
 
 
+class Named(Scenario):
+    """Says over and over what its archetype is called, within one iteration."""
+
+    actions = {"work": "user"}
+
+    async def run(self) -> None:
+        for _ in range(20):
+            await self.get("/echo/work", action="work")
+            note(f"{self.user.archetype} {self.user.id}")
+            await self.think(0.02)
+
+
 class Impatient(Scenario):
     """Waits for its answer, or for its turn, no longer than it likes."""
 

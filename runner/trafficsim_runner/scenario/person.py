@@ -25,8 +25,8 @@ class Person:
 
     @property
     def archetype(self) -> str:
-        """Return the name of the user's archetype."""
-        return self._play.scene.stage.archetypes[self._play.user.archetype]
+        """Return the name of the user's archetype, as it was when its iteration began."""
+        return self._play.archetype
 
     @property
     def iteration(self) -> int:

@@ -43,14 +43,15 @@ class Play:
     """
     The scenario of *user*: *answer* or *error* is what its coroutine gets next, *failure* what it raised.
 
-    *come*: what it came to already, when somebody else led it on. *generation*: of the load it works by.
+    *come*: what it came to already, when somebody else led it on. *generation*: of the load it works by, *archetype*:
+    whose name the user has there.
 
     *until_ns*: when its stop() is broken off. *has_failed*: its iteration failed, and stop() is still to come.
     """
 
     __slots__ = (
-        "_future", "_told", "answer", "come", "coroutine", "error", "failure", "generation", "has_failed", "phase",
-        "scenario", "scene", "task", "until_ns", "user", "waits",
+        "_future", "_told", "answer", "archetype", "come", "coroutine", "error", "failure", "generation", "has_failed",
+        "phase", "scenario", "scene", "task", "until_ns", "user", "waits",
     )  # fmt: skip
 
     def __init__(self, scene: Scene, user: User) -> None:
@@ -63,6 +64,7 @@ class Play:
         self.failure: BaseException | None = None
         self.come: object = None
         self.generation = 0
+        self.archetype = ""
         self.has_failed = False
         self.until_ns = 0
         self.waits: asyncio.Future[Any] | None = None

@@ -75,7 +75,7 @@ class Stage:
         self.plays: dict[User, Play] = {}
         self.asks: dict[User, Ask] = {}
         self.scenes: dict[str, Scene] = {}
-        self.archetypes: tuple[str, ...] = ()
+        self._archetypes: tuple[tuple[str, str | None], ...] = ()  # names, with the scenario's reference
         self.given: Mapping[str, str] = {}
         self.closing: frozenset[str] = frozenset()  # groups whose connections close after each answer
         self.verbs: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ class Stage:
     def use(self, declared: Mapping[str, Declared], load: Load, endpoint: Endpoint) -> Mapping[str, Step]:
         """Play *declared* from now on, with requests to *endpoint*; return where users of each begin, by reference."""
         self._generation += 1
-        self.archetypes = tuple(archetype.name for archetype in load.archetypes)
+        self._archetypes = tuple((archetype.name, archetype.scenario) for archetype in load.archetypes)
         groups = (group for scenario in declared.values() for _, group in scenario.actions)
         pools = pools_of(load.connections, groups)
         self.closing = frozenset(name for name, pool in pools.items() if not pool.keep_alive)
@@ -118,7 +118,7 @@ class Stage:
         if play is None:
             assert isinstance(top, SceneStep)
             play = self.plays[user] = Play(top.scene, user)
-            play.generation = self._generation
+            self._adopt(play)
         while True:
             found = play.advance()
             if type(found) is Ask:
@@ -209,9 +209,17 @@ class Stage:
         """Hear that *user* goes on at *top*: a scenario that does not begin there is over."""
         play = self.plays.get(user)
         if play is not None:
-            play.generation = self._generation
-            if play.scene.top is not top:
+            if play.scene.top is top:
+                self._adopt(play)
+            else:
                 self.end(user)
+
+    def _adopt(self, play: Play) -> None:
+        """Let *play* go by the present load; who came before the edit may have another archetype's number."""
+        play.generation, number = self._generation, play.user.archetype
+        fitting = [name for name, reference in self._archetypes if reference == play.scene.declared.reference]
+        name, _ = self._archetypes[number] if number < len(self._archetypes) else ("", None)
+        play.archetype = name if name in fitting else fitting[0]
 
     def overdue(self, now_ns: int) -> list[User]:
         """Return the users whose stop() takes too long."""
@@ -347,7 +355,7 @@ class Scene:
                 self._dress(ask)
 
     def retire(self) -> None:
-        """Let users go on with the new load: nobody plays this any more, nor sends what it asked for and was not sent."""
+        """Let users go on with the new load: nobody plays this any more, nor sends what it asked for before."""
         self.top.kind = RESTART
         for user, ask in self.stage.asks.items():
             if ask.step is not None and self.stage.plays[user].scene is self:
