@@ -17,6 +17,7 @@ from trafficsim_api.statistics import zeros
 from trafficsim_api.status import RuleStatus, Run, Runners, SizingTerms, Status, Users
 from trafficsim_operator.cli import figures
 from trafficsim_operator.cli.live import LineView, LiveView
+from trafficsim_operator.cli.simulation_view import panel
 from trafficsim_operator.cli.summary import document_of, print_summary
 from trafficsim_operator.local import Frame, Outcome
 from trafficsim_operator.observed import Evidence
@@ -159,6 +160,26 @@ def test_the_summary_names_verdict_rules_actions_errors_and_drops() -> None:
         "errors    network_reset 20", "not sent  template 4", "1 000 requests by 60 users in 01:00",
     ):  # fmt: skip
         assert seen in text
+
+
+def test_names_are_printed_as_they_are() -> None:
+    """An action is called after its path, and a rule may name it: brackets in it are no markup."""
+    layout = Layout(actions=(("GET /filter[/id]", "user"),))
+    whole = zeros(layout)
+    whole[layout.action(0, "done")] = whole[layout.response(0) + 2000] = 500
+    rule = RuleStatus(rule="p95(GET /filter[/id]) < 1s", value="2ms", holds="True", samples=500)
+    frame = a_frame(60, rules=(rule,))
+    text = summary_of(an_outcome(frame=frame, report=report(layout, whole, zeros(layout), (0,) * layout.extremes, ())))
+    assert "\nGET /filter[/id]  500" in text
+    console, out = a_console(terminal=True)
+    view = LiveView(console)
+    view.show(frame)
+    view.close()
+    assert rule.rule in out.getvalue()
+    console, out = a_console(terminal=False)
+    status = frame.status.model_dump(mode="json", by_alias=True)
+    console.print(panel({"metadata": {"namespace": "n", "name": "shop"}, "status": status}))
+    assert rule.rule in out.getvalue()
 
 
 def test_losses_are_stated() -> None:

@@ -185,5 +185,7 @@ def _rules(rules: Sequence[RuleStatus]) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     for rule in rules:
         mark, style = _MARKS[rule.holds]
-        grid.add_row(Text(mark, style), rule.rule, Text(rule.value or "–", style), Text(f"n = {rule.samples}", "dim"))
+        grid.add_row(
+            Text(mark, style), Text(rule.rule), Text(rule.value or "–", style), Text(f"n = {rule.samples}", "dim")
+        )
     return grid

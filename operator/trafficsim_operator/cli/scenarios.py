@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_operator.cli.figures import count, duration_ns
@@ -38,7 +39,7 @@ def print_metrics(report: Report, seconds: float, console: Console) -> None:
         if row.kind == "trend":
             values = tuple(metric_value(value, row) for value in (average, row.p50, row.p95, row.p99, row.most))
         name = row.name if row.unit in ("", NS) else f"{row.name} ({row.unit})"
-        table.add_row(name, count(row.count), f"{row.count / seconds:.1f}", *values)
+        table.add_row(Text(name), count(row.count), f"{row.count / seconds:.1f}", *values)
     console.print()
     console.print(table)
 

@@ -89,7 +89,7 @@ def panel(item: Object) -> RenderableType:
         grid.add_row(Text(label, style="dim"), text)
     for rule in status.get("rules") or ():
         mark, colour = _MARKS.get(rule.get("holds", ""), ("·", "dim"))
-        grid.add_row(Text(mark, style=colour), f"{rule['rule']}  {rule.get('value') or ''}")
+        grid.add_row(Text(mark, style=colour), Text(f"{rule['rule']}  {rule.get('value') or ''}"))
     verdict = f"{status['verdict']}: {status.get('verdictReason', '')}" if status.get("verdict") else ""
     told = [*said(status), *(accounts.get("missing") or ()), verdict or status.get("message") or ""]
     return Group(head, grid, *(Text(text) for text in told if text))

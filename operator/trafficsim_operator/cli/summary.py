@@ -112,7 +112,7 @@ def _actions(outcome: Outcome, console: Console) -> None:
     for row in rows:
         service = [duration_ns(row.service_p95)] if services else []
         table.add_row(
-            row.action, count(row.requests), f"{row.requests / seconds:.1f}",
+            Text(row.action), count(row.requests), f"{row.requests / seconds:.1f}",
             *(duration_ns(value) for value in (row.p50, row.p95, row.p99)), *service,
             duration_ns(row.most or None), _errors(row), _checks(row),
         )  # fmt: skip
