@@ -7,6 +7,7 @@ finds it changed. What no feeder of the assignment in force names is removed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
@@ -45,7 +46,8 @@ class RowStore:
         """
         Return the file with the rows of each feeder of *assignment*, by the feeder's name; *before* are those in force.
 
-        Raises Refused (422) for rows that are not there, or that cannot be what the load asks of them.
+        Raises Refused: 422 for rows that are not there or cannot be what the load asks of them, 507 for those there is
+        no room for.
         """
         found: dict[str, str] = {}
         feeds = assignment.load.data or ()
@@ -55,11 +57,14 @@ class RowStore:
             try:
                 digest = self._digest_of(feed, assignment, before)
                 self._check(feed, digest, lookups, assignment.users)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
+                code, why = 422, str(error)
+                if isinstance(error, OSError):
+                    code, why = 507, f"the rows cannot be kept in the state directory: {error.strerror}"
                 digest = self._still(feed, before, assignment, lookups)
                 if not digest:
-                    raise Refused(422, f"{field}: {error}", is_signed=True) from None
-                event(log, logging.WARNING, "rows-kept", f"goes on with the rows it has: {field}: {error}")
+                    raise Refused(code, f"{field}: {why}", is_signed=True) from None
+                event(log, logging.WARNING, "rows-kept", f"goes on with the rows it has: {field}: {why}")
             found[feed.name] = str(self._path(digest))
         return found
 
@@ -125,14 +130,20 @@ class RowStore:
             table = parsed(data, path.name)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        self._save(table.digest, table.content)
+        if not self._path(table.digest).exists():
+            self._save(table.digest, table.content)
         self._files[written] = look, table.digest
         return table.digest
 
     def _save(self, digest: str, content: str) -> None:
         draft = self._directory / f"{_PREFIX}{digest}.new"
-        draft.write_text(content, encoding="utf-8")
-        os.replace(draft, self._path(digest))
+        try:
+            draft.write_text(content, encoding="utf-8")
+            os.replace(draft, self._path(digest))
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise
 
     def _check(self, feed: Feed, digest: str, lookups: tuple[DataLookup, ...], users: int) -> None:
         shape = self._shapes.get(digest)

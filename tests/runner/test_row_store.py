@@ -56,6 +56,20 @@ def test_a_feeder_without_digest_and_path_keeps_its_rows(tmp_path):
         RowStore(tmp_path).take(an_assignment(a_feed()), {})
 
 
+def test_rows_there_is_no_room_for_are_refused(tmp_path):
+    """507 and the field, nothing half written; what is there already is not written again after a restart."""
+    (tmp_path / f"rows-{TABLE.digest}.new").mkdir()  # so that it cannot be written to
+    with pytest.raises(Refused, match=r"data\[0\]: the rows cannot be kept in the state directory: ") as raised:
+        RowStore(tmp_path).take(an_assignment(a_feed(TABLE), TABLE), {})
+    assert (507, True) == (raised.value.status, raised.value.is_signed)
+    (tmp_path / f"rows-{TABLE.digest}.new").rmdir()
+    path = tmp_path / "users.csv"
+    path.write_text("user\nann\nbob\n")
+    files = RowStore(tmp_path).take(an_assignment(a_feed(path=str(path))), {})
+    (tmp_path / f"rows-{TABLE.digest}.new").mkdir()
+    assert files == RowStore(tmp_path).take(an_assignment(a_feed(path=str(path))), {})
+
+
 def test_nothing_keeps_a_runner_from_draining(tmp_path):
     """A runner that is to retire keeps its rows, whatever became of those it is told."""
     store = RowStore(tmp_path)
