@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import socket
 from dataclasses import replace
 
 import pytest
@@ -11,10 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from trafficsim_api.connections import Connections, pools_of
+from trafficsim_api.layout import Layout
+from trafficsim_api.protocol import Load
+from trafficsim_api.resource import actions_of
 from trafficsim_runner.checks import checks_of
+from trafficsim_runner.flow import compile_load
+from trafficsim_runner.http.client import Client
+from trafficsim_runner.http.connection import IDLE, Connection
+from trafficsim_runner.http.endpoint import endpoint_of
 from trafficsim_runner.http.pool import Pools, Waiter
 from trafficsim_runner.program import RequestStep
-from trafficsim_runner.stats.account import Tally
+from trafficsim_runner.stats.account import Account, Tally
+from trafficsim_runner.stats.slab import SlabWriter
+from trafficsim_runner.users import User
 
 S = 1_000_000_000
 STEP = RequestStep(action=0, tally=Tally(0), verb="get", head=(), body=None, checks=checks_of(None, 0), saves=(),
@@ -311,3 +322,37 @@ class Traffic(RuleBasedStateMachine):
 
 TestTraffic = Traffic.TestCase
 TestTraffic.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_those_served_together_are_timed_by_their_own_sends(tmp_path):
+    """Three wait and three connections become free at once: what the first took to send is lag of the others."""
+    flow = [{"action": "get", "request": {"get": "/"}}]
+    document = {"target": {"url": "http://127.0.0.1:1"}, "archetypes": [{"name": "a", "flow": flow}]}
+    load = Load.model_validate_json(json.dumps(document))
+    layout = Layout(actions=actions_of(load.archetypes))
+    account, clock = Account(SlabWriter(tmp_path / "slab", layout, started_ns=0)), itertools.count(S, 1000).__next__
+    client = Client(account=account, walker=None, clock=clock, wall_s=lambda: 0.0)
+    client._endpoint = endpoint = endpoint_of(load.target)
+    client.allow((), connections=10, concurrency=10)
+    client.share({"user": a_pool(max=3)}, a_pool())
+    [step] = [s for s in compile_load(load, endpoint, {("get", "user"): 0}, account.tallies, {}).steps if s.ready]
+    group = client._pools.group("user")
+    pairs = [socket.socketpair() for _ in range(3)]
+    for ours, _ in pairs:
+        connection = Connection(ours, client._nobody, endpoint, S)
+        connection.state, connection.group = IDLE, group
+        client._connections[connection.fd] = connection
+        group.opening()
+        group.idle[connection] = S
+    users = [User() for _ in pairs]
+    for user in users:
+        user.begun, user.step = True, step
+        client._pools.queue(group, Waiter(user, step, step.render(user), since_ns=S, due_ns=S))
+    client._serve(S + 500)
+    assert 3 == len({user.connection.since_ns for user in users})
+    assert 0 == client._pools.waiting
+    client._connections.clear()
+    client.close()
+    for pair in pairs:
+        for end in pair:
+            end.close()

@@ -164,6 +164,7 @@ class Pooling(Exchange):
                     self._grant(group, waiter, now_ns)
                 except Exception as error:  # noqa: BLE001 - one user's step must not keep the others waiting
                     self._walker.broke(waiter.user, error)
+                now_ns = self._clock()  # what the first took to send is lag of the second, not service time
         finally:
             self._is_serving = False
 
