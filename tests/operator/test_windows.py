@@ -1,5 +1,7 @@
 """Windows of several runners: health, spans of rules with `over`, recent figures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -132,6 +134,40 @@ def test_a_suspended_run_adds_no_windows() -> None:
     windows.judge(["r"])
     assert [0, 1] == sorted(windows.findings)
     assert 30_000 == windows.newest_ms
+
+
+def test_what_was_recent_before_a_pause_is_not_recent_after_it() -> None:
+    """The run's time stands still in a pause, so it goes back at its end: two runners that tell of it one by one."""
+    windows = watching()
+    for runner in ("a", "b"):
+        for second in range(40, 120):
+            is_on = second < 60
+            windows.add(runner, LAYOUT, a_window(second, wanted=5 if is_on else 0, done=200 if is_on else 0))
+    windows.judge(["a", "b"])
+    assert [0, 10.0] == [total(LAYOUT, windows.recent(LAYOUT)[0], "done"), windows.recent(LAYOUT)[1]]
+    for second in range(60, 64):
+        windows.add("a", LAYOUT, a_window(second))
+    windows.judge(["a", "b"])
+    assert 800 == total(LAYOUT, windows.recent(LAYOUT)[0], "done")
+    for second in range(60, 75):
+        windows.add("b", LAYOUT, a_window(second))
+    windows.judge(["a", "b"])
+    assert 800 + 2000 == total(LAYOUT, windows.recent(LAYOUT)[0], "done")
+    windows.judge(["a"])
+    assert 800 == total(LAYOUT, windows.recent(LAYOUT)[0], "done"), "who does not answer has no share"
+
+
+def test_a_metric_that_one_runner_declares_later_is_added_to_its_span() -> None:
+    """A layout that grows in mid-span moves no counter."""
+    windows = watching("count(sold) > 30 over 10s")
+    grown = Layout(actions=LAYOUT.actions, metrics=(("sold", "counter", ""),))
+    for second in range(10, 22):
+        windows.add("old", LAYOUT, a_window(second))
+        window = a_window(second, layout=grown)
+        indices = np.append(window.indices, np.uint32(grown.metric(0)))
+        windows.add("new", grown, replace(window, indices=indices, counts=np.append(window.counts, np.uint64(4))))
+    windows.judge(["old", "new"])
+    assert {} == windows.breaches, "40 in all"
 
 
 def test_layouts_are_merged_by_name() -> None:

@@ -55,7 +55,7 @@ class Windows:
     late: int = 0
     newest_ms: int = 0
     """The end of the newest window that counts, ms from the origin."""
-    _recent: list[tuple[int, Layout, Window]] = field(default_factory=list)
+    _recent: dict[str, list[tuple[Layout, Window]]] = field(default_factory=dict)
     _health: dict[tuple[int, str], saturation.Health] = field(default_factory=dict)
     _spans: dict[tuple[str, int], _Span] = field(default_factory=dict)
     _judged: dict[str, int] = field(default_factory=dict)
@@ -64,7 +64,10 @@ class Windows:
     def add(self, runner: str, layout: Layout, window: Window) -> None:
         """Take one window of *runner*."""
         self.seen += 1
-        self._recent.append((window.end_ms, layout, window))  # no wall clock: somebody may set it
+        # By the run's time, since somebody may set a wall clock; it goes back by a pause when that is over.
+        recent = [] if window.end_ms < self._reached.get(runner, 0) else self._recent.get(runner, [])
+        first_ms = window.end_ms - RECENT_MS
+        self._recent[runner] = [*(entry for entry in recent if entry[1].end_ms > first_ms), (layout, window)]
         self._reached[runner] = window.end_ms
         if not window.warm or not (window.wanted or window.active):
             return
@@ -92,13 +95,13 @@ class Windows:
     def forget(self, runner: str) -> None:
         """Wait for *runner* no longer: it is gone."""
         self._reached.pop(runner, None)
+        self._recent.pop(runner, None)
 
     def judge(self, answering: Iterable[str]) -> None:
         """Judge what can grow no more, given the names of the runners that answer now."""
-        if self._recent:
-            newest = max(end for end, _, _ in self._recent)
-            self._recent = [entry for entry in self._recent if entry[0] > newest - RECENT_MS]
-        until = min((self._reached[name] for name in answering if name in self._reached), default=0) - self.warm_up_ms
+        names = set(answering)
+        self._recent = {name: recent for name, recent in self._recent.items() if name in names}
+        until = min((self._reached[name] for name in names if name in self._reached), default=0) - self.warm_up_ms
         for key in [key for key in self._health if (key[0] + 1) * saturation.WINDOW_MS <= until]:
             health = self._health.pop(key)
             if health.whole:
@@ -115,10 +118,10 @@ class Windows:
     def recent(self, to: Layout) -> tuple[Vector, float]:
         """Return what the last ten seconds counted, in the order of *to*, and how many seconds they were."""
         vector = zeros(to)
-        for _, layout, window in self._recent:
+        for layout, window in (entry for recent in self._recent.values() for entry in recent):
             np.add.at(vector, numbers.remapped(window.indices, layout, to), window.counts)
-        ends = [end for end, _, _ in self._recent]
-        return vector, (max(ends) - min(ends)) / 1000 + 1.0 if ends else 1.0
+        spans = [recent[-1][1].end_ms - recent[0][1].end_ms for recent in self._recent.values()]
+        return vector, max(spans, default=0) / 1000 + 1.0
 
 
 def _is_broken(rule: Rule, span: _Span, length_ms: int) -> bool:
