@@ -1,0 +1,30 @@
+"""The status stays small: what says least is shortened first."""
+
+from __future__ import annotations
+
+from trafficsim_api.status import ConditionStatus, Run, Status, TaskStatus
+from trafficsim_operator.plan.bounds import LIMIT, fitted, size_of
+
+
+def a_task(message: str) -> TaskStatus:
+    """Build a task that failed."""
+    return TaskStatus(state="Failed", runner="r", uid="u", digest="d", since="", deadline="", message=message)
+
+
+def test_messages_of_setup_and_teardown_are_shortened_with_the_others() -> None:
+    """To 128 characters, and only where the status would be too large; a run without them stays one."""
+    run = Run(id=1, phase_since="", setup=a_task("s" * 300), teardown=a_task("t" * 300))
+    assert run == fitted(Status(run=run)).run
+    condition = ConditionStatus(
+        type="Accepted", status="True", reason="r", message="m" * LIMIT, last_transition_time="", observed_generation=1
+    )
+    cut = fitted(Status(run=run, conditions=(condition,)))
+    assert cut.run is not None
+    assert ("s" * 128, "t" * 128) == (
+        cut.run.setup and cut.run.setup.message,
+        cut.run.teardown and cut.run.teardown.message,
+    )
+    assert size_of(cut) < LIMIT
+    plain = Run(id=1, phase_since="")
+    assert plain == fitted(Status(run=plain, conditions=(condition,))).run
+    assert fitted(Status(conditions=(condition,))).run is None
