@@ -37,7 +37,7 @@ from trafficsim_runner.program import (
 from trafficsim_runner.starts import PRIORITY
 from trafficsim_runner.stats.account import Account
 from trafficsim_runner.stats.raw import RawLog
-from trafficsim_runner.users import ACTED, PARKED, STARTING, THINKING, WORKING, User
+from trafficsim_runner.users import ACTED, COUNTED, PARKED, STARTING, THINKING, WORKING, User
 from trafficsim_runner.visits import NEVER_NS, Piece, Schedule, dress
 from trafficsim_runner.wheel import Wheel
 
@@ -281,7 +281,13 @@ class Engine(Acting):
             self._walk(user, self._clock(), due_ns)
         except Exception as error:  # noqa: BLE001 - the others are due as well
             self.broke(user, error)
-        if user.state != PARKED and user not in self.starts:
+        if user not in self.starts:
+            self._count_start(user)
+
+    def _count_start(self, user: User) -> None:
+        """Count the arrival of *user* as started, once: its iteration has begun, and waits for nobody."""
+        if user.state != PARKED and not user.marks & COUNTED:
+            user.marks |= COUNTED
             self._account.count("arrivals_started")
 
     def _over(self, user: User, now_ns: int, *, is_done: bool) -> None:
@@ -348,8 +354,8 @@ class Engine(Acting):
                 self.broke(user, error)
             finally:
                 self._let = None
-            if self._piece is not None and user.state != PARKED:
-                self._account.count("arrivals_started")
+            if self._piece is not None:
+                self._count_start(user)
 
     # Walking.
 

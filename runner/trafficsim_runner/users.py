@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trafficsim_runner.http.connection import Connection
     from trafficsim_runner.program import Step
 
-__all__ = ["ACTED", "BEGUN", "PARKED", "STARTING", "THINKING", "WORKING", "User", "UserPool"]
+__all__ = ["ACTED", "BEGUN", "COUNTED", "PARKED", "STARTING", "THINKING", "WORKING", "User", "UserPool"]
 
 # Where a user is. Whole numbers, since they are compared on every step.
 PARKED: Final = 0  # in the pool
@@ -24,6 +24,7 @@ WORKING: Final = 3  # connecting, sending or waiting for an answer
 # Marks of a user, kept in one number: a slot for each would be 8 bytes a user.
 BEGUN: Final = 1
 ACTED: Final = 2
+COUNTED: Final = 4
 
 
 class User:
@@ -32,7 +33,8 @@ class User:
 
     *place* is its number, *key* the source of its draws, *draws* how many it made, *step* what it does next. *due_ms*
     is for the wheel. *marks*: BEGUN, it made its first send (or its first try failed); ACTED, it tried a request in
-    this iteration. *cookie_line*: the request's header line with its cookies, which is all that is kept of them.
+    this iteration; COUNTED, its arrival counts as started. *cookie_line*: the request's header line with its cookies,
+    which is all that is kept of them.
     """
 
     __slots__ = (

@@ -16,7 +16,7 @@ from typing import Final
 from trafficsim_api.arrivals import Course, Evenly, Owned, Poisson
 from trafficsim_api.places import Places, position
 from trafficsim_runner.draws import key_of
-from trafficsim_runner.users import ACTED, User
+from trafficsim_runner.users import ACTED, COUNTED, User
 
 __all__ = ["NEVER_NS", "Piece", "Schedule", "Slots", "dress"]
 
@@ -241,5 +241,5 @@ def dress(user: User, *, number: int, users: int, seed: int, archetype: int) -> 
     user.draws = 0
     user.iteration = number // users
     user.backoff_ms = 0
-    user.marks &= ~ACTED
+    user.marks &= ~(ACTED | COUNTED)
     user.loops = user.saved = user.cookie_line = None

@@ -53,3 +53,17 @@ def test_arrivals_wait_too(tmp_path):
         begun = figures["sent"] + figures.get("drop_generator_saturated", 0) + figures["drop_no_slot"]
         assert figures["arrivals_planned"] == begun
         assert figures["arrivals_started"] == figures["sent"]
+
+
+def test_an_arrival_starts_once(tmp_path):
+    """One that pauses first has started when it does; that its request waits later makes it no second one."""
+    flow = [{"think": {"constant": "10ms"}}, *FLOW]
+    with Scripted([Route(path="/", delay_s=0.2)]) as server, WorkerProcess(tmp_path) as worker:
+        load = a_load(server.port, flow, arrivals={"rate": "100/s"}, profile=[{"hold": {"for": "1s"}}])
+        worker.assign(load, users=10, limits={"concurrency": 10}, cores=NOTHING, seconds=4)
+        worker.wait_for(lambda ack: ack["starts_waiting"] >= 2)
+        worker.wait_for(lambda ack: ack["drained"], within_s=20)
+        figures = Figures.of(worker)
+        assert figures["starts_delayed"] > 20
+        assert figures["arrivals_started"] + figures["drop_no_slot"] == figures["arrivals_planned"]
+        assert figures["sent"] <= figures["arrivals_started"]
