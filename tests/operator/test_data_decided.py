@@ -166,6 +166,22 @@ async def test_an_edit_beyond_the_rows_is_refused() -> None:
     assert 300 == status.users.active
 
 
+async def test_rows_of_a_refused_edit_go_to_nobody() -> None:
+    """Users more than policy allows, and other rows with them: runners are told to go on with what they have."""
+    world = FakeWorld()
+    world.record.put(a_simulation(inline(400)))
+    await until(world, "Running")
+    await settle(world)
+    world.policy = world.policy.model_copy(update={"max_users": 500})
+    world.record.put(a_simulation(inline(300), users=501))
+    status = await settle(world)
+    assert ("False", "Refused") == condition(status, "Accepted")
+    assert "Running" == status.phase
+    told = [runner.assignment for runner in world.fleet.runners.values() if runner.assignment]
+    assert [{}] == [dict(assignment.rows) for assignment in told if assignment.load.data]
+    assert [None] == [feed.digest for assignment in told for feed in assignment.load.data or ()]
+
+
 async def test_changed_rows_are_live() -> None:
     """Other rows in the ConfigMap: the runners get them, as with any edit of the load."""
     world = FakeWorld()

@@ -4,15 +4,22 @@ from typing import Any
 
 import pytest
 
+from trafficsim_api.phases import Phase
 from trafficsim_api.policy import LOCAL_DEFAULT
 from trafficsim_api.protocol import Load
 from trafficsim_api.resource import Connections, Target
+from trafficsim_api.status import Run, TaskStatus
+from trafficsim_api.units import format_instant
 from trafficsim_operator.ledger import Ledgers
+from trafficsim_operator.plan.lifecycle import Life, Seen, live
 from trafficsim_operator.testing.fakes import FakeWorld
 
 LOGIN = {"flow": [{"request": {"post": "/login"}, "save": {"token": "json.token"}}]}
 MORE = {"flow": [*LOGIN["flow"], {"request": {"get": "/shop"}, "save": {"shop": "json.id"}}]}
 SWEEP = {"flow": [{"request": {"delete": "/all", "headers": {"authorization": "{{token}}"}}}]}
+
+
+at = format_instant
 
 
 def a_flow(*names: str) -> list[dict[str, Any]]:
@@ -143,6 +150,22 @@ async def test_a_policy_that_forbids_the_run_in_the_midst_of_setup() -> None:
     world.record.put(a_document(seed=1))
     status = await looks(world, 20)
     assert ("Running", 2, "Done") == (status.phase, status.run.id, status.run.setup.state)
+
+
+@pytest.mark.parametrize(("waited_ms", "phase"), [(299_000, "Starting"), (300_000, "Failed")])
+def test_a_long_setup_takes_nothing_of_the_time_to_start(waited_ms: int, phase: str) -> None:
+    """What is still waited for after it has five minutes of its own."""
+    done = TaskStatus(
+        state="Done", runner="r", uid="u", digest="d", since=at(0), deadline=at(0), ended=at(1_000_000)
+    )  # fmt: skip
+    seen = Seen(
+        now_ms=1_000_000 + waited_ms, generation=1, request=None, suspend=False, duration_ms=None, runners_wanted=2,
+        runners_ready=1, runners_up=1, target="reachable", waiting="", cause="", stop="", drained=False, drain_ms=0,
+        highest_run=1, restart=False,
+    )  # fmt: skip
+    life = live(Life(phase=Phase.STARTING, run=Run(id=1, phase_since=at(0), setup=done), reason=""), seen)
+    assert phase == life.phase
+    assert "1 of 2 runners are ready" in life.message
 
 
 def test_saved_values_are_in_no_repr() -> None:
