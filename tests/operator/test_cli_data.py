@@ -70,7 +70,8 @@ def planned(directory: Path, *feeders: dict[str, Any], options: tuple[str, ...] 
         ),
         pytest.param(
             {"from": {"path": "/nowhere/a.csv"}}, {},
-            "a: circular; its rows are in the runners' image and known only then", id="image",
+            "a: circular; /nowhere/a.csv is not here: its rows are in the runners' image and known only then",
+            id="image",
         ),
     ],
 )  # fmt: skip
@@ -93,6 +94,25 @@ def test_plan_reads_the_file_beside_the_document(tmp_path: Path, capfd: pytest.C
     (tmp_path / "words.csv").write_text("words\nx\n")
     assert 3 == planned(tmp_path, {"from": {"path": "words.csv"}})
     assert "data a has no column word, only words" in capfd.readouterr().err
+
+
+def test_validate_reads_the_file_beside_the_document(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What a run would refuse is refused before; a file that is elsewhere is said to be unchecked."""
+    file = tmp_path / "shop.yaml"
+    file.write_text(yaml.safe_dump(a_document({"from": {"path": "words.csv"}, "mode": "unique"})))
+    assert 0 == main(["validate", str(file)])
+    assert f"{file}: not checked: data a: words.csv is not here: its rows are in the runners' image" in (
+        capfd.readouterr().out
+    )
+    (tmp_path / "words.csv").write_text("word\nx\n")
+    assert 3 == main(["validate", str(file)])
+    assert f"{file}: data[0]: unique needs a row for each user: 1 rows are too few" in capfd.readouterr().err
+    assert 3 == main(["validate", "--json", str(file)])
+    (found,) = json.loads(capfd.readouterr().out)["files"]
+    assert (False, "data[0]") == (found["valid"], found["problems"][0]["field"])
+    (tmp_path / "words.csv").write_text("word\n" + "x\n" * 8)
+    assert 0 == main(["validate", str(file)])
+    assert "not checked" not in capfd.readouterr().out
 
 
 def test_the_summary_says_how_often_rows_were_taken() -> None:

@@ -14,7 +14,7 @@ from trafficsim_operator.cli.figures import count
 from trafficsim_operator.fleet.rows import FileRows, inline_rows
 from trafficsim_operator.observed import RowsSeen
 
-__all__ = ["planned_data", "planned_lines", "rows_beside", "used_data", "used_lines"]
+__all__ = ["elsewhere", "planned_data", "planned_lines", "rows_beside", "used_data", "used_lines"]
 
 
 def rows_beside(spec: TrafficSimulationSpec, base: Path) -> Mapping[str, RowsSeen]:
@@ -29,6 +29,16 @@ def rows_beside(spec: TrafficSimulationSpec, base: Path) -> Mapping[str, RowsSee
         else:
             found[feeder.name] = RowsSeen()
     return found
+
+
+def elsewhere(spec: TrafficSimulationSpec, rows: Mapping[str, RowsSeen]) -> str:
+    """Say which feeders' rows could not be looked at, "" when there is none."""
+    found = [
+        f"data {feeder.name}: {_source(feeder)}"
+        for feeder in spec.data
+        if not (rows[feeder.name].count or rows[feeder.name].problem)
+    ]
+    return "; ".join(found)
 
 
 def planned_lines(spec: TrafficSimulationSpec, rows: Mapping[str, RowsSeen], shape: Shape, end_ms: int) -> list[str]:
@@ -76,8 +86,7 @@ def _line(feeder: Feeder, text: str) -> str:
 
 def _planned(spec: TrafficSimulationSpec, feeder: Feeder, seen: RowsSeen, shape: Shape, end_ms: int) -> str:
     if not seen.count:
-        where = "the ConfigMap" if feeder.from_.config_map is not None else "the runners' image"
-        return f"{feeder.mode}; its rows are in {where} and known only then"
+        return f"{feeder.mode}; {_source(feeder)}"
     head = f"{count(seen.count)} rows, {feeder.mode}: "
     if feeder.mode == "unique":
         rest = seen.count - spec.users
@@ -91,6 +100,12 @@ def _planned(spec: TrafficSimulationSpec, feeder: Feeder, seen: RowsSeen, shape:
         return f"{head}{count(spec.users)} users are {_number(spec.users / seen.count)} to a row"
     each = _number(seen.count / spec.users)
     return f"{head}{count(spec.users)} users take each once in {each} iterations of each user"
+
+
+def _source(feeder: Feeder) -> str:
+    if feeder.from_.path is not None:
+        return f"{feeder.from_.path} is not here: its rows are in the runners' image and known only then"
+    return "its rows are in the ConfigMap and known only then"
 
 
 def _times(takes: int, rows: int) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from trafficsim_api.errors import Problem, SpecError
 from trafficsim_api.resource import TrafficSimulation, actions_of
+from trafficsim_operator.cli.data import elsewhere, rows_beside
 from trafficsim_operator.cli.faults import FAULT, as_json, simulation_from, tell, tells_faults
 from trafficsim_operator.cli.scenarios import unknown_of
+from trafficsim_operator.plan.data import fed
 
 __all__ = ["validate"]
 
@@ -27,17 +31,18 @@ def validate(files: tuple[str, ...], as_json_: bool) -> int:
     """
     Say whether each FILE is a sound simulation; `-` is standard input.
 
-    Every problem names its field. Exit code 0 when all are sound, else 3.
+    Every problem names its field. Exit code 0 when all are sound, else 3. Rows of test data are read where their file
+    is here.
     """
     found: list[dict[str, object]] = []
     for file in files:
-        simulation, problems = _read(file)
+        simulation, problems, unchecked = _read(file)
         found.append(
             {
                 "file": file,
                 "valid": not problems,
                 "problems": [{"field": problem.field, "reason": problem.reason} for problem in problems],
-                "notChecked": unknown_of(simulation.spec) if simulation else "",
+                "notChecked": "; ".join(unchecked),
             }
         )
         if as_json_:
@@ -46,18 +51,24 @@ def validate(files: tuple[str, ...], as_json_: bool) -> int:
             tell(problems, file)
         else:
             click.echo(f"{file}: sound: {_said_of(simulation)}")
-            if unknown := unknown_of(simulation.spec):
-                click.echo(f"{file}: not checked: {unknown}")
+            for text in unchecked:
+                click.echo(f"{file}: not checked: {text}")
     if as_json_:
         click.echo(as_json({"files": found}))
     return 0 if all(entry["valid"] for entry in found) else FAULT
 
 
-def _read(file: str) -> tuple[TrafficSimulation | None, tuple[Problem, ...]]:
+def _read(file: str) -> tuple[TrafficSimulation | None, tuple[Problem, ...], tuple[str, ...]]:
+    """Return the simulation in *file* (None when it is not sound), what is wrong with it, and what was not checked."""
     try:
-        return simulation_from(file)[1], ()
+        simulation = simulation_from(file)[1]
     except SpecError as error:
-        return None, error.problems
+        return None, error.problems, ()
+    rows = rows_beside(simulation.spec, Path() if file == "-" else Path(file).absolute().parent)
+    if problems := fed(simulation.spec, rows).problems:
+        return None, problems, ()
+    unchecked = (elsewhere(simulation.spec, rows), unknown_of(simulation.spec))
+    return simulation, (), tuple(text for text in unchecked if text)
 
 
 def _said_of(simulation: TrafficSimulation) -> str:
