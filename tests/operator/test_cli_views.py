@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from trafficsim_api.data import Feeder
 from trafficsim_api.document import load_spec
 from trafficsim_api.layout import Layout
 from trafficsim_api.phases import Phase, Verdict
+from trafficsim_api.problems import read
 from trafficsim_api.statistics import zeros
 from trafficsim_api.status import RuleStatus, Run, Runners, SizingTerms, Status, Users
 from trafficsim_operator.cli import figures
@@ -20,7 +22,7 @@ from trafficsim_operator.cli.live import LineView, LiveView
 from trafficsim_operator.cli.simulation_view import panel
 from trafficsim_operator.cli.summary import document_of, print_summary
 from trafficsim_operator.local import Frame, Outcome
-from trafficsim_operator.observed import Evidence
+from trafficsim_operator.observed import Evidence, RowsSeen
 from trafficsim_operator.plan.report import Report, report
 
 ORIGIN_MS = 1_700_000_000_000
@@ -180,6 +182,38 @@ def test_names_are_printed_as_they_are() -> None:
     status = frame.status.model_dump(mode="json", by_alias=True)
     console.print(panel({"metadata": {"namespace": "n", "name": "shop"}, "status": status}))
     assert rule.rule in out.getvalue()
+
+
+def test_a_narrow_terminal_goes_without_columns_and_cuts_none() -> None:
+    layout = Layout(actions=(("GET /users/{{user.id}}", "user"),))
+    whole = zeros(layout)
+    whole[layout.action(0, "done")] = whole[layout.action(0, "checks")] = 5000
+    whole[layout.action(0, "checks_failed")] = 5000
+    whole[layout.response(0) + 2000], whole[layout.service(0) + 1800] = 5000, 5000
+    outcome = an_outcome(report=report(layout, whole, zeros(layout), (0,) * layout.extremes, ()))
+    wide, narrow = io.StringIO(), io.StringIO()
+    print_summary(outcome, Console(file=wide, width=160))
+    print_summary(outcome, Console(file=narrow, width=80))
+    (head,) = (line for line in wide.getvalue().splitlines() if line.startswith("action"))
+    assert ["action", "n", "per", "s", "p50", "p95", "p99", "p95", "service", "max", "errors", "checks"] == head.split()
+    text = narrow.getvalue()
+    assert "…" not in text
+    for seen in ("p95", "p99", "GET /users/{{user.id}}", "5 000 of 5 000 missed"):
+        assert seen in text
+    assert "service" not in text
+
+
+def test_a_run_that_never_began_took_no_rows() -> None:
+    """What its feeders and pools hold is nobody's interest when nothing was asked."""
+    frame = a_frame(0, Phase.FAILED)
+    feeder = {"name": "a", "mode": "unique", "from": {"inline": [{"word": "x"}]}}
+    spec = frame.spec.model_copy(update={"data": (read(Feeder, feeder),)})
+    outcome = an_outcome(
+        frame=replace(frame, spec=spec), verdict=None, exit=3, reason="nothing listens there", report=a_report(),
+        rows={"a": RowsSeen(digest="d", count=30, columns=("word",))},
+    )  # fmt: skip
+    assert "rows" not in summary_of(outcome)
+    assert "rows" in summary_of(replace(outcome, report=a_report(done=10)))
 
 
 def test_losses_are_stated() -> None:

@@ -23,6 +23,8 @@ from trafficsim_operator.local import run as run_local
 
 __all__ = ["history_at", "perform", "run"]
 
+_PIPED: Final = 240
+
 EPILOG: Final = """\b
 Ctrl-C ends the run: users finish their action, then the verdict. A second one stops at once (exit code 2).
 
@@ -108,7 +110,9 @@ def perform(options: Options, *, as_json_: bool) -> int:
     if as_json_:
         click.echo(as_json(document_of(outcome)))
     else:
-        print_summary(outcome, Console())
+        console = Console()
+        # What is piped has no width: nothing is cut to that of a terminal.
+        print_summary(outcome, console if console.is_terminal else Console(width=_PIPED))
     return outcome.exit
 
 

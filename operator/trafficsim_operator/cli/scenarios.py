@@ -32,7 +32,8 @@ def print_metrics(report: Report, seconds: float, console: Console) -> None:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("metric", "n", "per s", "avg", "p50", "p95", "p99", "max"):
-        table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
+        is_first = name == "metric"
+        table.add_column(name, justify="left" if is_first else "right", no_wrap=not is_first, overflow="fold")
     for row in report.metrics:
         average = row.total // row.count if row.count else None
         values: tuple[str, ...] = ("",) * 5
@@ -54,6 +55,5 @@ def failure_lines(report: Report) -> list[tuple[str, str]]:
     failures = report.counters.get("scenario_failures", 0)
     if not failures:
         return []
-    return [
-        ("scenario", f"{count(failures)} times a scenario raised an exception; the runner's log has each kind once")
-    ]
+    times = "once" if failures == 1 else f"{count(failures)} times"
+    return [("scenario", f"{times} a scenario raised an exception; the runner's log has each kind once")]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +26,7 @@ __all__ = ["document_of", "print_summary"]
 _STYLES: Final = {Verdict.PASSED: "bold green", Verdict.FAILED: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 _REFUSED: Final = "target.url: the policy does not allow"
 _SHOWN: Final = 5  # of the runners that died
+_SPARED: Final = ("p95 service", "per s", "max", "p50")  # columns a narrow terminal does without, in this order
 _MARKS: Final = {"True": ("✓", "green"), "False": ("✗", "red"), "Unknown": ("?", "yellow")}
 
 
@@ -62,7 +64,7 @@ def print_summary(outcome: Outcome, console: Console) -> None:
         _rules(outcome, console)
     if outcome.report.requests:
         _actions(outcome, console)
-    print_metrics(outcome.report, _judged_seconds(outcome), console)
+        print_metrics(outcome.report, _judged_seconds(outcome), console)
     _remarks(outcome, console)
 
 
@@ -91,33 +93,41 @@ def _rules(outcome: Outcome, console: Console) -> None:
 
 
 def _actions(outcome: Outcome, console: Console) -> None:
+    """Print a row for each action; a terminal too narrow for all columns goes without some, a name is folded last."""
     seconds = _judged_seconds(outcome)
     rows = [row for row in outcome.report.actions if row.requests]
-    services = any(row.service_p95 != row.p95 for row in rows)
-    names = [
-        "action",
-        "n",
-        "per s",
-        "p50",
-        "p95",
-        "p99",
-        *(["p95 service"] if services else []),
-        "max",
-        "errors",
-        "checks",
-    ]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in names:
-        table.add_column(name, justify="left" if name == "action" else "right", no_wrap=True)
-    for row in rows:
-        service = [duration_ns(row.service_p95)] if services else []
-        table.add_row(
-            Text(row.action), count(row.requests), f"{row.requests / seconds:.1f}",
-            *(duration_ns(value) for value in (row.p50, row.p95, row.p99)), *service,
-            duration_ns(row.most or None), _errors(row), _checks(row),
-        )  # fmt: skip
+    if not rows:
+        return
+    spared = set() if any(row.service_p95 != row.p95 for row in rows) else {"p95 service"}
+    wide = console.options.update(max_width=10_000)
+    table = _action_table(rows, seconds, spared)
+    for name in _SPARED:
+        if Measurement.get(console, wide, table).maximum <= console.width:
+            break
+        spared.add(name)
+        table = _action_table(rows, seconds, spared)
     console.print()
     console.print(table)
+
+
+def _action_table(rows: Collection[ActionRow], seconds: float, spared: Collection[str]) -> Table:
+    cells: list[dict[str, str | Text]] = [
+        {
+            "action": Text(row.action), "n": count(row.requests), "per s": f"{row.requests / seconds:.1f}",
+            "p50": duration_ns(row.p50), "p95": duration_ns(row.p95), "p99": duration_ns(row.p99),
+            "p95 service": duration_ns(row.service_p95), "max": duration_ns(row.most or None),
+            "errors": _errors(row), "checks": _checks(row),
+        }
+        for row in rows
+    ]  # fmt: skip
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    names = [name for name in cells[0] if name not in spared]
+    for name in names:
+        is_first = name == "action"
+        table.add_column(name, justify="left" if is_first else "right", no_wrap=not is_first, overflow="fold")
+    for cell in cells:
+        table.add_row(*(cell[name] for name in names))
+    return table
 
 
 def _arrivals(outcome: Outcome) -> str:
@@ -155,13 +165,15 @@ def _remarks(outcome: Outcome, console: Console) -> None:
     lines: list[tuple[str, str]] = [*done_lines(status.run), *failure_lines(report)]
     if arrivals := _arrivals(outcome):
         lines.append(("arrivals", arrivals))
-    for number, text in enumerate(used_lines(outcome.frame.spec, outcome.rows, report.counters.get("iterations", 0))):
+    iterations = report.counters.get("iterations", 0)
+    used = used_lines(outcome.frame.spec, outcome.rows, iterations) if report.requests else ()
+    for number, text in enumerate(used):
         lines.append(("" if number else "data", text))
     if report.errors:
         lines.append(("errors", _listed(report.errors)))
     if report.drops:
         lines.append(("not sent", _listed(report.drops)))
-    for number, text in enumerate(_pools(report)):
+    for number, text in enumerate(_pools(report) if report.requests or report.drops else ()):
         lines.append(("" if number else "pools", text))
     if delayed := report.counters.get("starts_delayed", 0):
         lines.append(("delayed", f"{_number(delayed, 'start')} waited while a runner was above 80 % of its CPU"))
