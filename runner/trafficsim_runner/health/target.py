@@ -60,6 +60,9 @@ async def _ask_at(address: Address, load: Load, endpoint: Endpoint, until: float
         return f"no answer from {where} within {within:.3g} s"
     except ssl.SSLCertVerificationError as error:
         return f"the certificate of {where} is not accepted: {error.verify_message}"
+    except ConnectionRefusedError:
+        found = "" if address[1][0] == endpoint.host else f" ({address[1][0]})"
+        return f"{where}{found} refuses the connection: nothing listens there"
     except (OSError, ValueError, asyncio.LimitOverrunError, asyncio.IncompleteReadError) as error:
         return f"{where}: {error}"
     return REACHABLE if status < BROKEN else f"GET {load.target.health_path} was answered with {status}"
