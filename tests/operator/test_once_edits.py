@@ -152,6 +152,22 @@ async def test_a_policy_that_forbids_the_run_in_the_midst_of_setup() -> None:
     assert ("Running", 2, "Done") == (status.phase, status.run.id, status.run.setup.state)
 
 
+@pytest.mark.parametrize("at_end", ["policy", "an edit that this operator cannot take over"])
+async def test_a_teardown_that_a_refusal_leaves_undone_is_said(at_end: str) -> None:
+    """Neither a run that policy forbids nor one that ends under a refused edit is torn down; that is told."""
+    world = FakeWorld()
+    await running(world, duration="30s")
+    if at_end == "policy":
+        world.policy = LOCAL_DEFAULT.model_copy(update={"max_users": 10})
+    else:
+        world.record.put(a_document(duration="30s", setup=MORE, archetypes=a_flow("shop")))
+        world.world.ledgers = Ledgers()
+    status = await looks(world, 40)
+    assert status.phase in ("Failed", "Completed")
+    assert ("Failed", "not done: the document is refused") == (status.run.teardown.state, status.run.teardown.message)
+    assert ["1-setup"] == [begun.partition(" ")[0] for begun in world.fleet.begun]
+
+
 @pytest.mark.parametrize(("waited_ms", "phase"), [(299_000, "Starting"), (300_000, "Failed")])
 def test_a_long_setup_takes_nothing_of_the_time_to_start(waited_ms: int, phase: str) -> None:
     """What is still waited for after it has five minutes of its own."""

@@ -13,7 +13,7 @@ from trafficsim_api.names import Reason
 from trafficsim_api.phases import TRANSITIONS, Phase
 from trafficsim_api.status import Run
 from trafficsim_api.units import format_instant, parse_instant
-from trafficsim_operator.plan.once import Chore, advanced, broken_off, ordered, teardown_is_due, unmanned
+from trafficsim_operator.plan.once import Chore, advanced, broken_off, ordered, teardown_is_due, undone
 
 __all__ = ["DAY_MS", "DEADLINE_MS", "NEVER_MS", "Life", "Seen", "live", "next_run", "start_at"]
 
@@ -248,14 +248,15 @@ def _draining(life: Life, run: Run, seen: Seen) -> Life:
     late = seen.now_ms - parse_instant(run.phase_since) >= seen.drain_ms
     if run.teardown is None and not (seen.drained or late):
         return life
-    if seen.teardown is not None and teardown_is_due(run, seen.teardown.once):
+    teardown = seen.teardown.once if seen.teardown is not None else None
+    if seen.teardown is not None and teardown is not None and teardown_is_due(run, teardown):
         patience = seen.now_ms - parse_instant(run.phase_since) < seen.drain_ms + DEADLINE_MS[Phase.STARTING]
         if seen.teardown.ready is not None:
             run = run.model_copy(update={"teardown": ordered(seen.teardown, seen.now_ms)})
         elif patience:
             return replace(life, message="teardown waits for a runner")
         else:
-            run = run.model_copy(update={"teardown": unmanned(seen.teardown, seen.now_ms)})
+            run = run.model_copy(update={"teardown": undone(teardown, seen.now_ms, "no runner was there to do it")})
     if run.teardown is not None and run.teardown.state == "Running":
         return replace(life, run=run, message=f"{run.teardown.runner} is at teardown")
     done = run.model_copy(update={"finished_at": format_instant(seen.now_ms)})

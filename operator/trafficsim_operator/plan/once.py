@@ -33,7 +33,7 @@ __all__ = [
     "ordered",
     "task_for",
     "teardown_is_due",
-    "unmanned",
+    "undone",
     "unsaved",
 ]
 
@@ -94,12 +94,11 @@ def ordered(seen: Chore, now_ms: int) -> TaskStatus:
     )
 
 
-def unmanned(seen: Chore, now_ms: int) -> TaskStatus:
-    """Return that nobody was there to do it."""
-    assert seen.once is not None
+def undone(once: Once, now_ms: int, why: str) -> TaskStatus:
+    """Return that *once* was due and is not done."""
     now = format_instant(now_ms)
-    status = TaskStatus(state="Failed", runner="", uid="", digest=_digest(seen.once), since=now, deadline=now)
-    return _ended(status, now_ms, "no runner was there to do it")
+    status = TaskStatus(state="Failed", runner="", uid="", digest=_digest(once), since=now, deadline=now)
+    return _ended(status, now_ms, why)
 
 
 def advanced(status: TaskStatus | None, seen: Chore, now_ms: int) -> TaskStatus | None:

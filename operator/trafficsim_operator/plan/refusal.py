@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trafficsim_api.names import Condition, Event, Reason
 from trafficsim_api.phases import Phase, Verdict
-from trafficsim_api.status import LastCommand, Runners, Status, Users
+from trafficsim_api.status import LastCommand, Run, Runners, Status, Users
 from trafficsim_api.units import format_instant, parse_instant
 from trafficsim_operator.actions import Decision, Happening, Retire
 from trafficsim_operator.observed import Desired, Observed
@@ -44,10 +44,8 @@ def refuse(desired: Desired, observed: Observed, refused: Refused, now_ms: int) 
         update |= {"phase": phase, "message": message}
         found = [*of_phase(phase, Reason.REFUSED if phase is Phase.FAILED else Reason.COMPLETED, message), said]
         found += of_verdict(before.verdict, verdict_reason(before.conditions), before.verdict_reason, "")
-    if before.run is not None:
-        tasks = {"setup": before.run.setup, "teardown": before.run.teardown}
-        ended = {kind: once.broken_off(task, "the document is refused", now_ms) for kind, task in tasks.items()}
-        update |= {"run": before.run.model_copy(update=ended)}
+    if before.run is not None and before.phase in ON:
+        update |= {"run": _without_tasks(before.run, desired, now_ms)}
     status = _with(desired, found, now_ms, update)
     actions = tuple(
         Retire(revision=name, runners=tuple(r.name for r in seen.runners), replicas=0, reason="refused")
@@ -60,6 +58,16 @@ def refuse(desired: Desired, observed: Observed, refused: Refused, now_ms: int) 
         happenings=told(before, status),
         next_look_ms=STEADY_MS if actions else None,
     )
+
+
+def _without_tasks(run: Run, desired: Desired, now_ms: int) -> Run:
+    """Return *run* with its setup and teardown ended as they stand: no runner will do them any more."""
+    why = "the document is refused"
+    ended = {kind: once.broken_off(getattr(run, kind), why, now_ms) for kind in ("setup", "teardown")}
+    teardown = desired.spec.teardown if desired.spec is not None else None
+    if teardown is not None and once.teardown_is_due(run, teardown):
+        ended["teardown"] = once.undone(teardown, now_ms, f"not done: {why}")
+    return run.model_copy(update=ended)
 
 
 def _is_over(desired: Desired, observed: Observed, command: LastCommand | None, now_ms: int) -> str:
