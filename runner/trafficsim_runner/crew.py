@@ -317,11 +317,12 @@ class Crew:
 
 def _in_short(text: str) -> str:
     """
-    Return a traceback in one line: the error, and the innermost place.
+    Return a traceback in one line: the error, and the innermost place, in the user's code if it went through any.
 
     KeyError: 'id' (flows.py, line 31)
     """
     lines = [line for line in text.splitlines() if line.strip()]
-    places = re.findall(r'^  File "(?:.*/)?([^"/]+)", (line [0-9]+)', text, re.MULTILINE)
-    place = f" ({places[-1][0]}, {places[-1][1]})" if places else ""
+    places = re.findall(r'^  File "((?:.*/)?)([^"/]+)", (line [0-9]+)', text, re.MULTILINE)
+    places = [place for place in places if "/trafficsim_runner/" not in place[0]] or places
+    place = f" ({places[-1][1]}, {places[-1][2]})" if places else ""
     return (lines[-1].strip()[:LONGEST_FAULT] if lines else "") + place

@@ -134,7 +134,7 @@ def test_metrics_count_in_the_slab_or_by_themselves(tmp_path, module):
     assert 1 == live[layout.trend(at["rows"]) + bucket_of(2_500_000)] == live[layout.trend(at["rows"]) + 4095]
 
 
-@pytest.mark.parametrize("value", [-1, float("nan"), 2**60])
+@pytest.mark.parametrize("value", [-1, float("nan"), 1.5, 2**60])
 def test_a_counter_only_grows(value):
     """What is no whole number from 0 on is the scenario's mistake."""
     with pytest.raises(ValueError, match="grows by whole numbers"):

@@ -69,10 +69,13 @@ class Counter(_Declared):
         """Add a whole number from 0 on."""
         if not 0 <= by <= _MOST:
             raise ValueError(f"{self.name}: a counter grows by whole numbers, not by {by}")
-        if self._account is None:
-            self._own[0] += by
-        else:
-            self._account.live[self._at] += by
+        try:
+            if self._account is None:
+                self._own[0] += by
+            else:
+                self._account.live[self._at] += by
+        except TypeError:
+            raise ValueError(f"{self.name}: a counter grows by whole numbers, not by {by}") from None
 
 
 class Trend(_Declared):
