@@ -188,8 +188,10 @@ def _remarks(outcome: Outcome, console: Console) -> None:
     lines += _restarts(report)
     if report.requests:
         lines.append(("run", _run(outcome)))
-        warm_up = format_duration(outcome.frame.spec.warm_up)
-        lines.append(("warm-up", f"the first {warm_up} are in the totals, not in rules and actions"))
+        if warm_up := outcome.frame.spec.warm_up:
+            lines.append(
+                ("warm-up", f"the first {format_duration(warm_up)} are in the totals, not in rules and actions")
+            )
     if not lines:
         return
     console.print()
