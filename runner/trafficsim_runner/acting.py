@@ -120,6 +120,8 @@ class Acting(Crowd, ABC):
                 if self.client.is_sending(user):
                     self.client.cut(user, now_ns)
                 self._account.count("cut")
+                if not user.leaving:  # an arrival's: its place is free for the next user
+                    self._account.count("places_lost")
                 self._park(user, now_ns)
                 self._changed()
             self.client.bury()

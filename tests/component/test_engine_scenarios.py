@@ -142,6 +142,17 @@ def test_a_farewell_without_end_is_cut_after_five_seconds(play):
     assert 1 == Figures.of(play.worker)["cut"]
 
 
+def test_an_arrivals_farewell_without_end_is_cut_as_well(play):
+    """Its place takes the next arrival; places gained and lost agree in the end."""
+    play.assign("Endless", users=2, arrivals={"rate": "20/s"})
+    play.worker.wait_for(lambda ack: ack["settled"])
+    play.worker.wait_until(lambda w: w.live("cut") >= 2 and w.live("places_gained") >= 4, within_s=15)
+    play.worker.drain(1.0)
+    figures = Figures.of(play.worker)
+    assert figures["places_gained"] == figures["places_lost"]
+    assert figures["arrivals_planned"] == figures["arrivals_started"] + figures["drop_no_slot"]
+
+
 def test_who_awaits_while_it_is_closed_is_broken_off(play):
     """The user leaves at once, and it is told."""
     play.assign("Clinging", users=2)
