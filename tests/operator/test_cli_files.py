@@ -140,7 +140,7 @@ def test_a_wrong_policy(
     (tmp_path / "policy.yaml").write_text(policy)
     assert 3 == main(["plan", write(a_document()), "--policy", str(tmp_path / "policy.yaml")])
     err = capfd.readouterr().err
-    assert "policy.yaml: " in err
+    assert err.startswith(f"{tmp_path / 'policy.yaml'}: ")
     assert told in err
 
 

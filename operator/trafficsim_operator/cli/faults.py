@@ -47,19 +47,24 @@ def tells_faults(command: Callable[P, int]) -> Callable[P, None]:
                 problems = [{"field": problem.field, "reason": problem.reason} for problem in error.problems]
                 print(as_json({"verdict": None, "reason": str(error), "exit": FAULT, "problems": problems}))
             else:
-                source = kwargs.get("file")
-                tell(error.problems, source if isinstance(source, str) else "")
+                source, policy = kwargs.get("file"), kwargs.get("policy")
+                tell(
+                    error.problems,
+                    source if isinstance(source, str) else "",
+                    beside=policy if isinstance(policy, str) else "",
+                )
             code = FAULT
         click.get_current_context().exit(code)
 
     return wrapped
 
 
-def tell(problems: tuple[Problem, ...], source: str) -> None:
-    """Print every problem on stderr, after the name of the file it is in."""
+def tell(problems: tuple[Problem, ...], source: str, *, beside: str = "") -> None:
+    """Print every problem on stderr, after the file it is in: *source*, unless it names the one *beside* it."""
+    named = tuple(name for name in (source, beside, "--") if name)
     for problem in problems:
         text = str(problem)
-        told = text if not source or text.startswith((source, "--")) else f"{source}: {text}"
+        told = text if not source or text.startswith(named) else f"{source}: {text}"
         click.echo(told, err=True)
 
 
