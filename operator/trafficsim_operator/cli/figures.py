@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["bytes_of", "clock", "count", "duration_ns", "percent", "spark"]
+__all__ = ["bytes_of", "clock", "count", "counted", "duration_ns", "percent", "spark"]
 
 _BARS: Final = "▁▂▃▄▅▆▇█"
 
@@ -20,6 +20,11 @@ def clock(ms: int) -> str:
 def count(number: int) -> str:
     """Return a whole number in groups of three: 1234567 → `1 234 567`."""
     return f"{number:,}".replace(",", " ")
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return how many of what: `1 process`, `1 234 users`."""
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"
 
 
 def duration_ns(ns: int | None) -> str:

@@ -18,7 +18,7 @@ from trafficsim_api.phases import Phase
 from trafficsim_api.profile import Shape, shape
 from trafficsim_api.status import RuleStatus
 from trafficsim_api.units import format_rate, milliseconds
-from trafficsim_operator.cli.figures import clock, count, duration_ns, percent, spark
+from trafficsim_operator.cli.figures import clock, count, counted, duration_ns, percent, spark
 from trafficsim_operator.local import Frame
 
 __all__ = ["LineView", "LiveView", "Quiet"]
@@ -136,7 +136,8 @@ def _headline(frame: Frame) -> RenderableType:
     text = Text.assemble((frame.name, "bold"), "  ", (status.phase.value, _COLOURS.get(status.phase, "cyan")))
     if status.runners.wanted:
         runners = f"{status.runners.ready} of {status.runners.wanted} runners ready"
-        text.append(f"  {status.tier} ({status.strategy}), {runners}, {status.sizing.processes} processes each", "dim")
+        each = counted(status.sizing.processes, "process", "processes")
+        text.append(f"  {status.tier} ({status.strategy}), {runners}, {each} each", "dim")
     if status.message and status.phase is not Phase.RUNNING:
         text.append(f"\n{status.message.partition(chr(10))[0]}", "dim")
     return text

@@ -8,7 +8,7 @@ from typing import Any, Final
 from trafficsim_api.resource import Once, TrafficSimulationSpec, actions_in, examined
 from trafficsim_api.status import Run, TaskStatus
 from trafficsim_api.units import format_duration
-from trafficsim_operator.cli.figures import count
+from trafficsim_operator.cli.figures import count, counted
 
 __all__ = ["done_lines", "planned", "planned_lines", "said"]
 
@@ -60,10 +60,9 @@ def _actions(once: Once) -> list[str]:
 
 
 def _done(status: TaskStatus) -> str:
-    requests = f"{count(status.requests)} {'request' if status.requests == 1 else 'requests'}"
     failed = f", {count(status.failed)} failed" if status.failed else ""
     where = f" on {status.runner}" if status.runner else ""
-    numbers = f"{requests}{failed}{where}; in no other number"
+    numbers = f"{counted(status.requests, 'request')}{failed}{where}; in no other number"
     match status.state:
         case "Done":
             return f"done, {count(status.saved)} saved, {numbers}" if status.saved else f"done, {numbers}"

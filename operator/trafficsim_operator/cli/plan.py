@@ -24,7 +24,7 @@ from trafficsim_api.units import FULL, format_duration, format_rate, millisecond
 from trafficsim_operator.cli import once
 from trafficsim_operator.cli.data import planned_data, planned_lines, rows_beside
 from trafficsim_operator.cli.faults import FAULT, as_json, policy_from, simulation_from, tell, tells_faults
-from trafficsim_operator.cli.figures import bytes_of, clock, count, spark
+from trafficsim_operator.cli.figures import bytes_of, clock, count, counted, spark
 from trafficsim_operator.cli.scenarios import unknown_of
 from trafficsim_operator.fleet.local import IMAGE
 from trafficsim_operator.fleet.lookup import host_and_port, resolve
@@ -108,16 +108,17 @@ def _lines(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rows: Ma
     capacity = f"{most} × {count(sizing.per_process)}"
     if sizing.pooled is None:
         capacity = f"min({capacity}, {count(sizing.connections)} connections)"
-    on_this_machine = f"(on this machine with {_cores()} cores: {here.processes})"
+    on_this_machine = f"(on this machine with {counted(_cores(), 'core')}: {here.processes})"
+    each = f"{counted(sizing.users_per_runner, 'user')} in {counted(sizing.processes, 'process', 'processes')}"
     terms = (
-        ("tier", f"{tier.name}: {tier.strategy}, at least {tier.least_runners} runners" if tier else "none"),
+        ("tier", f"{tier.name}: {tier.strategy}, at least {counted(tier.least_runners, 'runner')}" if tier else "none"),
         ("runner", f"{cores:g} cores, {bytes_of(sizing.memory)}"),
         ("processes", f"at most {most} = min(⌊2 × {cores:g} cores⌋, {scaling.max_processes})"),
         ("per process", f"{count(sizing.per_process)} users = {per_process}"),
         ("capacity", f"{count(sizing.capacity)} users a runner = {capacity}"),
         *(("" if number else "connections", text) for number, text in enumerate(_pool_lines(spec, sizing))),
         ("runners", f"{sizing.runners}: {sizing.reason}"),
-        ("each", f"{count(sizing.users_per_runner)} users in {sizing.processes} processes {on_this_machine}"),
+        ("each", f"{each} {on_this_machine}"),
         ("in all", f"{all_cores:g} cores, {all_memory}"),
         *once.planned_lines(spec),
     )

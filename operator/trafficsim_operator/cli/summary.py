@@ -14,7 +14,7 @@ from rich.text import Text
 from trafficsim_api.phases import Verdict
 from trafficsim_api.units import format_duration, milliseconds
 from trafficsim_operator.cli.data import used_data, used_lines
-from trafficsim_operator.cli.figures import clock, count, duration_ns, percent
+from trafficsim_operator.cli.figures import clock, count, counted, duration_ns, percent
 from trafficsim_operator.cli.once import done_lines
 from trafficsim_operator.cli.scenarios import failure_lines, print_metrics
 from trafficsim_operator.fleet.lookup import host_and_port
@@ -176,7 +176,7 @@ def _remarks(outcome: Outcome, console: Console) -> None:
     for number, text in enumerate(_pools(report) if report.requests or report.drops else ()):
         lines.append(("" if number else "pools", text))
     if delayed := report.counters.get("starts_delayed", 0):
-        lines.append(("delayed", f"{_number(delayed, 'start')} waited while a runner was above 80 % of its CPU"))
+        lines.append(("delayed", f"{counted(delayed, 'start')} waited while a runner was above 80 % of its CPU"))
     if status.run is not None and status.run.lost_user_ms >= 50:
         planned = status.run.planned_user_ms
         share = f", {percent(status.run.lost_user_ms / planned)} of those planned" if planned else ""
@@ -207,7 +207,7 @@ def _pools(report: Report) -> Iterator[str]:
         if figures["waits"]:
             mean = duration_ns(figures["wait_us"] * 1000 // figures["waits"])
             longest = duration_ns(figures["longest_us"] * 1000)
-            text += f"; {_number(figures['waits'], 'request')} waited {mean} on average, {longest} at most"
+            text += f"; {counted(figures['waits'], 'request')} waited {mean} on average, {longest} at most"
         if figures["dropped"]:
             text += f"; {count(figures['dropped'])} too long (pool_wait)"
         yield text
@@ -222,10 +222,6 @@ def _restarts(report: Report) -> list[tuple[str, str]]:
     return [("restarted", f"{count(restarts)} worker processes{memory}; {count(users)} users lost their request")]
 
 
-def _number(number: int, one: str, many: str = "") -> str:
-    return f"{count(number)} {one if number == 1 else many or one + 's'}"
-
-
 def _listed(counts: Mapping[str, int]) -> str:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return " · ".join(f"{name} {count(number)}" for name, number in ordered)
@@ -238,6 +234,6 @@ def _run(outcome: Outcome) -> str:
     parts = [
         f"{count(report.requests)} requests by {count(frame.spec.users)} users in {took}",
         f"{status.tier} ({status.strategy})",
-        f"{_number(outcome.runners, 'runner')} of {_number(status.sizing.processes, 'process', 'processes')}",
+        f"{counted(outcome.runners, 'runner')} of {counted(status.sizing.processes, 'process', 'processes')}",
     ]
     return " · ".join(parts)

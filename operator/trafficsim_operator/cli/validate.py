@@ -10,6 +10,7 @@ from trafficsim_api.errors import Problem, SpecError
 from trafficsim_api.resource import TrafficSimulation, actions_of
 from trafficsim_operator.cli.data import elsewhere, rows_beside
 from trafficsim_operator.cli.faults import FAULT, as_json, simulation_from, tell, tells_faults
+from trafficsim_operator.cli.figures import counted
 from trafficsim_operator.cli.scenarios import unknown_of
 from trafficsim_operator.plan.data import fed
 
@@ -78,4 +79,4 @@ def _said_of(simulation: TrafficSimulation) -> str:
         (spec.users, "user"), (len(spec.archetypes), "archetype"), (len(actions), "action"),
         (len(spec.thresholds), "threshold"),
     ]  # fmt: skip
-    return f"{simulation.metadata.name}, " + ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in counts)
+    return f"{simulation.metadata.name}, " + ", ".join(counted(n, what) for n, what in counts)
