@@ -154,8 +154,9 @@ def test_cookies_stay_the_users_own(tmp_path):
     for head in seen:
         name = head.split(b"x-user: ")[1].split(b"\r\n")[0]
         assert b"cookie: id=" + name + b"\r\n" in head
-    users = {port: {h.split(b"x-user: ")[1].split(b"\r\n")[0] for h, p in zip(heads, ports, strict=True) if p == port}
-             for port in ports}  # fmt: skip
+    users: dict[int, set[bytes]] = {}
+    for head, port in zip(heads, ports, strict=True):
+        users.setdefault(port, set()).add(head.split(b"x-user: ")[1].split(b"\r\n")[0])
     assert any(len(found) > 1 for found in users.values())
 
 
