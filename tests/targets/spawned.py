@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import select
+import selectors
 import subprocess
 import sys
 from pathlib import Path
@@ -44,8 +44,9 @@ class Spawned:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)
         assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], START_WITHIN_S)
-        line = self._process.stdout.readline() if readable else ""
+        with selectors.DefaultSelector() as selector:  # select() knows no descriptor above 1023
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            line = self._process.stdout.readline() if selector.select(START_WITHIN_S) else ""
         if not line.strip().isdecimal():
             self._process.kill()
             self._process.wait()

@@ -96,16 +96,17 @@ class WorkerProcess(AbstractContextManager):
 
     def read(self, timeout=0.0):
         """Take what the worker said, waiting up to *timeout* seconds for anything."""
-        selector = selectors.DefaultSelector()
-        selector.register(self._channel, selectors.EVENT_READ)
-        while selector.select(timeout):
-            data = self._channel.recv(1 << 20)
-            if not data:
-                raise AssertionError(f"the worker is gone: {self.process.wait(5)}")
-            self._buffer += data
-            *lines, self._buffer = self._buffer.split(b"\n")
-            self.messages += [json.loads(line) for line in lines]
-            timeout = 0.0
+        # Closed by itself: a selector is a cycle, and a collection may be long in coming.
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._channel, selectors.EVENT_READ)
+            while selector.select(timeout):
+                data = self._channel.recv(1 << 20)
+                if not data:
+                    raise AssertionError(f"the worker is gone: {self.process.wait(5)}")
+                self._buffer += data
+                *lines, self._buffer = self._buffer.split(b"\n")
+                self.messages += [json.loads(line) for line in lines]
+                timeout = 0.0
 
     def wait_for(self, claim, within_s=10.0):
         """Wait until an acknowledgement of the last epoch fulfils *claim*; return it."""
