@@ -288,7 +288,7 @@ async def test_a_target_that_is_not_there(write: Any, tmp_path: Path) -> None:
     async with trafficsim("run", file, "--start-within", "4s", home=tmp_path) as run:
         assert 3 == await run.ends()
     assert "Not run  short  not begun within 4 s: the target's health: " in run.out
-    assert "127.0.0.1:9: " in run.out
+    assert "127.0.0.1:9 refuses the connection" in run.out
 
 
 async def test_a_target_that_policy_refuses(write: Any, tmp_path: Path) -> None:
