@@ -77,6 +77,8 @@ class Drop(StrEnum):
     GENERATOR_SATURATED = "generator_saturated"
     TEMPLATE = "template"
     INTERNAL = "internal"
+    LEFT = "left"
+    """Its user left, or its scenario broke it off, before a connection was there."""
 
 
 ERROR_KINDS: Final = tuple(Error)
@@ -107,7 +109,7 @@ WORKER_COUNTERS: Final = (
     "cfs_periods",  # supervisor: from the cgroup
     "cfs_throttled",
     "windows_folded",  # supervisor: one-second windows folded into ten-second ones
-    *(f"drop_{reason}" for reason in DROP_REASONS),
+    *(f"drop_{reason}" for reason in DROP_REASONS if reason is not Drop.LEFT),
     "arrivals_planned",  # open model: iterations that were due
     "arrivals_started",  # of them, those a user was free for and whose first request was begun
     "memory_permille_ms",  # supervisor: integral of the runner's memory ÷ its limit, permille-milliseconds
@@ -117,6 +119,7 @@ WORKER_COUNTERS: Final = (
     "pool_wait_ns",  # how long in all
     "scenario_failures",  # starts, iterations and stops that an exception of the scenario's own ended
     "starts_delayed",  # flows that had to wait before they began, load being above 80 % of the quota
+    "drop_left",
 )
 ACTION_COUNTERS: Final = (
     "sent",                 # requests whose first byte was handed to the kernel

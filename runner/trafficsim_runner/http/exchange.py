@@ -77,7 +77,9 @@ class Exchange(Following):
         """Let a request's connection go, to its pool if it stays open and has one."""
 
     def release(self, user: User) -> None:
-        """Close the connection of a user that leaves; a request that was not sent yet is forgotten."""
+        """Close the connection of a user that leaves; a request that was not sent yet is counted as dropped."""
+        if not self.is_sending(user) and self._is_unsent(user):
+            self._account.drop(Drop.LEFT)
         if user.connection is not None:
             if user.connection.state in (CONNECTING, HANDSHAKE):
                 self.in_flight -= 1
@@ -87,6 +89,11 @@ class Exchange(Following):
         self._chains.pop(user, None)
         self._due.pop(user, None)
         self._resent.discard(user)
+
+    def _is_unsent(self, user: User) -> bool:
+        """Say whether a request of *user* waits for its connection."""
+        connection = user.connection
+        return user in self._waiting or (connection is not None and connection.state in (CONNECTING, HANDSHAKE))
 
     def is_sending(self, user: User) -> bool:
         """Say whether a request of *user* was sent and has no end yet (one that waits for a connection was not)."""

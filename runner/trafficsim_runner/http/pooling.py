@@ -212,6 +212,8 @@ class Pooling(Exchange):
         waiter = None if self._pools is None else self._pools.forget(user)
         if waiter is not None and waiter.again:
             self.in_flight -= 1
+        elif waiter is not None:
+            self._account.drop(Drop.LEFT)
         super().release(user)
         self._unreserve(user)
 

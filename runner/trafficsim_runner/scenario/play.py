@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Generator
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from trafficsim_api.layout import Drop
 from trafficsim_runner.scenario.asking import Ask
 
 if TYPE_CHECKING:
@@ -214,6 +215,8 @@ class Play:
 
     def abandon(self) -> None:
         """Break off what the task awaited of us: it was cancelled, by a time-out of the scenario's own."""
+        if type(self._told) is Ask:  # nobody has taken it yet
+            self.scene.stage.account.drop(Drop.LEFT)
         self._told = self._future = None
         self.scene.stage.abandon(self.user)
 
