@@ -83,6 +83,7 @@ class Condition(StrEnum):
     GENERATOR_SATURATED = "GeneratorSaturated"
     FINISHED = "Finished"
     PASSED = "Passed"
+    ROLLOUT_PAUSED = "RolloutPaused"
 
 
 class Reason(StrEnum):
@@ -115,6 +116,20 @@ class Reason(StrEnum):
     DRAINING = "Draining"
     STARTING = "Starting"
     SETUP_FAILED = "SetupFailed"
+    ROLLING_OUT = "RollingOut"
+    REVISION_REJECTED = "RevisionRejected"
+    NOT_PAUSED = "NotPaused"
+    PREPARE_TIMEOUT = "PrepareTimeout"
+    SHIFT_TIMEOUT = "ShiftTimeout"
+    ANALYSIS_FAILED = "AnalysisFailed"
+    CANDIDATE_SILENT = "CandidateSilent"
+    CANDIDATE_FAILING = "CandidateFailing"
+    ABORTED = "Aborted"
+    WITHDRAWN = "Withdrawn"
+    """The spec asks for the stable version again."""
+    SUPERSEDED = "Superseded"
+    SIMULATION_ENDED = "SimulationEnded"
+    PROMOTED = "Promoted"
 
 
 class Event(StrEnum):
@@ -132,6 +147,15 @@ class Event(StrEnum):
     FAILED = "Failed"
     SETUP = "Setup"
     TEARDOWN = "Teardown"
+    ROLLOUT_STARTED = "RolloutStarted"
+    ROLLOUT_STEP = "RolloutStep"
+    STEP_PASSED = "StepPassed"
+    ROLLOUT_PAUSED = "RolloutPaused"
+    ROLLOUT_RESUMED = "RolloutResumed"
+    ROLLOUT_ABORTED = "RolloutAborted"
+    REVISION_REJECTED = "RevisionRejected"
+    PROMOTED = "Promoted"
+    ROLLOUT_ENDED = "RolloutEnded"
 
 
 def hash8(*parts: object) -> str:

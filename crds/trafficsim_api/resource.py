@@ -33,6 +33,7 @@ from trafficsim_api.flow import (
 )
 from trafficsim_api.layout import MAX_ACTIONS
 from trafficsim_api.model import PRESERVE, Model, fault
+from trafficsim_api.rollout import Rollout
 from trafficsim_api.rules import parse_rule
 from trafficsim_api.segments import Curve, CurvePoint, Hold, Profile, Ramp, Sine, Spike, Steps
 from trafficsim_api.target import TLS, CAFrom, Target, Timeouts
@@ -147,6 +148,7 @@ class TrafficSimulationSpec(Model):
     thresholds: Annotated[tuple[Threshold, ...], Field(max_length=32)] = ()
     """The rules the run is judged by."""
     runner: Runner = Runner()
+    rollout: Rollout = Rollout()
     scaling: Scaling = Scaling()
     connections: Connections = Connections()
     seed: Annotated[int, Field(ge=0, le=2**53)] = 0

@@ -13,14 +13,21 @@ from pydantic.alias_generators import to_camel
 
 from trafficsim_api.phases import Phase, Verdict
 from trafficsim_api.resource import PRESERVE, Model
+from trafficsim_api.rollout import PauseReason, RolloutPhase
 
 __all__ = [
     "Accounts",
+    "ColourFigures",
+    "ColourStatus",
     "ConditionStatus",
     "Figures",
     "MetricStatus",
     "LastCommand",
+    "PlannedStep",
     "Revision",
+    "RolloutPlan",
+    "RolloutStatus",
+    "RolloutWindow",
     "RuleStatus",
     "Run",
     "Runners",
@@ -151,6 +158,109 @@ class Revision(_Part):
     """How many places its runners hold by intent."""
 
 
+class PlannedStep(_Part):
+    """One step as it is pinned; steps whose samples would not do for themselves are joined with the next."""
+
+    percent: int
+    dwell_ms: int
+    pause: bool = False
+
+
+class RolloutPlan(_Part):
+    """What one attempt goes by, pinned when it begins: `spec.rollout` in ms and hundredths of a percent."""
+
+    steps: Annotated[tuple[PlannedStep, ...], Field(max_length=16)]
+    max_dwell_ms: int
+    max_error_rate: int
+    max_p95_ms: int
+    min_success_rate: int
+    on_failure: Literal["rollback", "pause"]
+    comparison: Literal["absolute", "relative"]
+    auto_promote: bool
+    scale_down_ms: int
+    abort_scale_down_ms: int
+    warm_up_ms: int
+    window_ms: int
+    min_samples: int
+    deadline_ms: int
+    note: str = ""
+    """What was made of the steps asked for, and why: those that were joined."""
+
+
+class ColourStatus(_Part):
+    """One version's share of the load."""
+
+    users: int = 0
+    """Places its runners hold by intent."""
+    active: int = 0
+    runners: int = 0
+    """As many as it is to have."""
+    ready: int = 0
+
+
+class ColourFigures(_Part):
+    """One version in one window, rounded; empty where there was nothing to count."""
+
+    requests: int = 0
+    error_rate: str = ""
+    success: str = ""
+    p95: str = ""
+
+
+class RolloutWindow(_Part):
+    """A window of the present step, both versions side by side; counted from the step's first."""
+
+    number: int
+    blue: ColourFigures = ColourFigures()
+    green: ColourFigures = ColourFigures()
+
+
+class RolloutStatus(_Part):
+    """Where the rollout stands: blue is `stable`, green `candidate`. On record before anything is done by it."""
+
+    phase: RolloutPhase = RolloutPhase.STABLE
+    attempt: int = 0
+    """Rollouts are numbered from 1; a command may name the one it is meant for."""
+    since: str | None = None
+    """When the phase began; moved on by the time spent paused or suspended."""
+    plan: RolloutPlan | None = None
+    step: int = 0
+    """The index of the present step in the plan."""
+    percent: int = 0
+    effective_percent: int = 0
+    """What whole users make of it."""
+    wanted: int = 0
+    """Users that the new version is to have."""
+    settled: int = 0
+    """Looks in a row, at most 2, at which every user was where it is to be."""
+    step_started_at: str | None = None
+    """From when on the step is held; moved on like `since`."""
+    windows_from_ms: int | None = None
+    """Windows count from here, ms from the run's origin."""
+    errors: int = 0
+    """Windows in a row, up to the newest, without numbers of the new version."""
+    no_numbers_since: str | None = None
+    """Since when neither version gave numbers."""
+    pause: PauseReason | None = None
+    paused_at: str | None = None
+    suspended_at: str | None = None
+    passed: bool = False
+    """The present step's analysis is passed; it may still be paused after it."""
+    fast: bool = False
+    """Back to the version before, whose runners still stand: one step, not held."""
+    reason: str = ""
+    """In a word why it ended or is being ended."""
+    message: str = ""
+    """What it waits for, or why it ended, with the numbers."""
+    rejected: str = ""
+    """The revision that failed; not tried again until it changes or somebody asks for it."""
+    scale_down_at: str | None = None
+    """When the runners without users go."""
+    blue: ColourStatus = ColourStatus()
+    green: ColourStatus = ColourStatus()
+    windows: Annotated[tuple[RolloutWindow, ...], Field(max_length=10)] = ()
+
+
 class Figures(_Part):
     """What the last ten seconds were like, rounded."""
 
@@ -225,6 +335,10 @@ class Status(_Part):
     """The running image's tag, or its revision."""
     stable: Revision | None = None
     candidate: Revision | None = None
+    """The version that is rolled out, or was rejected last."""
+    previous: Revision | None = None
+    """The version before the last promotion, while its runners stand."""
+    rollout: RolloutStatus | None = None
     figures: Figures = Figures()
     accounts: Accounts = Accounts()
     rules: Annotated[tuple[RuleStatus, ...], Field(max_length=64)] = ()
