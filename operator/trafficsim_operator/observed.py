@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import numpy as np
+import numpy.typing as npt
+
 from trafficsim_api.errors import Problem
 from trafficsim_api.policy import Policy
 from trafficsim_api.protocol import Acknowledgement
@@ -13,6 +16,7 @@ from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.status import Status
 
 __all__ = [
+    "ColourWindow",
     "Command",
     "Desired",
     "Evidence",
@@ -63,6 +67,10 @@ class Runner:
     started_ms: int = 0
     killed_ms: int = 0
     """When its container was last killed for want of memory (wall clock), 0: never."""
+    heard_ms: int = 0
+    """When it answered last, or was first asked in vain (our clock); 0: never asked."""
+    silent_ms: int = 0
+    """For how long it has not answered; 0: it answers, or was never asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +151,38 @@ class MetricRow:
     most: int | None = None
 
 
+def _no_buckets() -> npt.NDArray[np.uint16]:
+    return np.zeros(0, dtype=np.uint16)
+
+
+def _no_counts() -> npt.NDArray[np.uint64]:
+    return np.zeros(0, dtype=np.uint64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColourWindow:
+    """
+    What all runners of one version counted in one window of a rollout's step, merged by addition.
+
+    Window *number* is [from + number · length, from + (number + 1) · length) in run time, *from* being
+    `rollout.windowsFromMs`. *requests* are finished ones, *begun* those that were sent; *in_flight* are under way now, in
+    the newest window only. *seen_ms* is what one runner saw of it, at most; it is *whole* once every runner that answers
+    has told of what came after it. *buckets* and *counts* are the histogram of response times, without what is empty.
+    """
+
+    number: int
+    requests: int = 0
+    failed: int = 0
+    checks: int = 0
+    checks_failed: int = 0
+    begun: int = 0
+    in_flight: int = 0
+    seen_ms: int = 0
+    whole: bool = False
+    buckets: npt.NDArray[np.uint16] = field(default_factory=_no_buckets, compare=False, repr=False)
+    counts: npt.NDArray[np.uint64] = field(default_factory=_no_counts, compare=False, repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """
@@ -184,6 +224,10 @@ class Evidence:
     complete: bool = True
     metrics: tuple[MetricRow, ...] = ()
     """What scenarios counted and measured, since the warm-up."""
+    colours: Mapping[str, tuple[ColourWindow, ...]] = field(default_factory=dict)
+    """The windows of the rollout's present step by revision, oldest first; a window that nobody told of is absent."""
+    listening_ms: int = 0
+    """Since when, in run time, this operator has asked for them without a break: what is missing before is no finding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

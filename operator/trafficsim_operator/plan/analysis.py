@@ -1,0 +1,386 @@
+"""
+The analysis of one step: may the new version (green) have more users, beside the old one (blue) under the same load.
+
+Numbers are those of whole windows since `windowsFromMs`: after the warm-up, none of them from before or during a
+transfer. Each pair of windows first, from the newest back:
+
+| green | blue | finding |
+|---|---|---|
+| finished requests | any | its numbers are judged, see below |
+| not told, or none finished | has told, with requests | error; 3 in a row: Fail CandidateSilent |
+| told, none finished | told, none finished | the target hangs: hold, after 180 s pause TargetDegraded |
+| not told | not told | hold: no step, no abort; after 180 s pause MetricsUnavailable |
+
+Silence is an error only where it means something: where 10 requests were to be expected by what a user did in the run
+so far (at that rate nothing at all happens once in 22 000 cases). Without a control, blue having no users left or none
+of its numbers being told, requests that are under way tell a target that hangs from a version that does nothing.
+
+Then the numbers, pooled since the step's first window, and in *merged* windows: adjacent ones together until n ≥ 200.
+
+| rule, the first that applies | finding |
+|---|---|
+| a merged window with error_rate > 25 % | Fail |
+| lower 95 % Wilson bound past a limit, n ≥ 50 | Fail |
+| 2 merged windows in a row past the same limit | Fail |
+| dwell over, pooled past a limit, n ≥ 200 (minSamples, if that is less) | Fail |
+| dwell over, ≥ 3 windows with requests, n ≥ minSamples, within every limit | Pass |
+| else, up to maxDwell | hold |
+| maxDwell over | pause Inconclusive |
+
+`comparison: absolute` is the plain contract: blue is told beside green and decides nothing. `relative`: a limit that
+blue breaks in the same windows is the target's fault, and rolling back cannot help: hold, 180 s after the dwell pause
+TargetDegraded. Why pooled, and why only when the dwell is over: with a true error rate of 3 % and a limit of 5 % one
+window of n = 50 is past the limit in 18.9 % of cases, one of n = 200 in 4.0 %, four of them pooled in 0.1 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+from trafficsim_api.names import Reason
+from trafficsim_api.rollout import PauseReason
+from trafficsim_api.status import ColourFigures, PlannedStep, RolloutPlan, RolloutStatus, RolloutWindow
+from trafficsim_api.units import format_duration, parse_instant
+from trafficsim_operator.observed import ColourWindow
+from trafficsim_operator.plan.limits import Share, Sums, shares, sums
+
+__all__ = ["LATE_MS", "Analysis", "Outcome", "Users", "analyse"]
+
+LATE_MS: Final = 3_000
+"""How long after its end a window may be told of: runners count by the second, and are read every second."""
+_HOLD_MS: Final = 180_000
+_MERGED: Final = 200
+_SURE: Final = 50
+_WINDOWS: Final = 3
+_ERRORS: Final = 3
+_EXPECTED: Final = 10
+_HARD: Final = 2_500
+_TOLD: Final = 10
+
+
+class Outcome(StrEnum):
+    """What a step's analysis comes to."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    HOLD = "hold"
+    """Nothing is decided yet: the step is held on."""
+    PAUSE = "pause"
+    """It will not be decided by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """
+    What one look found. *reason* is that of a failure, *pause* that of a pause; *message* has the numbers.
+
+    *windows*, *errors* and *no_numbers_since_ms* (wall clock, None: numbers come) are for the record.
+    """
+
+    outcome: Outcome
+    message: str
+    reason: Reason | None = None
+    pause: PauseReason | None = None
+    windows: tuple[RolloutWindow, ...] = ()
+    errors: int = 0
+    no_numbers_since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Users:
+    """
+    Who makes the requests: active users of either version, and what one of them did in the run so far.
+
+    *requests_per_user_s* is over all versions and the whole run: finished requests ÷ active user-seconds.
+    """
+
+    green: int
+    blue: int
+    requests_per_user_s: float
+
+
+def analyse(
+    rollout: RolloutStatus,
+    *,
+    green: Sequence[ColourWindow],
+    blue: Sequence[ColourWindow],
+    users: Users,
+    now_ms: int,
+    run_ms: int,
+    listening_ms: int = 0,
+) -> Analysis | None:
+    """
+    Return what is to become of the present step; None while no windows count.
+
+    *run_ms* is now in run time. *listening_ms*: what is missing from before is no finding (see Evidence).
+    """
+    plan, from_ms, since = rollout.plan, rollout.windows_from_ms, rollout.step_started_at
+    if plan is None or from_ms is None or since is None or not rollout.step < len(plan.steps):
+        return None
+    case = _Case(
+        plan=plan,
+        step=plan.steps[rollout.step],
+        users=users,
+        elapsed_ms=now_ms - parse_instant(since),
+        pairs=_pairs(green, blue, due=(run_ms - LATE_MS - from_ms) // plan.window_ms - 1),
+        heard_from=-(-(listening_ms - from_ms) // plan.window_ms),
+        in_flight=(green[-1].in_flight if green else 0) + (blue[-1].in_flight if blue else 0),
+    )
+    since_ms = parse_instant(rollout.no_numbers_since) if rollout.no_numbers_since else now_ms
+    return _decided(case, now_ms, since_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """Window *number* of both versions; None: nobody told of it."""
+
+    number: int
+    green: ColourWindow | None
+    blue: ColourWindow | None
+
+
+class _Gap(StrEnum):
+    """What it means that green finished nothing in a window."""
+
+    ERROR = "error"
+    EMPTY = "empty"
+    UNTOLD = "untold"
+    UNHEARD = "unheard"
+    """Nobody listened then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """Everything that the present step is judged by; *pairs* are those that can grow no more, oldest first."""
+
+    plan: RolloutPlan
+    step: PlannedStep
+    users: Users
+    elapsed_ms: int
+    pairs: tuple[_Pair, ...]
+    heard_from: int
+    in_flight: int
+
+    @property
+    def dwelt(self) -> bool:
+        """Say whether the step was held as long as it is to be held at least."""
+        return self.elapsed_ms >= self.step.dwell_ms
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether the step was held as long as it may be."""
+        return self.elapsed_ms >= max(self.plan.max_dwell_ms, self.step.dwell_ms)
+
+    @property
+    def judged(self) -> tuple[_Pair, ...]:
+        """Return the windows in which green finished requests."""
+        return tuple(pair for pair in self.pairs if pair.green is not None and pair.green.requests)
+
+    def expects(self, windows: int, users: int) -> bool:
+        """Say whether *users* were to finish enough requests in *windows* for silence to mean something."""
+        return windows * self.plan.window_ms / 1000 * users * self.users.requests_per_user_s >= _EXPECTED
+
+    def gap(self, pair: _Pair) -> _Gap | None:
+        """Return what it means that green finished nothing in *pair*; None when it did."""
+        green, blue = pair.green, pair.blue
+        if green is None:
+            if pair.number < self.heard_from:
+                return _Gap.UNHEARD
+            return _Gap.UNTOLD if blue is None else _Gap.ERROR
+        if green.requests:
+            return None
+        if blue is None or not self.users.blue:
+            return _Gap.EMPTY if self.in_flight else _Gap.ERROR
+        return _Gap.ERROR if blue.requests else _Gap.EMPTY
+
+    def newest_gap(self) -> tuple[_Gap | None, tuple[_Pair, ...]]:
+        """Return what the newest windows lack, and those in a row that lack it."""
+        kind = self.gap(self.pairs[-1]) if self.pairs else None
+        found: list[_Pair] = []
+        for pair in reversed(self.pairs):
+            if kind is None or self.gap(pair) is not kind:
+                break
+            found.append(pair)
+        return kind, tuple(found)
+
+
+def _pairs(green: Sequence[ColourWindow], blue: Sequence[ColourWindow], due: int) -> tuple[_Pair, ...]:
+    """Return the windows of both versions up to the newest that both have told, or that is *due* by now."""
+    greens = {window.number: window for window in green if window.whole}
+    blues = {window.number: window for window in blue if window.whole}
+    newest = max([due, *(greens.keys() & blues.keys())])
+    # Windows are bounded by what is kept of them, time is not: an old gap is of no interest.
+    oldest = min([*greens, *blues, max(0, newest - _HOLD_MS // 1000)], default=0)
+    return tuple(
+        _Pair(number=number, green=greens.get(number), blue=blues.get(number))
+        for number in range(max(0, oldest), newest + 1)
+    )
+
+
+def _decided(case: _Case, now_ms: int, since_ms: int) -> Analysis:
+    gap, pairs = case.newest_gap()
+    length = timedelta(milliseconds=len(pairs) * case.plan.window_ms)
+    windows = _told(case)
+    if gap is _Gap.UNTOLD:
+        lasts = timedelta(milliseconds=now_ms - since_ms)
+        is_long = now_ms - since_ms >= _HOLD_MS or case.is_over
+        text = "neither version has told its numbers" + (f" for {format_duration(lasts)}" if is_long else "")
+        return Analysis(
+            outcome=Outcome.PAUSE if is_long else Outcome.HOLD,
+            pause=PauseReason.METRICS_UNAVAILABLE if is_long else None,
+            message=text, windows=windows, no_numbers_since_ms=since_ms,
+        )  # fmt: skip
+    if gap is _Gap.EMPTY and (case.in_flight or case.expects(len(pairs), case.users.green + case.users.blue)):
+        is_long = len(pairs) * case.plan.window_ms >= _HOLD_MS or case.is_over
+        return Analysis(
+            outcome=Outcome.PAUSE if is_long else Outcome.HOLD,
+            pause=PauseReason.TARGET_DEGRADED if is_long else None,
+            message=f"the target hangs: no request was finished for {format_duration(length)}, {case.in_flight} are "
+            "under way",
+            windows=windows,
+        )
+    if gap is _Gap.ERROR:
+        return _silent(case, pairs, length, windows)
+    return _by_numbers(case, windows)
+
+
+def _silent(
+    case: _Case, pairs: Sequence[_Pair], length: timedelta, windows: tuple[RolloutWindow, ...]
+) -> Analysis:
+    """Judge a version of which nothing is heard though the other one goes on."""
+    untold = sum(pair.green is None for pair in pairs)
+    blue = sum(pair.blue.requests for pair in pairs if pair.blue is not None)
+    what = "told nothing" if untold == len(pairs) else "finished no request"
+    text = f"{case.users.green} users {what} for {format_duration(length)} (blue n={blue})"
+    fails = len(pairs) >= _ERRORS and (untold >= _ERRORS or case.expects(len(pairs), case.users.green))
+    if not fails and case.is_over:
+        return Analysis(
+            outcome=Outcome.PAUSE, pause=PauseReason.INCONCLUSIVE, message=text, windows=windows, errors=len(pairs)
+        )
+    return Analysis(
+        outcome=Outcome.FAIL if fails else Outcome.HOLD,
+        reason=Reason.CANDIDATE_SILENT if fails else None,
+        message=text,
+        windows=windows,
+        errors=len(pairs),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Charge:
+    """Limits that green broke in some windows, and both versions' numbers in them."""
+
+    broken: tuple[Share, ...]
+    green: Sums
+    blue: Sums
+
+    def own(self, plan: RolloutPlan) -> _Charge:
+        """Return what blue, where it has requests, does not break as well."""
+        also = {share.name for share in shares(plan, self.blue) if share.is_over}
+        return _Charge(
+            broken=tuple(share for share in self.broken if share.name not in also), green=self.green, blue=self.blue
+        )
+
+    @property
+    def text(self) -> str:
+        """Return the numbers: `error_rate 9.1% (blue 0.4%), n=812`."""
+        parts = []
+        for share in self.broken:
+            beside = str(getattr(self.blue, share.name))
+            parts.append(f"{share.name} {share.value}" + (f" (blue {beside})" if beside else ""))
+        return f"{', '.join(parts)}, n={self.green.requests}"
+
+
+def _by_numbers(case: _Case, windows: tuple[RolloutWindow, ...]) -> Analysis:
+    """Judge the numbers of a step in whose newest window there are some."""
+    plan, pooled = case.plan, _sums_of(case.judged)[0]
+    charges = tuple(_charges(case))
+    if plan.comparison == "relative":
+        own = tuple(charge for charge in (found.own(plan) for found in charges) if charge.broken)
+    else:
+        own = charges
+    if own:
+        return Analysis(outcome=Outcome.FAIL, reason=Reason.ANALYSIS_FAILED, message=own[0].text, windows=windows)
+    if charges:
+        is_long = case.elapsed_ms >= case.step.dwell_ms + _HOLD_MS or case.is_over
+        return Analysis(
+            outcome=Outcome.PAUSE if is_long else Outcome.HOLD,
+            pause=PauseReason.TARGET_DEGRADED if is_long else None,
+            message=f"both versions are past a limit, the target is at fault: {charges[0].text}",
+            windows=windows,
+        )
+    seen = f"n={pooled.requests} of {plan.min_samples}, {len(case.judged)} windows of {_WINDOWS}"
+    enough = pooled.requests >= plan.min_samples and len(case.judged) >= _WINDOWS
+    within = pooled.answered > 0 and not any(share.is_over for share in shares(plan, pooled))
+    if case.dwelt and enough and within:
+        return Analysis(outcome=Outcome.PASS, message=_summary(case), windows=windows)
+    if case.is_over:
+        return Analysis(outcome=Outcome.PAUSE, pause=PauseReason.INCONCLUSIVE, message=seen, windows=windows)
+    return Analysis(outcome=Outcome.HOLD, message=seen, windows=windows)
+
+
+def _charges(case: _Case) -> Iterator[_Charge]:
+    """Yield what green is to be failed for by its own numbers, the gravest first."""
+    plan = case.plan
+    merged = [(*_sums_of(group), _broken(plan, _sums_of(group)[0])) for group in _groups(case.judged)]
+    for green, blue, broken in merged:
+        errors = tuple(share for share in broken if share.name == "error_rate")
+        if errors and green.failed * 10_000 > _HARD * green.requests:
+            yield _Charge(broken=errors, green=green, blue=blue)
+    pooled, control = _sums_of(case.judged)
+    broken = _broken(plan, pooled)
+    if surely := tuple(share for share in broken if share.n >= _SURE and share.is_surely_over):
+        yield _Charge(broken=surely, green=pooled, blue=control)
+    for (_, _, before), (green, blue, broken_too) in zip(merged, merged[1:], strict=False):
+        names = {share.name for share in before}
+        if both := tuple(share for share in broken_too if share.name in names):
+            yield _Charge(broken=both, green=green, blue=blue)
+    if broken and case.dwelt and pooled.requests >= min(_MERGED, plan.min_samples):
+        yield _Charge(broken=broken, green=pooled, blue=control)
+
+
+def _groups(pairs: Sequence[_Pair]) -> Iterator[tuple[_Pair, ...]]:
+    """Yield adjacent windows together until green has n ≥ 200; what is left over is not judged by itself."""
+    group: list[_Pair] = []
+    n = 0
+    for pair in pairs:
+        group.append(pair)
+        n += pair.green.requests if pair.green is not None else 0
+        if n >= _MERGED:
+            yield tuple(group)
+            group, n = [], 0
+
+
+def _sums_of(pairs: Sequence[_Pair]) -> tuple[Sums, Sums]:
+    green = sums(pair.green for pair in pairs if pair.green is not None)
+    return green, sums(pair.blue for pair in pairs if pair.blue is not None)
+
+
+def _broken(plan: RolloutPlan, of: Sums) -> tuple[Share, ...]:
+    return tuple(share for share in shares(plan, of) if share.is_over)
+
+
+def _summary(case: _Case) -> str:
+    green, blue = _sums_of(case.judged)
+    parts = []
+    for name in ("error_rate", "success", "p95"):
+        value, beside = str(getattr(green, name)), str(getattr(blue, name))
+        if value:
+            parts.append(f"{name} {value}" + (f" (blue {beside})" if beside else ""))
+    return f"{', '.join(parts)}, n={green.requests}"
+
+
+def _told(case: _Case) -> tuple[RolloutWindow, ...]:
+    """Return the newest windows as the status tells them, numbered from 1."""
+    return tuple(
+        RolloutWindow(number=pair.number + 1, blue=_figures(pair.blue), green=_figures(pair.green))
+        for pair in case.pairs[-_TOLD:]
+    )
+
+
+def _figures(window: ColourWindow | None) -> ColourFigures:
+    return sums((window,)).figures() if window is not None else ColourFigures()
