@@ -19,13 +19,15 @@ from trafficsim_api.connections import pools_told
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.layout import DROP_REASONS, Layout
 from trafficsim_api.resource import TrafficSimulationSpec
+from trafficsim_api.rollout import RolloutPhase
 from trafficsim_api.rules import Rule, parse_rule
 from trafficsim_api.statistics import Answer, Vector, histogram, merge_extremes, quantiles, total, zeros
-from trafficsim_api.status import Status
+from trafficsim_api.status import RolloutStatus, Status
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.fleet.runners import Runners
 from trafficsim_operator.observed import Evidence, RuleEvidence, Runner, RunnerState
 from trafficsim_operator.plan import numbers, saturation
+from trafficsim_operator.plan.colour_windows import ColourWindows, grid_of
 from trafficsim_operator.plan.measured import measured, problem_of
 from trafficsim_operator.plan.report import Report, report
 from trafficsim_operator.plan.windows import Windows
@@ -37,6 +39,9 @@ log = logging.getLogger(__name__)
 
 _READ_MS: Final = 5_000
 _READ_WATCHED_MS: Final = 1_000
+# A longer break between two looks is one of the operator's own: nobody asked for what is missing of it.
+_BREAK_MS: Final = 5_000
+_AT_REST: Final = frozenset({RolloutPhase.STABLE, RolloutPhase.RETIRING, RolloutPhase.REJECTED})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +64,7 @@ class Ledger:
 
     *remembered*: the newest look at each runner, by UID: an unreachable one keeps its places. *accepted*: the newest
     spec that was accepted, by which a run goes on while an edit is refused. *trouble*: what the world last said no to.
-    *saved*: what the run's setup saved. *origin_ms*: when the run began, None before.
+    *saved*: what the run's setup saved. *origin_ms*: when the run began, None before. *rollout*: as it is on record.
     """
 
     run: int = 0
@@ -69,6 +74,10 @@ class Ledger:
     trouble: str = ""
     saved: Mapping[str, str] | None = field(default=None, repr=False)
     origin_ms: int | None = None
+    rollout: RolloutStatus | None = None
+    _colours: ColourWindows = field(default_factory=ColourWindows)
+    _looked_ms: int = 0
+    _listening_ms: int = 0
     _windows: Windows = field(default_factory=Windows)
     _accounts: dict[str, _Account] = field(default_factory=dict)
     _layout: Layout = field(default_factory=lambda: Layout(actions=()))
@@ -84,6 +93,7 @@ class Ledger:
         self._lost = status.run.lost_runners if status.run else 0
         self._missing = list(status.accounts.missing)
         self._windows, self._accounts, self._evidence = Windows(), {}, None
+        self._colours, self._looked_ms = ColourWindows(), 0
         self.origin_ms, self._killed = None, set()
         self._layout = Layout(actions=())
         self.saved = None
@@ -111,6 +121,7 @@ class Ledger:
     ) -> dict[str, Answer]:
         """Read the accounts that are due; return the last answers, by UID, of runners that were lost since."""
         here = {runner.uid: runner for runner in runners}
+        self._listen(now_ms)
         lost = self._note_lost(here, now_ms)
         self._note_killed(here.values())
         self._complete = True
@@ -121,7 +132,28 @@ class Ledger:
             )
         await asyncio.gather(*(self._read_one(runner, clients, now_ms) for runner in here.values()))
         self._windows.judge(runner.name for runner in here.values() if runner.answered)
+        self._colours.judge({runner.name: runner.revision for runner in here.values() if self._tells(runner)})
         return lost
+
+    def _listen(self, now_ms: int) -> None:
+        """Note since when, in run time, the windows of the rollout's step have been asked for without a break."""
+        run_ms = now_ms - self.origin_ms if self.origin_ms is not None else 0
+        # Subtle: the run's time goes back when a pause is over, and with it the instant since when somebody listens.
+        is_new = not self._looked_ms or now_ms - self._looked_ms > _BREAK_MS
+        self._listening_ms = run_ms if is_new else min(self._listening_ms, run_ms)
+        self._looked_ms = now_ms
+        self._colours.begin(grid_of(self.rollout))
+
+    def _tells(self, runner: Runner) -> bool:
+        """Say whether *runner* answers and counts in this run."""
+        ack = runner.acknowledgement
+        return runner.answered and ack is not None and ack.run == self.run and bool(ack.epoch)
+
+    @property
+    def _pace_ms(self) -> int:
+        rollout = self.rollout
+        is_moving = rollout is not None and rollout.phase not in _AT_REST
+        return _READ_WATCHED_MS if self.watched or is_moving else _READ_MS
 
     async def _read_one(self, runner: Runner, clients: Runners, now_ms: int) -> None:
         ack = runner.acknowledgement
@@ -131,9 +163,8 @@ class Ledger:
         if not runner.answered:
             self._complete = False
             return
-        pace = _READ_WATCHED_MS if self.watched else _READ_MS
         urgent = (ack.retire and ack.drained) or runner.state is RunnerState.LEAVING
-        if account is not None and now_ms - account.read_ms < pace and not urgent:
+        if account is not None and now_ms - account.read_ms < self._pace_ms and not urgent:
             return
         since = account.answer.sequence if account is not None and account.answer.boot == ack.boot else 0
         try:
@@ -149,9 +180,12 @@ class Ledger:
         if answer.first > since + 1 and answer.sequence > since:
             self._windows.unseen += answer.first - since - 1
         self._account(runner.uid, runner.name, answer, now_ms)
-        for window in answer.windows:
-            if window.sequence > since:
-                self._windows.add(runner.name, answer.layout, window)
+        fresh = [window for window in answer.windows if window.sequence > since]
+        for window in fresh:
+            self._windows.add(runner.name, answer.layout, window)
+        self._colours.add(
+            runner.name, runner.revision, answer.layout, fresh, in_flight=answer.gauges.get("in_flight", 0)
+        )
 
     def _account(self, uid: str, name: str, answer: Answer, now_ms: int) -> _Account:
         before = self._accounts.get(uid)
@@ -173,6 +207,7 @@ class Ledger:
         for uid in [uid for uid in self.remembered if uid not in here]:
             gone = self.remembered.pop(uid)
             self._windows.forget(gone.name)
+            self._colours.forget(gone.name)
             ack, account = gone.acknowledgement, self._accounts.get(uid)
             if ack is None or ack.run != self.run or ack.retire or (account is not None and account.ended):
                 continue
@@ -225,6 +260,8 @@ class Ledger:
             unseen_windows=windows.unseen,
             seen_windows=windows.seen,
             complete=self._complete,
+            colours=self._colours.told(),
+            listening_ms=self._listening_ms,
         )
 
     def _gathered(self, spec: TrafficSimulationSpec | None) -> Evidence:
@@ -315,6 +352,7 @@ class Ledgers:
                 ledger.restore(answer.runner, answer, now_ms)
             self._known[document.namespace, document.name] = (document.uid, ledger)
         ledger.origin_ms = parse_instant(status.run.origin) if status.run and status.run.origin else None
+        ledger.rollout = status.rollout
         return ledger
 
     def get(self, namespace: str, name: str) -> Ledger | None:
