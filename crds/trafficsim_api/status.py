@@ -154,6 +154,8 @@ class Revision(_Part):
     revision: str
     image: str
     runner: Annotated[dict[str, Any], WithJsonSchema({"type": "object", **PRESERVE})]
+    named: bool = False
+    """The spec named the image; else it is the installation's as it was when the run began."""
     places: int = 0
     """How many places its runners hold by intent."""
 
@@ -241,6 +243,8 @@ class RolloutStatus(_Part):
     """Windows in a row, up to the newest, without numbers of the new version."""
     no_numbers_since: str | None = None
     """Since when neither version gave numbers."""
+    failing_since: str | None = None
+    """Since when a runner of the new version fails in a way that won't mend itself."""
     pause: PauseReason | None = None
     paused_at: str | None = None
     suspended_at: str | None = None
