@@ -49,10 +49,11 @@ def held(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
     """Return *rollout* while the simulation is not running: from its first look on all clocks stand."""
     if rollout.suspended_at is not None:
         return rollout
-    message = "the simulation is suspended" if seen.suspended else "the simulation is not running yet"
-    return rollout.model_copy(
-        update={"suspended_at": format_instant(seen.now_ms), "settled": 0, "message": message},
-    )
+    changes: dict[str, Any] = {"suspended_at": format_instant(seen.now_ms), "settled": 0}
+    if rollout.pause is None and rollout.phase not in MOVING_BACK:
+        # What a pause waits for, or why users go back, is worth more.
+        changes["message"] = "the simulation is suspended" if seen.suspended else "the simulation is not running yet"
+    return rollout.model_copy(update=changes)
 
 
 def continued(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
@@ -67,8 +68,6 @@ def continued(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
             "step_started_at": None,
             "windows_from_ms": None,
         }
-    if rollout.pause is not None:
-        changes["message"] = f"paused ({rollout.pause})"
     return rollout.model_copy(update=changes)
 
 

@@ -71,7 +71,7 @@ class Seen:
     command: str = ""
     """The command that was accepted at this look."""
     blue: Colour = Colour()
-    green: Colour = Colour()
+    green: Colour = Colour(gone=True)
     old: Colour = Colour(gone=True)
     """Of *previous*, after a promotion."""
     needed: int = 1
