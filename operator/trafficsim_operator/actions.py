@@ -47,10 +47,11 @@ class Retire:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveRevision:
-    """Remove the revision's object and whatever still runs of it."""
+    """Remove the revision's object and whatever still runs of it: *runners*, whose end is no loss."""
 
     revision: str
     reason: str
+    runners: tuple[str, ...] = ()
 
 
 Action = EnsureRevision | Assign | Retire | RemoveRevision

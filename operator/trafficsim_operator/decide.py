@@ -9,26 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from trafficsim_api.names import Condition, Event, Reason
+from trafficsim_api.names import Condition, Reason
 from trafficsim_api.phases import Phase
 from trafficsim_api.status import LastCommand, Status
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
-from trafficsim_operator.actions import Action, Assign, Decision, EnsureRevision, Happening, Retire
+from trafficsim_operator.actions import Assign, Decision
 from trafficsim_operator.observed import Desired, Observed, Runner, RunnerState, TargetFacts
 from trafficsim_operator.plan import commands, once, verdict
 from trafficsim_operator.plan.acceptance import Accepted, Refused, accept
 from trafficsim_operator.plan.arrivals import course_on, turning_of
-from trafficsim_operator.plan.assignments import Terms, assign, at_rest, cause_of, held_by, holders, retiring
-from trafficsim_operator.plan.conditions import MESSAGE
+from trafficsim_operator.plan.assignments import Terms, assign, at_rest, cause_of, held_by, holders
 from trafficsim_operator.plan.data import gives_first
 from trafficsim_operator.plan.document import status_of
 from trafficsim_operator.plan.handover import NO_TURNS, HandOver, hand_over
+from trafficsim_operator.plan.happenings import happenings
 from trafficsim_operator.plan.lifecycle import NEVER_MS, Life, Seen, live, next_run, start_at
 from trafficsim_operator.plan.look import ENDED, ON, Look, next_look
 from trafficsim_operator.plan.objects import objects
 from trafficsim_operator.plan.places import Deal, deal
 from trafficsim_operator.plan.planned import plan_on
 from trafficsim_operator.plan.refusal import name_taken, refuse, told
+from trafficsim_operator.plan.versions import excess, runners_of_run, versions
 
 __all__ = ["decide"]
 
@@ -45,26 +46,18 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
         refused, accepted = accepted, _as_before(desired, observed) if begun else accepted
     if isinstance(accepted, Refused):
         return refuse(desired, observed, accepted, now_ms)
-    if any(seen.foreign for seen in observed.revisions.values()):
+    own = observed.revisions.get(accepted.revision.revision)
+    if own is not None and own.foreign:
         return name_taken(desired, now_ms)
     command = commands.answer(
-        desired.command, before.last_command, before.phase, running=on or before.phase is Phase.PENDING
+        desired.command,
+        before.last_command,
+        before.phase,
+        running=on or before.phase is Phase.PENDING,
+        rollout=before.rollout,
+        paused=accepted.spec.rollout.paused,
     )
-    life = _live(desired, observed, accepted, command, now_ms, is_edit=refused is None)
-    total = _total(desired, observed, accepted, life)
-    life = replace(life, run=plan_on(life, before.run, observed.accepted or accepted.spec, total, now_ms))
-    life = replace(life, run=course_on(life, observed.accepted, accepted.spec, total, now_ms))
-    accepted = _with_saved(_with_course(accepted, life), observed, life)
-    look = Look(
-        desired=desired,
-        observed=observed,
-        now_ms=now_ms,
-        accepted=accepted,
-        refused=refused,
-        life=life,
-        total=total,
-        command=command,
-    )
+    look = _look(desired, observed, accepted, refused, command, now_ms)
     dealt = _deal(look)
     epoch, assigns = _assign(look, dealt)
     actions = (*objects(look), *assigns)
@@ -72,9 +65,41 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
     return Decision(
         status=status,
         actions=actions,
-        happenings=(*_happenings(look, status, actions), *told(before, status)),
+        happenings=(*happenings(look, status, actions), *told(before, status)),
         next_look_ms=next_look(look, dealt, actions),
         accepted=refused is None,
+    )
+
+
+def _look(
+    desired: Desired,
+    observed: Observed,
+    accepted: Accepted,
+    refused: Refused | None,
+    command: LastCommand | None,
+    now_ms: int,
+) -> Look:
+    """Take the phase and the rollout on, and return all that this look is about."""
+    done = command.action if command is not None and command.result == "Done" else ""
+    life = _live(desired, observed, accepted, done, now_ms, is_edit=refused is None)
+    total = _total(desired, observed, accepted, life)
+    found = versions(desired, observed, accepted, life, total, done, now_ms)
+    accepted = accepted.with_stable(found.stable)
+    life = replace(life, run=plan_on(life, desired.status.run, observed.accepted or accepted.spec, total, now_ms))
+    life = replace(life, run=course_on(life, observed.accepted, accepted.spec, total, now_ms))
+    run = life.run.id if life.run is not None else 0
+    return Look(
+        desired=desired,
+        observed=observed,
+        now_ms=now_ms,
+        accepted=_with_saved(_with_course(accepted, life), observed, life),
+        refused=refused,
+        life=life,
+        total=total,
+        command=command,
+        versions=found,
+        runners=runners_of_run(observed, run, found),
+        excess=excess(observed, run, found),
     )
 
 
@@ -117,14 +142,13 @@ def _live(
     desired: Desired,
     observed: Observed,
     accepted: Accepted,
-    command: LastCommand | None,
+    done: str,
     now_ms: int,
     *,
     is_edit: bool,
 ) -> Life:
     """Take the phase on by what was seen; *is_edit*: the newest generation counts as accepted."""
     before = desired.status
-    done = command.action if command is not None and command.result == "Done" else ""
     seen = _seen(desired, observed, accepted, done, now_ms)
     run = before.run
     phase = before.phase
@@ -154,7 +178,7 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
     # Before the first run there is no request to compare with; afterwards any new string counts.
     requested = run is not None and spec.run_request is not None and spec.run_request != run.request
     edited = before.phase is Phase.FAILED and run is not None and run.generation != desired.generation
-    alive = [runner for runner in runners if runner.answered]
+    alive = [runner for runner in observed.runners if runner.answered]
     number = run.id if run else 0
     # A run begins when the workers are up: what they are late is lost user time.
     up = [runner for runner in ready if (ack := held_by(runner, number)) is not None and ack.settled]
@@ -226,15 +250,20 @@ def _deal(look: Look) -> Deal:
 
     So after a restart of the operator an unreachable runner keeps its places too.
     """
-    sizing = look.accepted.sizing
+    found = look.versions
+    heard = [runner for runner in look.runners if runner.name not in found.silent]
     unknown = any(
-        r.acknowledgement is None and r.state in (RunnerState.READY, RunnerState.UNREADY) for r in look.runners
+        r.acknowledgement is None and r.state in (RunnerState.READY, RunnerState.UNREADY) and found.may_take(r.revision)
+        for r in heard
     )
-    going = retiring(look.runners, look.run.id, sizing.runners) if look.life.phase is Phase.RUNNING else frozenset()
+    capacities = {name: max(1, sizing.capacity) for name, sizing in look.accepted.sizings.items()}
     return deal(
         look.total,
-        holders(look.runners, look.run.id, going),
-        max(1, sizing.capacity),
+        holders(heard, look.run.id, look.going, capacities=capacities, may_take=found.may_take),
+        max(1, look.accepted.sizing.capacity),
+        quota=found.quota,
+        chunk=found.chunk,
+        hasty=found.hasty,
         unknown=unknown,
         exclusive=gives_first(look.accepted.load),
         at_rest=at_rest(look.observed.runners, look.run.id),
@@ -243,7 +272,7 @@ def _deal(look: Look) -> Deal:
 
 def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
     """Return the epoch, and an assignment for each runner that does not hold what it should."""
-    epoch = max([look.before.epoch, *(r.acknowledgement.epoch for r in look.runners if r.acknowledgement)])
+    epoch = max([look.before.epoch, *(r.acknowledgement.epoch for r in look.observed.runners if r.acknowledgement)])
     if look.life.phase in (Phase.PENDING, *ENDED):
         return epoch, ()
     if look.life.phase is Phase.RUNNING and look.accepted.waiting:
@@ -265,12 +294,7 @@ def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
             if (task := once.task_for(runner, run, spec, look.observed.reader)) is not None
         },
     )
-    going = (
-        retiring(look.runners, run.id, look.accepted.sizing.runners)
-        if look.life.phase is Phase.RUNNING
-        else frozenset()
-    )
-    digest, turns = terms.digest, _turns(look, dealt)
+    going, digest, turns = look.going, terms.digest, _turns(look, dealt)
     found = []
     for runner in look.runners:
         places = dealt.places.get(runner.name)
@@ -293,59 +317,3 @@ def _turns(look: Look, dealt: Deal) -> Mapping[str, HandOver]:
         return {}
     held = {r.name: held_by(r, look.run.id) for r in look.runners if r.state is not RunnerState.LEAVING}
     return hand_over(dealt.places, held, turning)
-
-
-def _happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple[Happening, ...]:
-    """Return one event per thing worth telling, the reason and the numbers in the message."""
-    before, command = look.before, look.command
-    found: list[Happening] = []
-    if command is not None:
-        text = f"{command.action}: {command.result}" + (f" ({command.reason})" if command.reason else "")
-        found.append(Happening(reason=Event.COMMAND, message=text, warning=command.result == "Refused"))
-    if status.phase is not before.phase:
-        if status.phase is Phase.COMPLETED:
-            found.append(Happening(reason=Event.FINISHED, message=f"{status.verdict}: {status.verdict_reason}"))
-        else:
-            failed = status.phase is Phase.FAILED
-            text = f"{before.phase} → {status.phase}" + (f": {status.message}" if status.message else "")
-            found.append(Happening(reason=Event.FAILED if failed else Event.PHASE, message=text, warning=failed))
-    if status.message and status.message == look.accepted.missing[:MESSAGE] != before.message:
-        kept = "; users go on with the rows they have" if status.phase is Phase.RUNNING else ""
-        found.append(Happening(reason=Event.DATA_MISSING, message=status.message + kept, warning=True))
-    for action in actions:
-        match action:
-            case EnsureRevision() if look.is_drifted(action.revision):
-                text = f"revision {action.revision} was changed by somebody else; put back"
-                found.append(Happening(reason=Event.DRIFT_REPAIRED, message=text, warning=True))
-            case EnsureRevision() if status.runners.wanted != before.runners.wanted:
-                text = (
-                    f"revision {action.revision} to {action.replicas} {'runner' if action.replicas == 1 else 'runners'}"
-                )
-                found.append(Happening(reason=Event.SCALED, message=f"{text}: {action.reason}"))
-            case Retire() if look.life.phase is Phase.RUNNING:
-                text = f"{', '.join(action.runners)}: {action.reason}"
-                found.append(Happening(reason=Event.RUNNER_RETIRED, message=text))
-            case _:
-                pass
-    found += _told_of_tasks(before, status)
-    lost = (status.run.lost_runners if status.run else 0) - (before.run.lost_runners if before.run else 0)
-    if lost > 0:
-        found.append(Happening(reason=Event.RUNNER_LOST, message=f"{lost} runners were lost", warning=True))
-    return tuple(found)
-
-
-def _told_of_tasks(before: Status, status: Status) -> list[Happening]:
-    """Return an event for setup and teardown when they begin and end."""
-    found = []
-    for kind, reason in (("setup", Event.SETUP), ("teardown", Event.TEARDOWN)):
-        old, new = (getattr(seen.run, kind) if seen.run is not None else None for seen in (before, status))
-        if new is None or (old is not None and old.state == new.state):
-            continue
-        requests = f"requests {new.requests}, failed {new.failed}"
-        text = {
-            "Running": f"{kind} is ordered from {new.runner}",
-            "Done": f"{kind} is done: {requests}, values saved {new.saved}",
-            "Failed": f"{kind} failed: {new.message} ({requests})",
-        }[new.state]
-        found.append(Happening(reason=reason, message=text, warning=new.state == "Failed"))
-    return found

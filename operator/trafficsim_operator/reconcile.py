@@ -178,11 +178,17 @@ async def _ask(revision: RevisionSeen, remembered: dict[str, Runner], world: Wor
                 if answer.protocol not in SERVED:
                     raise Unavailable(f"it speaks protocol {answer.protocol}; this operator serves {SERVED}")
                 offset = _offset(answer.clock_ms, asked, world.now_ms(), known)
-                runner = replace(runner, acknowledgement=answer, answered=True, clock_offset_ms=offset)
+                runner = replace(
+                    runner, acknowledgement=answer, answered=True, clock_offset_ms=offset, heard_ms=world.now_ms()
+                )
             except Unavailable as error:
                 log.info("runner does not answer", extra={"runner": runner.name, "error": str(error)})
+                runner = replace(runner, heard_ms=world.now_ms())
         if not runner.answered and known is not None:
-            runner = replace(runner, acknowledgement=known.acknowledgement)
+            heard_ms = known.heard_ms or runner.heard_ms
+            runner = replace(runner, acknowledgement=known.acknowledgement, heard_ms=heard_ms)
+        if not runner.answered and runner.heard_ms:
+            runner = replace(runner, silent_ms=world.now_ms() - runner.heard_ms)
         remembered[runner.uid] = runner
         return runner
 
@@ -204,6 +210,13 @@ async def _keep(document: Document, uid: str, answer: Answer, world: World) -> N
         log.warning("totals not kept", extra={"simulation": document.name, "error": str(error)})
 
 
+async def _keep_ending(document: Document, runners: tuple[str, ...], world: World) -> None:
+    """Put the last answers of *runners*, which end by our hand, on record: that they go is no loss."""
+    ledger = world.ledgers.get(document.namespace, document.name)
+    for uid, answer in ledger.ending(runners).items() if ledger else ():
+        await _keep(document, uid, answer, world)
+
+
 async def _apply(action: Action, owner: Owner, document: Document, world: World) -> str:
     """Carry out one action; return what was wrong, "" when it came through."""
     try:
@@ -211,11 +224,12 @@ async def _apply(action: Action, owner: Owner, document: Document, world: World)
             case Assign():
                 await world.runners.assign(action.address, action.assignment)
             case Retire():
-                ledger = world.ledgers.get(document.namespace, document.name)
-                for uid, answer in ledger.ending(action.runners).items() if ledger else ():
-                    await _keep(document, uid, answer, world)
+                await _keep_ending(document, action.runners, world)
                 await world.fleet.apply(owner, action)
-            case EnsureRevision() | RemoveRevision():
+            case RemoveRevision():
+                await _keep_ending(document, action.runners, world)
+                await world.fleet.apply(owner, action)
+            case EnsureRevision():
                 await world.fleet.apply(owner, action)
             case _:
                 assert_never(action)

@@ -1,16 +1,18 @@
 """
 Acceptance: may this document be acted on, and with which image, size and limits.
 
-A document is accepted when it can be read, policy allows it, and its size can be had. While a run is on, its image is
-the one pinned in status.stable, whatever the installation's is by now, and so is the rest of the template: a changed
-`spec.runner` takes effect with the next run.
+A document is accepted when it can be read, policy allows it, and its size can be had. While a run is on, its runners
+are of the version in status.stable, with the image that was pinned, whatever the installation's is by now; a changed
+`spec.runner` is the version that is wanted: users move to it in a rollout. Policy and size are judged for both, and the
+policy's maxRunners counts the runners of both, since all stand until the promotion.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trafficsim_api.errors import Problem, SpecError
@@ -33,7 +35,13 @@ class Accepted:
 
     spec: TrafficSimulationSpec
     sizing: Sizing
+    """Of all users on the runners of *revision*."""
     revision: Revision
+    """The version that runs: stable."""
+    wanted: Revision
+    """The version that the spec asks for."""
+    sizings: Mapping[str, Sizing]
+    """Of all users on the runners of each version that may have some, by revision."""
     load: Load
     limits: Limits
     waiting: str = ""
@@ -41,8 +49,12 @@ class Accepted:
     """What of its data is not there, or not as it must be, while the run goes on by what the runners have."""
     rows: Mapping[str, str] = field(default_factory=dict)
     """The rows of load.data, packed, by digest."""
-    later: str = ""
-    """What of the spec takes effect with the next run only."""
+
+    def with_stable(self, revision: Revision) -> Accepted:
+        """Return the same with *revision* as the version that runs."""
+        if revision.revision == self.revision.revision:
+            return self
+        return replace(self, revision=revision, sizing=self.sizings.get(revision.revision, self.sizing))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,31 +89,35 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
         missing = unsaved(spec, desired.status.run, observed.accepted, observed.saved) if pinned is not None else ()
         if problems := (*data.problems, *missing):
             return Refused(problems=problems, invalid=True)
-    revision, later = _revision_of(spec.runner, observed.image, pinned)
-    if pinned is not None:
-        spec = spec.model_copy(update={"runner": _runner_of(pinned)})
+    revision, wanted = _revisions(desired, observed, spec.runner, pinned)
+    asked = spec
+    if revision is not wanted:
+        spec = spec.model_copy(update={"runner": _runner_of(revision)})
+    held = _processes_held(desired, observed) if pinned is not None else 0
     try:
-        sizing = size(
-            spec,
-            connections=observed.policy.max_connections,
-            policy_max_runners=observed.policy.max_runners,
-            cores=observed.cores,
-            processes_held=_processes_held(desired, observed) if pinned is not None else 0,
-        )
+        sizing = _sized(spec, observed, held)
+        sizings = {revision.revision: sizing}
+        rolls = wanted.revision not in (revision.revision, _rejected(desired))
+        if rolls:
+            sizings[wanted.revision] = _sized(asked, observed, held)
     except SpecError as error:
         return Refused(problems=error.problems)
     ruling = judge(spec, revision.image, observed.target, observed.policy, sizing.runners)
+    if rolls and not ruling.refusals:
+        more = sizings[wanted.revision].runners
+        ruling = judge(spec, wanted.image, observed.target, observed.policy, sizing.runners, more=more)
     if ruling.refusals:
         return Refused(problems=ruling.refusals, snippet=ruling.snippet)
     return Accepted(
         spec=spec,
         sizing=sizing,
         revision=revision,
+        wanted=wanted,
+        sizings=sizings | _of_others(desired, spec, observed, held, sizings),
         limits=ruling.limits,
         waiting=observed.target.problem or observed.ca_problem,
         missing=data.missing or "; ".join(map(str, data.problems)),
         rows=data.packed,
-        later=later,
         load=Load(
             target=spec.target,
             profile=spec.profile,
@@ -115,13 +131,71 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
     )
 
 
-def _revision_of(runner: Runner, default: str, pinned: Revision | None) -> tuple[Revision, str]:
-    """Return the revision that runners are of now, and what of *runner* has to wait for the next run."""
-    if pinned is not None:
-        return pinned, "runner: the change takes effect with the next run" if _changed(runner, pinned) else ""
-    image = runner.image or default
+def _revisions(
+    desired: Desired, observed: Observed, runner: Runner, pinned: Revision | None
+) -> tuple[Revision, Revision]:
+    """
+    Return the version that runners are of, and the one that *runner* asks for.
+
+    A run begins with what is asked for, but for a version that was rejected: it is not started before it changes.
+    """
+    before = desired.status
+    if pinned is None:
+        image = runner.image or observed.image
+        wanted = _revision(template_of(runner, image), image, named=runner.image is not None)
+        is_rejected = before.stable is not None and wanted.revision == _rejected(desired)
+        return (before.stable if is_rejected and before.stable is not None else wanted), wanted
+    image = runner.image or _default_image(before.previous, pinned, observed.image)
     template = template_of(runner, image)
-    return Revision(revision=revision_of(template), image=image, runner=template), ""
+    if template == template_of(_runner_of(pinned), pinned.image):
+        return pinned, pinned
+    wanted = _revision(template, image, named=runner.image is not None)
+    known = (before.candidate, before.previous)
+    same = next((r for r in known if r is not None and r.revision == wanted.revision), wanted)
+    return pinned, same.model_copy(update={"places": 0})
+
+
+def _revision(template: dict[str, Any], image: str, *, named: bool) -> Revision:
+    return Revision(revision=revision_of(template), image=image, runner=template, named=named)
+
+
+def _default_image(previous: Revision | None, pinned: Revision, installation: str) -> str:
+    """
+    Return the image of a spec that names none: as it was resolved when the run began, else the installation's.
+
+    So taking a named image out of the spec again leads back to the version before, and an upgrade of the operator to
+    nothing new.
+    """
+    resolved = next((r.image for r in (pinned, previous) if r is not None and not r.named), None)
+    return resolved or installation
+
+
+def _rejected(desired: Desired) -> str:
+    rollout = desired.status.rollout
+    return rollout.rejected if rollout is not None else ""
+
+
+def _sized(spec: TrafficSimulationSpec, observed: Observed, processes_held: int) -> Sizing:
+    return size(
+        spec,
+        connections=observed.policy.max_connections,
+        policy_max_runners=observed.policy.max_runners,
+        cores=observed.cores,
+        processes_held=processes_held,
+    )
+
+
+def _of_others(
+    desired: Desired, spec: TrafficSimulationSpec, observed: Observed, held: int, known: Mapping[str, Sizing]
+) -> dict[str, Sizing]:
+    """Return the sizings of versions that nobody asks for any more; one that could not hold the users gets no more."""
+    found = {}
+    for revision in (desired.status.candidate, desired.status.previous):
+        if revision is not None and revision.revision not in known:
+            with contextlib.suppress(SpecError):
+                as_it_was = spec.model_copy(update={"runner": _runner_of(revision)})
+                found[revision.revision] = _sized(as_it_was, observed, held)
+    return found
 
 
 def _is_edit(desired: Desired, pinned: Revision | None) -> bool:
@@ -135,10 +209,6 @@ def _processes_held(desired: Desired, observed: Observed) -> int:
     run = desired.status.run.id if desired.status.run is not None else 0
     acks = [runner.acknowledgement for runner in observed.runners]
     return max((ack.processes for ack in acks if ack is not None and ack.run == run), default=0)
-
-
-def _changed(runner: Runner, pinned: Revision) -> bool:
-    return template_of(runner, runner.image or pinned.image) != template_of(_runner_of(pinned), pinned.image)
 
 
 def _runner_of(revision: Revision) -> Runner:

@@ -4,7 +4,7 @@ Assignments: from places and load to what each runner is to be told, and only wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -76,16 +76,32 @@ def retiring(runners: Sequence[Runner], run: int, wanted: int) -> frozenset[str]
     return frozenset(runner.name for runner in sorted(staying, key=key)[:excess])
 
 
-def holders(runners: Iterable[Runner], run: int, going: frozenset[str]) -> tuple[Holder, ...]:
-    """Return *runners* as the dealer sees them; one that is being deleted keeps nothing."""
+def holders(
+    runners: Iterable[Runner],
+    run: int,
+    going: frozenset[str],
+    *,
+    capacities: Mapping[str, int],
+    may_take: Callable[[str], bool],
+) -> tuple[Holder, ...]:
+    """
+    Return *runners* as the dealer sees them; one that is being deleted keeps nothing.
+
+    *capacities* are of a runner, by revision; runners of a revision that may not take get no place more.
+    """
     return tuple(
         Holder(
             name=runner.name,
             held=ack.held if (ack := held_by(runner, run)) else Places(),
             settled=ack.settled if ack else runner.state is not RunnerState.STARTING,
             answers=runner.answered,
-            takes=runner.answered and runner.state is RunnerState.READY and runner.name not in going,
+            takes=runner.answered
+            and runner.state is RunnerState.READY
+            and runner.name not in going
+            and may_take(runner.revision),
             retiring=runner.name in going,
+            colour=runner.revision,
+            capacity=capacities.get(runner.revision),
         )
         for runner in runners
         if runner.state is not RunnerState.LEAVING
@@ -127,7 +143,7 @@ def assign(
     """
     if runner.address is None or not runner.answered:
         return None
-    sizing = terms.accepted.sizing
+    sizing = terms.accepted.sizings.get(runner.revision, terms.accepted.sizing)
     ack = held_by(runner, terms.run)
     processes = max(sizing.processes, ack.processes if ack else 0, 1)
     task = terms.tasks.get(runner.uid)

@@ -5,42 +5,64 @@ Commands: one-shot wishes from the annotation, done once per id and answered in 
 |---|---|
 | stop | ends the run early: drain, judge what there is |
 | start, rerun | begins the next run after a finished or failed one |
+| promote | ends the rollout's pause; at the end of its steps, promotes |
+| promote-full | moves all users to the new version and promotes it, unjudged |
+| skip-step | passes the present step, unjudged |
+| pause, resume | holds the rollout, lets it go on |
+| abort | moves all users back |
+| retry | tries the rejected version again |
+
+Those of a rollout may name the attempt that they are meant for: a stale one never hits the next.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from trafficsim_api.phases import Phase
-from trafficsim_api.status import LastCommand
+from trafficsim_api.status import LastCommand, RolloutStatus
 from trafficsim_operator.observed import Command
+from trafficsim_operator.plan import pauses
 
 __all__ = ["ACTIONS", "answer"]
 
-ACTIONS: Final = ("start", "stop", "rerun")
+ACTIONS: Final = ("start", "stop", "rerun", *pauses.COMMANDS)
 _ENDED: Final = (Phase.COMPLETED, Phase.FAILED)
 
 
-def answer(command: Command | None, last: LastCommand | None, phase: Phase, running: bool) -> LastCommand | None:
+def answer(
+    command: Command | None,
+    last: LastCommand | None,
+    phase: Phase,
+    running: bool,
+    *,
+    rollout: RolloutStatus | None = None,
+    paused: bool = False,
+) -> LastCommand | None:
     """
     Return the answer to a new *command*, None when there is none or it was answered before.
 
-    *running*: a run is on, so that there is something to stop.
+    *running*: a run is on, so that there is something to stop; *paused*: `spec.rollout.paused` is set.
     """
     if command is None or (last is not None and last.id == command.id):
         return None
+    why = command.problem or _refusal(command, phase, running, rollout or RolloutStatus(), paused)
+    result: Literal["Done", "Refused"] = "Refused" if why else "Done"
+    return LastCommand(id=command.id, action=command.action, result=result, reason=why)
 
-    def refused(reason: str) -> LastCommand:
-        return LastCommand(id=command.id, action=command.action, result="Refused", reason=reason)
 
-    if command.problem:
-        return refused(command.problem)
+def _refusal(command: Command, phase: Phase, running: bool, rollout: RolloutStatus, paused: bool) -> str:
+    """Return why *command* can't be done, "" if it can."""
     match command.action:
         case "stop" if not running:
-            return refused("no run is on")
+            return "no run is on"
         case "start" | "rerun" if phase not in _ENDED:
-            return refused(f"the present run is {phase}; stop it first")
+            return f"the present run is {phase}; stop it first"
         case "stop" | "start" | "rerun":
-            return LastCommand(id=command.id, action=command.action, result="Done")
-        case _:
-            return refused(f"unknown action {command.action!r}; one of {', '.join(ACTIONS)} is needed")
+            return ""
+        case action if action in pauses.COMMANDS:
+            if command.attempt is not None and command.attempt != rollout.attempt:
+                return f"it is meant for rollout {command.attempt}, the present one is {rollout.attempt}"
+            return pauses.refusal(rollout, action, on=phase is Phase.RUNNING, paused=paused)
+        case action:
+            return f"unknown action {action!r}; one of {', '.join(ACTIONS)} is needed"

@@ -20,6 +20,7 @@ from trafficsim_operator.observed import RunnerState
 from trafficsim_operator.plan import once, verdict
 from trafficsim_operator.plan.assignments import cause_of, held_by
 from trafficsim_operator.plan.bounds import fitted
+from trafficsim_operator.plan.colour_status import of_pause, of_rollout, places_of, rollout_of
 from trafficsim_operator.plan.conditions import MESSAGE, Finding, conditions, of_phase, of_verdict, verdict_reason
 from trafficsim_operator.plan.lifecycle import Life
 from trafficsim_operator.plan.look import ENDED, STEADY_MS, WATCHED_MS, Look
@@ -51,15 +52,19 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
     if life.phase in (Phase.RUNNING, Phase.DRAINING) or ended:
         run = run.model_copy(update={"lost_runners": look.observed.evidence.lost_runners})
     wanted, users = _users(look, dealt)
-    figures, accounts, rules, users = _figures(look, users, final=ended, fresh=fresh)
-    sizing = accepted.sizing
+    is_due = ended or _is_due(look, users)
+    figures, accounts, rules, users = _figures(look, users, final=ended, fresh=fresh, is_due=is_due)
+    sizing, versions = accepted.sizing, look.versions
     ready = sum(runner.state is RunnerState.READY for runner in look.runners)
+    rollout = rollout_of(look, dealt, is_due=is_due)
+    standing = of_phase(life.phase, life.reason, why if life.phase is Phase.COMPLETED else life.message)
     found = [
-        *of_phase(life.phase, life.reason, why if life.phase is Phase.COMPLETED else life.message),
+        *of_rollout(standing, look, rollout),
         _acceptance(look),
         *_preflight(before, life),
-        *_health(look, ready),
+        *_health(look),
         *_saturation(look),
+        *of_pause(rollout),
         *of_verdict(judged, reason, why, "; ".join(r.rule for r in rules if r.holds == "False")),
     ]
     return fitted(
@@ -80,7 +85,10 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
                 reason=sizing.reason,
             ),
             version=_version(accepted.revision),
-            stable=accepted.revision.model_copy(update={"places": users.placed}),
+            stable=_placed(look, dealt, versions.stable, users.placed),
+            candidate=_placed(look, dealt, versions.candidate, 0),
+            previous=_placed(look, dealt, versions.previous, 0),
+            rollout=rollout,
             figures=figures,
             accounts=accounts,
             rules=rules,
@@ -92,10 +100,17 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
     )
 
 
+def _placed(look: Look, dealt: Deal, version: Revision | None, placed: int) -> Revision | None:
+    """Return *version* with the places its runners hold; *placed* where no other version may hold any."""
+    if version is not None and look.versions.quota is not None:
+        placed = places_of(look, dealt, version.revision)
+    return version.model_copy(update={"places": placed}) if version is not None else None
+
+
 def _acceptance(look: Look) -> Finding:
     """Return Accepted: of the newest document, also while the run goes on by the one before."""
     if look.refused is None:
-        later = "; ".join(text for text in (look.accepted.later, once.later(look.run, look.accepted.spec)) if text)
+        later = once.later(look.run, look.accepted.spec)
         return Finding(type=Condition.ACCEPTED, status=True, reason=Reason.ACCEPTED, message=later)
     reason = Reason.INVALID if look.refused.invalid else Reason.REFUSED
     return Finding(type=Condition.ACCEPTED, status=False, reason=reason, message=look.refused.message)
@@ -108,22 +123,28 @@ def _users(look: Look, dealt: Deal) -> tuple[int, Users]:
     on = look.life.phase is Phase.RUNNING
     wanted = look.profile.users_at(total, look.elapsed_ms) if on else 0
     placed = total - len(dealt.unplaced) if on or look.life.phase is Phase.SUSPENDED else 0
-    runners = 0 if look.life.phase in (*ENDED, Phase.DRAINING) else look.accepted.sizing.runners
+    runners = 0 if look.life.phase in (*ENDED, Phase.DRAINING) else sum(look.versions.replicas.values())
     active = sum(ack.active for ack in acks)
     return runners, Users(target=look.accepted.sizing.users, wanted=wanted, active=active, dealt=total, placed=placed)
 
 
+def _is_due(look: Look, users: Users) -> bool:
+    """Say whether figures are to be told anew: every five seconds, every second while somebody or a rollout waits."""
+    before = look.before
+    at = parse_instant(before.figures.at) if before.figures.at else 0
+    pace = WATCHED_MS if look.observed.watched or look.versions.in_progress else STEADY_MS
+    turned = look.life.phase is not before.phase or users.target != before.users.target
+    return turned or look.now_ms - at >= pace
+
+
 def _figures(
-    look: Look, users: Users, *, final: bool, fresh: bool
+    look: Look, users: Users, *, final: bool, fresh: bool, is_due: bool
 ) -> tuple[Figures, Accounts, tuple[RuleStatus, ...], Users]:
     """Return the figures: new ones when it is time, written only when a printed digit changed."""
     before = look.before
     if fresh:
         return Figures(), Accounts(), (), users
-    at = parse_instant(before.figures.at) if before.figures.at else 0
-    pace = WATCHED_MS if look.observed.watched else STEADY_MS
-    turned = look.life.phase is not before.phase or users.target != before.users.target
-    if not (final or turned or look.now_ms - at >= pace) or (look.life.phase in ENDED and not final):
+    if not is_due or (look.life.phase in ENDED and not final):
         kept = users.model_copy(update={"wanted": before.users.wanted, "active": before.users.active})
         return before.figures, before.accounts, before.rules, users if look.life.phase in ENDED else kept
     seen = look.observed.evidence
@@ -188,7 +209,8 @@ def _preflight(before: Status, life: Life) -> tuple[Finding, ...]:
     return (Finding(type=Condition.PREFLIGHT, status=True, reason=Reason.TARGET_REACHABLE),)
 
 
-def _health(look: Look, ready: int) -> tuple[Finding, ...]:
+def _health(look: Look) -> tuple[Finding, ...]:
+    """Return how the runners of the version that runs do, and whether any with users is silent."""
     kind = Condition.RUNNERS_HEALTHY
     if look.life.phase is not Phase.RUNNING:
         return (Finding(type=kind, status=None, reason=look.life.phase),)
@@ -205,13 +227,15 @@ def _health(look: Look, ready: int) -> tuple[Finding, ...]:
         )
     wanted = look.accepted.sizing.runners
     seen = look.observed.revisions.get(look.accepted.revision.revision)
-    cause = cause_of(look.runners, (seen.problem if seen else "") or look.observed.trouble)
+    own = seen.runners if seen is not None else ()
+    ready = sum(runner.state is RunnerState.READY for runner in own)
+    cause = cause_of(own, (seen.problem if seen else "") or look.observed.trouble)
     if ready < wanted:
         text = f"{ready} of {wanted} runners are ready" + (f"; {cause}" if cause else "")
         return (Finding(type=kind, status=False, reason=Reason.RUNNERS_STARTING, message=text),)
     if cause:
         return (Finding(type=kind, status=False, reason=Reason.RUNNERS_FAILING, message=cause),)
-    acks = [runner.acknowledgement for runner in look.runners]
+    acks = [runner.acknowledgement for runner in own]
     fault = next((ack.fault for ack in acks if ack is not None and ack.fault), "")
     return (Finding(type=kind, status=True, reason=Reason.RUNNERS_READY, message=fault),)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from trafficsim_api.phases import Phase
 from trafficsim_api.profile import Shape, shape
-from trafficsim_api.status import LastCommand, Run, Status
+from trafficsim_api.rollout import RolloutPhase
+from trafficsim_api.status import LastCommand, RolloutStatus, Run, Status
 from trafficsim_api.units import milliseconds, parse_instant
 from trafficsim_operator.actions import Action
 from trafficsim_operator.observed import Desired, Observed, Runner
@@ -15,6 +17,8 @@ from trafficsim_operator.plan.acceptance import Accepted, Refused
 from trafficsim_operator.plan.assignments import held_by
 from trafficsim_operator.plan.lifecycle import Life, start_at
 from trafficsim_operator.plan.places import Deal
+from trafficsim_operator.plan.rollout import SETTLED
+from trafficsim_operator.plan.versions import Versions
 
 __all__ = ["ENDED", "IN_MOTION_MS", "ON", "STEADY_MS", "WATCHED_MS", "Look", "next_look"]
 
@@ -23,6 +27,8 @@ STEADY_MS: Final = 5_000
 WATCHED_MS: Final = 1_000
 ON: Final = (Phase.PREFLIGHT, Phase.STARTING, Phase.RUNNING, Phase.SUSPENDED, Phase.DRAINING)
 ENDED: Final = (Phase.COMPLETED, Phase.FAILED)
+# Of a rollout: users are moving, or about to.
+_SHIFTS: Final = (RolloutPhase.PREPARING, RolloutPhase.SHIFTING, RolloutPhase.ABORTING, RolloutPhase.SUPERSEDING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,17 @@ class Look:
     total: int
     """The T that places are dealt for now."""
     command: LastCommand | None
+    versions: Versions
+    """The runner versions after this look: pointers, and what each is to have."""
+    runners: tuple[Runner, ...]
+    """The runners of those versions, and any others that hold places of the run."""
+    excess: Mapping[str, frozenset[str]]
+    """The names of the runners that are too many, by revision."""
+
+    @property
+    def going(self) -> frozenset[str]:
+        """Return the names of the runners that are to give their places away and drain now."""
+        return frozenset().union(*self.excess.values()) if self.life.phase is Phase.RUNNING else frozenset()
 
     @property
     def before(self) -> Status:
@@ -52,15 +69,16 @@ class Look:
         return self.life.run
 
     @property
-    def runners(self) -> tuple[Runner, ...]:
-        """Return the runners of the run's revision."""
-        seen = self.observed.revisions.get(self.accepted.revision.revision)
-        return seen.runners if seen else ()
-
-    @property
     def profile(self) -> Shape:
         """Return the profile as straight pieces."""
         return shape(self.accepted.spec.profile)
+
+    def reason_of(self, revision: str) -> str:
+        """Return in one sentence why the revision has the runners it has."""
+        rollout = self.versions.rollout
+        if rollout is None or revision == self.versions.stable.revision:
+            return self.accepted.sizing.reason
+        return f"rollout {rollout.attempt}"
 
     def is_drifted(self, revision: str) -> bool:
         """Say whether the revision's object is not as it was applied."""
@@ -78,7 +96,7 @@ def next_look(look: Look, dealt: Deal, actions: tuple[Action, ...]) -> int | Non
     phase = look.life.phase
     if phase in ENDED:
         return IN_MOTION_MS * 4 if actions else None
-    pace = WATCHED_MS if look.observed.watched else STEADY_MS
+    pace = WATCHED_MS if look.observed.watched or look.versions.in_progress else STEADY_MS
     if phase is Phase.SUSPENDED:
         return IN_MOTION_MS if actions else pace
     if actions or dealt.moving:
@@ -88,7 +106,22 @@ def next_look(look: Look, dealt: Deal, actions: tuple[Action, ...]) -> int | Non
         # The longer it waits, the less a look more would hurry it.
         waited = look.now_ms - parse_instant(look.run.phase_since)
         return min(pace, max(IN_MOTION_MS, waited // 10)) if phase is not Phase.RUNNING else 2 * IN_MOTION_MS
+    rollout = look.versions.rollout
+    if rollout is not None:
+        pace = min(pace, _of_rollout(look, rollout))
     if look.accepted.spec.duration is not None:
         left = start_at(look.run) + milliseconds(look.accepted.spec.duration) - look.now_ms
         pace = max(IN_MOTION_MS, min(pace, left))
     return pace
+
+
+def _of_rollout(look: Look, rollout: RolloutStatus) -> int:
+    """Return how soon a rollout wants to be looked at: often while users move or runners go, else when they may."""
+    if rollout.phase in _SHIFTS and rollout.pause is None:
+        return 2 * IN_MOTION_MS
+    if rollout.phase is RolloutPhase.ANALYZING and rollout.settled < SETTLED:
+        return IN_MOTION_MS
+    if any(not look.versions.replicas.get(name) for name in look.observed.revisions):
+        return 2 * IN_MOTION_MS
+    left = parse_instant(rollout.scale_down_at) - look.now_ms if rollout.scale_down_at is not None else 0
+    return max(IN_MOTION_MS, left) if left > 0 else STEADY_MS

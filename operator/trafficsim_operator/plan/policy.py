@@ -38,10 +38,16 @@ class Ruling:
     limits: Limits
 
 
-def judge(spec: TrafficSimulationSpec, image: str, facts: TargetFacts, policy: Policy, max_runners: int) -> Ruling:
-    """Return the ruling on *spec* with resolved *image*, *facts* of its target and the *max_runners* it needs."""
+def judge(
+    spec: TrafficSimulationSpec, image: str, facts: TargetFacts, policy: Policy, max_runners: int, *, more: int = 0
+) -> Ruling:
+    """
+    Return the ruling on *spec* with resolved *image*, *facts* of its target and the *max_runners* it needs.
+
+    *more* are the runners of a new version: those of both stand until its promotion.
+    """
     refused: list[tuple[Problem, str]] = [
-        *_users(spec, policy, max_runners),
+        *_users(spec, policy, max_runners, more),
         *_image(image, policy),
         *_verbs(spec, policy),
     ]
@@ -66,17 +72,16 @@ def repository_of(image: str) -> str:
     return head if colon and "/" not in tag else name
 
 
-def _users(spec: TrafficSimulationSpec, policy: Policy, runners: int) -> Iterator[tuple[Problem, str]]:
+def _users(spec: TrafficSimulationSpec, policy: Policy, runners: int, more: int) -> Iterator[tuple[Problem, str]]:
     if policy.max_users is not None and spec.users > policy.max_users:
         yield (
             Problem(field="users", reason=f"{spec.users} are more than the policy's {policy.max_users}"),
             f"maxUsers: {spec.users}",
         )
-    if policy.max_runners is not None and runners > policy.max_runners:
-        yield (
-            Problem(field="users", reason=f"{runners} runners are more than the policy's {policy.max_runners}"),
-            f"maxRunners: {runners}",
-        )
+    if policy.max_runners is not None and runners + more > policy.max_runners:
+        beside = f"a rollout of {more} runners beside {runners}: " if more else ""
+        reason = f"{beside}{runners + more} runners are more than the policy's {policy.max_runners}"
+        yield Problem(field="runner" if more else "users", reason=reason), f"maxRunners: {runners + more}"
     if policy.max_duration is not None and (spec.duration is None or spec.duration > policy.max_duration):
         most = format_duration(policy.max_duration)
         if spec.duration is None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from trafficsim_api.arrivals import Course, works_of
@@ -23,7 +25,7 @@ from trafficsim_api.profile import shape
 from trafficsim_api.protocol import Acknowledgement, Assignment, Task, TaskReport
 from trafficsim_api.resource import TrafficSimulationSpec, actions_of
 from trafficsim_api.sealed import seal
-from trafficsim_api.statistics import Answer, zeros
+from trafficsim_api.statistics import Answer, Window, zeros
 from trafficsim_api.status import Status
 from trafficsim_operator.actions import EnsureRevision, Happening, RemoveRevision, Retire
 from trafficsim_operator.fleet import Owner
@@ -34,7 +36,10 @@ from trafficsim_operator.observed import RevisionSeen, RowsSeen, Runner, RunnerS
 from trafficsim_operator.reconcile import World, reconcile
 from trafficsim_operator.store import Conflict, Document
 
-__all__ = ["FakeFleet", "FakeRecord", "FakeRunner", "FakeRunners", "FakeWorld"]
+__all__ = ["FakeFleet", "FakeHealth", "FakeRecord", "FakeRunner", "FakeRunners", "FakeWorld"]
+
+# Windows that a runner keeps for who comes late.
+_RING: Final = 600
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +49,22 @@ class FakeOnce:
     looks: int = 1
     fault: str = ""
     values: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeHealth:
+    """How a version's runners do: how many of a thousand requests fail, or miss their check, and its response times."""
+
+    failed_permille: int = 0
+    checks_failed_permille: int = 0
+    bucket: int = 1780
+    tells: bool = False
+    """They tell windows, as real ones do."""
+    idle: bool = False
+    """They hold users and send nothing."""
+    problem: str = ""
+    """Why its pods don't start: they never get ready."""
+    target: str = "reachable"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,6 +90,13 @@ class FakeRunner:
     done: int = 0
     wanted_user_ms: int = 0
     counted_ms: int = 0
+    health: FakeHealth = field(default_factory=FakeHealth)
+    failed: int = 0
+    checks_failed: int = 0
+    windows: list[Window] = field(default_factory=list)
+    sequence: int = 0
+    rest_ms: int = 0
+    """User time that was not enough for a request yet."""
 
     def active(self, now_ms: int) -> int:
         """Return the users that are on: places whose turn it is, by the real arithmetic."""
@@ -81,11 +109,53 @@ class FakeRunner:
     def count(self, now_ms: int) -> None:
         """Count the user time and requests since the last call, up to the assignment's end."""
         until = now_ms if self.assignment is None else min(now_ms, self.assignment.end_ms)
-        spent = max(0, until - self.counted_ms) if self.counted_ms else 0
-        users = self.active(until - spent // 2 - 1)  # the middle: exact over a straight piece
-        self.counted_ms = now_ms
+        since, self.counted_ms = self.counted_ms or until, now_ms
+        # By the second, as real ones tell; without windows in one piece.
+        edges = range(since - since % 1_000 + 1_000, until, 1_000) if self.health.tells else ()
+        for begin, end in pairwise((since, *edges, max(since, until))):
+            self._count(begin, end)
+
+    def _count(self, begin_ms: int, end_ms: int) -> None:
+        spent = end_ms - begin_ms
+        users = self.active(end_ms - spent // 2 - 1)  # the middle: exact over a straight piece
+        before, failed, missed = self.done, self.failed, self.checks_failed
         self.wanted_user_ms += users * spent
-        self.done += users * spent // 1000
+        self.rest_ms = (self.rest_ms if self.health.tells else 0) + users * spent
+        if not self.health.idle:
+            self.done, self.rest_ms = self.done + self.rest_ms // 1000, self.rest_ms % 1000
+        self.failed += _share(before, self.done, self.health.failed_permille)
+        self.checks_failed += _share(before, self.done, self.health.checks_failed_permille)
+        if self.health.tells and self.assignment is not None and spent:
+            window = self.done - before, self.failed - failed, self.checks_failed - missed
+            self._tell(self.assignment, begin_ms, end_ms, users, *window)
+
+    def _tell(
+        self, assignment: Assignment, begin_ms: int, end_ms: int, users: int, done: int, failed: int, missed: int
+    ) -> None:
+        layout = Layout(actions=actions_of(assignment.load.archetypes))
+        counters = {"sent": done, "done": done, "failed": failed, "checks": done, "checks_failed": missed}
+        counts = {layout.action(0, name): count for name, count in counters.items()}
+        counts |= {layout.response(0) + self.health.bucket: done - failed}
+        counted = sorted((index, count) for index, count in counts.items() if count)
+        self.sequence += 1
+        start_ms = assignment.start_at_ms - self.clock_ahead_ms
+        self.windows.append(
+            Window(
+                sequence=self.sequence,
+                start_ms=begin_ms - start_ms,
+                end_ms=end_ms - start_ms,
+                wall_ms=end_ms,
+                epoch=assignment.epoch,
+                active=users,
+                wanted=users,
+                busiest_permille=100,
+                pod_permille=100,
+                warm=begin_ms - start_ms >= assignment.warm_up_ms,
+                indices=np.array([index for index, _ in counted], dtype=np.uint32),
+                counts=np.array([count for _, count in counted], dtype=np.uint64),
+            )
+        )
+        del self.windows[:-_RING]
 
     def is_giving(self, now_ms: int) -> bool:
         """Say whether arrivals of places given away are still to come, or a new course is, by the real arithmetic."""
@@ -126,7 +196,7 @@ class FakeRunner:
             retire=a.retire,
             suspended=a.suspended,
             drained=not active and not giving,
-            target="reachable",
+            target=self.health.target,
             rows=tuple(self.rows),
             problem=self.problem,
             task=self._task(a),
@@ -158,14 +228,15 @@ class FakeRunner:
         self.tasks[report.id] = report
         return report if task is not None else report.model_copy(update={"sealed": ""})
 
-    def answer(self, now_ms: int) -> Answer:
-        """Return its account, without windows."""
+    def answer(self, since: int = 0) -> Answer:
+        """Return its account, and the windows after *since* if it tells any."""
         assert self.assignment is not None
         layout = Layout(actions=actions_of(self.assignment.load.archetypes))
         total, warm = zeros(layout), zeros(layout)
         total[layout.action(0, "done")] = total[layout.action(0, "class_2xx")] = total[layout.action(0, "checks")] = (
             self.done
         )
+        total[layout.action(0, "failed")], total[layout.action(0, "checks_failed")] = self.failed, self.checks_failed
         total[layout.response(0) + 1780] = total[layout.service(0) + 1780] = self.done
         total[layout.worker("wanted_user_ms")] = total[layout.worker("active_user_ms")] = self.wanted_user_ms
         return Answer(
@@ -173,13 +244,18 @@ class FakeRunner:
             boot=f"boot-{self.uid}",
             run=self.assignment.run,
             layout=layout,
-            sequence=0,
-            first=1,
+            sequence=self.sequence,
+            first=self.windows[0].sequence if self.windows else 1,
             total=total,
             warmup=warm,
             extremes=(0,) * layout.extremes,
-            windows=(),
+            windows=tuple(window for window in self.windows if window.sequence > since),
         )
+
+
+def _share(before: int, after: int, permille: int) -> int:
+    """Return how many of the requests number *before* up to *after* are of the *permille*, evenly spread."""
+    return after * permille // 1000 - before * permille // 1000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -200,6 +276,10 @@ class FakeFleet:
     tables: dict[str, RowsSeen] = field(default_factory=dict)
     """Rows by feeder that stand in a ConfigMap."""
     settles: int = 1
+    health: dict[str, FakeHealth] = field(default_factory=dict)
+    """By revision, of runners that are made from now on; a revision that is not named does well."""
+    tells: bool = False
+    """Runners tell windows."""
 
     async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
         """Return every revision, after what is missing was started."""
@@ -214,6 +294,7 @@ class FakeFleet:
                     born_ms=self.clock.now_ms,
                     settles=self.settles,
                     once=self.once,
+                    health=self.health.setdefault(revision, FakeHealth(tells=self.tells)),
                 )
         return {
             revision: RevisionSeen(
@@ -227,7 +308,8 @@ class FakeFleet:
 
     def _seen(self, runner: FakeRunner) -> Runner:
         now = self.clock.now_ms
-        state = RunnerState.READY if now - runner.born_ms >= runner.ready_after_ms else RunnerState.STARTING
+        is_up = now - runner.born_ms >= runner.ready_after_ms and not runner.health.problem
+        state = RunnerState.READY if is_up else RunnerState.STARTING
         if runner.assignment is not None and runner.assignment.retire and not runner.active(now):
             state = RunnerState.UNREADY
         return Runner(
@@ -236,6 +318,7 @@ class FakeFleet:
             revision=runner.revision,
             state=state,
             address=runner.name,
+            cause=runner.health.problem,
             started_ms=runner.born_ms,
             killed_ms=runner.killed_ms,
         )
@@ -296,7 +379,8 @@ class FakeRunners(Runners):
         if told is not None and (assignment.run, assignment.epoch) < (told.run, told.epoch):
             raise RunnerRefused("409: older epoch")
         if told is not None and assignment.run > told.run:
-            runner.done = runner.wanted_user_ms = 0
+            runner.done = runner.wanted_user_ms = runner.failed = runner.checks_failed = 0
+            runner.windows = []
         runner.count(self._world.now_ms)
         wanted = {feed.digest for feed in assignment.load.data or () if feed.digest}
         if wanted - runner.rows - assignment.rows.keys():
@@ -311,7 +395,7 @@ class FakeRunners(Runners):
         """Return the runner's account."""
         runner = self._runner(address)
         runner.count(self._world.now_ms)
-        return runner.answer(self._world.now_ms)
+        return runner.answer(since)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,0 +1,83 @@
+"""
+One runner version as it is seen: the places its runners hold by acknowledgement, who is ready, and why others are not.
+
+An unreachable runner keeps its places, one that is being deleted keeps nothing. A cause that does not mend itself (a
+crash, an image that is not there, a load that its workers refuse) counts as crashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from trafficsim_operator.observed import RevisionSeen, Runner, RunnerState
+from trafficsim_operator.plan.assignments import cause_of, held_by
+from trafficsim_operator.plan.rolling import SILENT_MS, Colour
+
+__all__ = ["colour_of", "is_crash", "is_ready", "written_off"]
+
+# How causes begin that another try does not mend: of a kubelet, and of a runner about its workers.
+_CRASHES: Final = (
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "Ended",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImageInspectError",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "Restarted",
+    "RunContainerError",
+    "an assignment was refused",
+    "worker ",
+)
+# A local runner's cause begins with its name.
+_EXITED: Final = (" exited with ", " killed by ")
+
+
+def colour_of(seen: RevisionSeen | None, run: int) -> Colour:
+    """Return how the version *seen* (None: nothing of it exists) stands in *run*."""
+    if seen is None:
+        return Colour(gone=True)
+    runners = [runner for runner in seen.runners if runner.state is not RunnerState.LEAVING]
+    acks = {r.uid: ack for r in runners if (ack := held_by(r, run)) is not None}
+    cause = "its name is taken by an object that is not ours" if seen.foreign else cause_of(runners, seen.problem)
+    return Colour(
+        held=sum(len(ack.held) for ack in acks.values()),
+        active=sum(ack.active for ack in acks.values()),
+        runners=len(runners),
+        ready=sum(is_ready(runner, run) for runner in runners),
+        settled=all(acks[runner.uid].settled for runner in runners if runner.answered and runner.uid in acks),
+        silent_ms=_silent_ms(runners, run),
+        cause=cause,
+        crashed=seen.foreign or is_crash(cause),
+        gone=not runners,
+    )
+
+
+def is_ready(runner: Runner, run: int) -> bool:
+    """Say whether *runner* can have users: it answers as the version it is to be, is up and reaches the target."""
+    ack = held_by(runner, run)
+    if ack is None or not runner.answered or runner.state is not RunnerState.READY:
+        return False
+    # Subtle: one that is taking or giving up places is not settled, yet its workers are up.
+    is_up = ack.settled or bool(ack.held)
+    return is_up and ack.target == "reachable" and ack.revision in ("", runner.revision)
+
+
+def is_crash(cause: str) -> bool:
+    """Say whether *cause* does not mend itself."""
+    return cause.startswith(_CRASHES) or any(text in cause for text in _EXITED)
+
+
+def written_off(runners: Iterable[Runner]) -> frozenset[str]:
+    """Return the names of the runners whose word is not waited for any more."""
+    return frozenset(runner.name for runner in runners if runner.silent_ms >= SILENT_MS)
+
+
+def _silent_ms(runners: list[Runner], run: int) -> int:
+    """Return for how long none of the runners with users has answered; those without count when none has any."""
+    holding = [runner for runner in runners if (ack := held_by(runner, run)) is not None and ack.held]
+    asked = holding or [runner for runner in runners if runner.state is RunnerState.READY]
+    return min((runner.silent_ms for runner in asked), default=0)

@@ -1,0 +1,116 @@
+"""What of a look is worth telling: events, each with a reason and the numbers in its message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trafficsim_api.names import Event
+from trafficsim_api.phases import Phase
+from trafficsim_api.rollout import RolloutPhase
+from trafficsim_api.status import RolloutStatus, Status
+from trafficsim_operator.actions import Action, EnsureRevision, Happening, Retire
+from trafficsim_operator.plan.conditions import MESSAGE
+from trafficsim_operator.plan.look import Look
+
+__all__ = ["happenings"]
+
+
+def happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple[Happening, ...]:
+    """Return one event per thing worth telling, the reason and the numbers in the message."""
+    before, command = look.before, look.command
+    found: list[Happening] = []
+    if command is not None:
+        text = f"{command.action}: {command.result}" + (f" ({command.reason})" if command.reason else "")
+        found.append(Happening(reason=Event.COMMAND, message=text, warning=command.result == "Refused"))
+    if status.phase is not before.phase:
+        if status.phase is Phase.COMPLETED:
+            found.append(Happening(reason=Event.FINISHED, message=f"{status.verdict}: {status.verdict_reason}"))
+        else:
+            failed = status.phase is Phase.FAILED
+            text = f"{before.phase} → {status.phase}" + (f": {status.message}" if status.message else "")
+            found.append(Happening(reason=Event.FAILED if failed else Event.PHASE, message=text, warning=failed))
+    if status.message and status.message == look.accepted.missing[:MESSAGE] != before.message:
+        kept = "; users go on with the rows they have" if status.phase is Phase.RUNNING else ""
+        found.append(Happening(reason=Event.DATA_MISSING, message=status.message + kept, warning=True))
+    for action in actions:
+        match action:
+            case EnsureRevision() if look.is_drifted(action.revision):
+                text = f"revision {action.revision} was changed by somebody else; put back"
+                found.append(Happening(reason=Event.DRIFT_REPAIRED, message=text, warning=True))
+            case EnsureRevision() if status.runners.wanted != before.runners.wanted:
+                text = (
+                    f"revision {action.revision} to {action.replicas} {'runner' if action.replicas == 1 else 'runners'}"
+                )
+                found.append(Happening(reason=Event.SCALED, message=f"{text}: {action.reason}"))
+            case Retire() if look.life.phase is Phase.RUNNING:
+                text = f"{', '.join(action.runners)}: {action.reason}"
+                found.append(Happening(reason=Event.RUNNER_RETIRED, message=text))
+            case _:
+                pass
+    found += _told_of_tasks(before, status)
+    if status.rollout is not None:
+        found += _told_of_rollout(before, before.rollout or RolloutStatus(), status, status.rollout)
+    lost = (status.run.lost_runners if status.run else 0) - (before.run.lost_runners if before.run else 0)
+    if lost > 0:
+        found.append(Happening(reason=Event.RUNNER_LOST, message=f"{lost} runners were lost", warning=True))
+    return tuple(found)
+
+
+def _told_of_tasks(before: Status, status: Status) -> list[Happening]:
+    """Return an event for setup and teardown when they begin and end."""
+    found = []
+    for kind, reason in (("setup", Event.SETUP), ("teardown", Event.TEARDOWN)):
+        old, new = (getattr(seen.run, kind) if seen.run is not None else None for seen in (before, status))
+        if new is None or (old is not None and old.state == new.state):
+            continue
+        requests = f"requests {new.requests}, failed {new.failed}"
+        text = {
+            "Running": f"{kind} is ordered from {new.runner}",
+            "Done": f"{kind} is done: {requests}, values saved {new.saved}",
+            "Failed": f"{kind} failed: {new.message} ({requests})",
+        }[new.state]
+        found.append(Happening(reason=reason, message=text, warning=new.state == "Failed"))
+    return found
+
+
+def _told_of_rollout(before: Status, old: RolloutStatus, status: Status, new: RolloutStatus) -> Iterator[Happening]:
+    """Yield an event per transition of the rollout, as far as a look may go through several."""
+    text = f"rollout {new.attempt}"
+    if new.attempt != old.attempt:
+        yield Happening(reason=Event.ROLLOUT_STARTED, message=f"{text}: {_way(status)}{_steps(new)}")
+    is_on = new.step > old.step and new.attempt == old.attempt
+    if (new.passed or is_on) and not old.passed:
+        yield Happening(reason=Event.STEP_PASSED, message=f"{text}: {old.percent}% passed{_why(new)}")
+    if new.phase is RolloutPhase.SHIFTING and (old.phase, old.step) != (new.phase, new.step):
+        share = f"{new.percent}%, {new.wanted} of {status.users.dealt} users"
+        yield Happening(reason=Event.ROLLOUT_STEP, message=f"{text}: {share}")
+    if new.pause is not None and new.pause is not old.pause:
+        yield Happening(reason=Event.ROLLOUT_PAUSED, message=f"{text}: {new.pause}{_why(new)}")
+    if new.pause is None and old.pause is not None and new.attempt == old.attempt:
+        yield Happening(reason=Event.ROLLOUT_RESUMED, message=f"{text}: goes on after {old.pause}")
+    if new.phase is old.phase:
+        return
+    if new.phase in (RolloutPhase.ABORTING, RolloutPhase.SUPERSEDING):
+        yield Happening(reason=Event.ROLLOUT_ABORTED, message=f"{text}: {new.reason}{_why(new)}", warning=True)
+    if new.phase is RolloutPhase.REJECTED:
+        yield Happening(reason=Event.REVISION_REJECTED, message=f"{text}: {new.rejected}{_why(new)}", warning=True)
+    if status.stable is not None and before.stable is not None and status.stable.revision != before.stable.revision:
+        yield Happening(reason=Event.PROMOTED, message=f"{text}: {status.stable.revision} is stable{_why(new)}")
+    if new.phase is RolloutPhase.STABLE:
+        yield Happening(reason=Event.ROLLOUT_ENDED, message=f"{text}: {new.reason}{_why(new)}")
+
+
+def _way(status: Status) -> str:
+    names = (version.revision if version is not None else "?" for version in (status.stable, status.candidate))
+    return " → ".join(names)
+
+
+def _steps(rollout: RolloutStatus) -> str:
+    if rollout.plan is None:
+        return ""
+    steps = "/".join(str(step.percent) for step in rollout.plan.steps)
+    return f", steps {steps}%" + (f"; {rollout.plan.note}" if rollout.plan.note else "")
+
+
+def _why(rollout: RolloutStatus) -> str:
+    return f": {rollout.message}" if rollout.message else ""
