@@ -165,9 +165,9 @@ class ColourWindow:
     What all runners of one version counted in one window of a rollout's step, merged by addition.
 
     Window *number* is [from + number · length, from + (number + 1) · length) in run time, *from* being
-    `rollout.windowsFromMs`. *requests* are finished ones, *begun* those that were sent; *in_flight* are under way now, in
-    the newest window only. *seen_ms* is what one runner saw of it, at most; it is *whole* once every runner that answers
-    has told of what came after it. *buckets* and *counts* are the histogram of response times, without what is empty.
+    `rollout.windowsFromMs`. *requests* are finished ones, *in_flight* those under way now, in the newest window only.
+    *seen_ms* is what one runner saw of it, at most; it is *whole* once every runner that answers has told of what came
+    after it. *buckets* and *counts* are the histogram of response times, without what is empty.
     """
 
     number: int
@@ -175,7 +175,6 @@ class ColourWindow:
     failed: int = 0
     checks: int = 0
     checks_failed: int = 0
-    begun: int = 0
     in_flight: int = 0
     seen_ms: int = 0
     whole: bool = False
@@ -227,7 +226,7 @@ class Evidence:
     colours: Mapping[str, tuple[ColourWindow, ...]] = field(default_factory=dict)
     """The windows of the rollout's present step by revision, oldest first; a window that nobody told of is absent."""
     listening_ms: int = 0
-    """Since when, in run time, this operator has asked for them without a break: what is missing before is no finding."""
+    """Since when, in run time, they have been asked for without a break: what is missing before is no finding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

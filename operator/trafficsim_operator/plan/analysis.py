@@ -21,8 +21,8 @@ Then the numbers, pooled since the step's first window, and in *merged* windows:
 |---|---|
 | a merged window with error_rate > 25 % | Fail |
 | lower 95 % Wilson bound past a limit, n ≥ 50 | Fail |
-| 2 merged windows in a row past the same limit | Fail |
 | dwell over, pooled past a limit, n ≥ 200 (minSamples, if that is less) | Fail |
+| 2 merged windows in a row past the same limit | Fail |
 | dwell over, ≥ 3 windows with requests, n ≥ minSamples, within every limit | Pass |
 | else, up to maxDwell | hold |
 | maxDwell over | pause Inconclusive |
@@ -36,9 +36,10 @@ window of n = 50 is past the limit in 18.9 % of cases, one of n = 200 in 4.0 %, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 from trafficsim_api.names import Reason
@@ -225,6 +226,8 @@ def _decided(case: _Case, now_ms: int, since_ms: int) -> Analysis:
     gap, pairs = case.newest_gap()
     length = timedelta(milliseconds=len(pairs) * case.plan.window_ms)
     windows = _told(case)
+    if gap is _Gap.UNHEARD:
+        return Analysis(outcome=Outcome.HOLD, message="the numbers of the step are gathered anew", windows=windows)
     if gap is _Gap.UNTOLD:
         lasts = timedelta(milliseconds=now_ms - since_ms)
         is_long = now_ms - since_ms >= _HOLD_MS or case.is_over
@@ -248,14 +251,12 @@ def _decided(case: _Case, now_ms: int, since_ms: int) -> Analysis:
     return _by_numbers(case, windows)
 
 
-def _silent(
-    case: _Case, pairs: Sequence[_Pair], length: timedelta, windows: tuple[RolloutWindow, ...]
-) -> Analysis:
+def _silent(case: _Case, pairs: Sequence[_Pair], length: timedelta, windows: tuple[RolloutWindow, ...]) -> Analysis:
     """Judge a version of which nothing is heard though the other one goes on."""
     untold = sum(pair.green is None for pair in pairs)
     blue = sum(pair.blue.requests for pair in pairs if pair.blue is not None)
     what = "told nothing" if untold == len(pairs) else "finished no request"
-    text = f"{case.users.green} users {what} for {format_duration(length)} (blue n={blue})"
+    text = f"{_many(case.users.green, 'user')} {what} for {format_duration(length)} (blue n={blue})"
     fails = len(pairs) >= _ERRORS and (untold >= _ERRORS or case.expects(len(pairs), case.users.green))
     if not fails and case.is_over:
         return Analysis(
@@ -278,12 +279,12 @@ class _Charge:
     green: Sums
     blue: Sums
 
-    def own(self, plan: RolloutPlan) -> _Charge:
-        """Return what blue, where it has requests, does not break as well."""
+    def own(self, plan: RolloutPlan, *, control: bool) -> _Charge:
+        """Return what blue does not break as well; nothing while *control*, blue having users, gives no numbers."""
+        if control and not self.blue.requests:
+            return replace(self, broken=())
         also = {share.name for share in shares(plan, self.blue) if share.is_over}
-        return _Charge(
-            broken=tuple(share for share in self.broken if share.name not in also), green=self.green, blue=self.blue
-        )
+        return replace(self, broken=tuple(share for share in self.broken if share.name not in also))
 
     @property
     def text(self) -> str:
@@ -295,12 +296,17 @@ class _Charge:
         return f"{', '.join(parts)}, n={self.green.requests}"
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _by_numbers(case: _Case, windows: tuple[RolloutWindow, ...]) -> Analysis:
     """Judge the numbers of a step in whose newest window there are some."""
     plan, pooled = case.plan, _sums_of(case.judged)[0]
     charges = tuple(_charges(case))
     if plan.comparison == "relative":
-        own = tuple(charge for charge in (found.own(plan) for found in charges) if charge.broken)
+        control = case.users.blue > 0
+        own = tuple(charge for charge in (found.own(plan, control=control) for found in charges) if charge.broken)
     else:
         own = charges
     if own:
@@ -310,7 +316,7 @@ def _by_numbers(case: _Case, windows: tuple[RolloutWindow, ...]) -> Analysis:
         return Analysis(
             outcome=Outcome.PAUSE if is_long else Outcome.HOLD,
             pause=PauseReason.TARGET_DEGRADED if is_long else None,
-            message=f"both versions are past a limit, the target is at fault: {charges[0].text}",
+            message=f"it is not the new version's fault alone: {charges[0].text}",
             windows=windows,
         )
     seen = f"n={pooled.requests} of {plan.min_samples}, {len(case.judged)} windows of {_WINDOWS}"
@@ -326,21 +332,28 @@ def _by_numbers(case: _Case, windows: tuple[RolloutWindow, ...]) -> Analysis:
 def _charges(case: _Case) -> Iterator[_Charge]:
     """Yield what green is to be failed for by its own numbers, the gravest first."""
     plan = case.plan
-    merged = [(*_sums_of(group), _broken(plan, _sums_of(group)[0])) for group in _groups(case.judged)]
-    for green, blue, broken in merged:
-        errors = tuple(share for share in broken if share.name == "error_rate")
-        if errors and green.failed * 10_000 > _HARD * green.requests:
-            yield _Charge(broken=errors, green=green, blue=blue)
-    pooled, control = _sums_of(case.judged)
-    broken = _broken(plan, pooled)
-    if surely := tuple(share for share in broken if share.n >= _SURE and share.is_surely_over):
-        yield _Charge(broken=surely, green=pooled, blue=control)
-    for (_, _, before), (green, blue, broken_too) in zip(merged, merged[1:], strict=False):
-        names = {share.name for share in before}
-        if both := tuple(share for share in broken_too if share.name in names):
-            yield _Charge(broken=both, green=green, blue=blue)
-    if broken and case.dwelt and pooled.requests >= min(_MERGED, plan.min_samples):
-        yield _Charge(broken=broken, green=pooled, blue=control)
+    groups = tuple(_groups(case.judged))
+    merged = tuple(_charge(plan, group) for group in groups)
+    for charge in merged:
+        errors = tuple(share for share in charge.broken if share.name == "error_rate")
+        if errors and charge.green.failed * 10_000 > _HARD * charge.green.requests:
+            yield replace(charge, broken=errors)
+    pooled = _charge(plan, case.judged)
+    if surely := tuple(share for share in pooled.broken if share.n >= _SURE and share.is_surely_over):
+        yield replace(pooled, broken=surely)
+    if pooled.broken and case.dwelt and pooled.green.requests >= min(_MERGED, plan.min_samples):
+        yield pooled
+    for (before, after), (first, second) in zip(pairwise(merged), pairwise(groups), strict=True):
+        names = {share.name for share in before.broken} & {share.name for share in after.broken}
+        if names:
+            both = _charge(plan, (*first, *second))
+            yield replace(both, broken=tuple(share for share in both.broken if share.name in names))
+
+
+def _charge(plan: RolloutPlan, pairs: Sequence[_Pair]) -> _Charge:
+    """Return the limits that green breaks in *pairs* together."""
+    green, blue = _sums_of(pairs)
+    return _Charge(broken=tuple(share for share in shares(plan, green) if share.is_over), green=green, blue=blue)
 
 
 def _groups(pairs: Sequence[_Pair]) -> Iterator[tuple[_Pair, ...]]:
@@ -358,10 +371,6 @@ def _groups(pairs: Sequence[_Pair]) -> Iterator[tuple[_Pair, ...]]:
 def _sums_of(pairs: Sequence[_Pair]) -> tuple[Sums, Sums]:
     green = sums(pair.green for pair in pairs if pair.green is not None)
     return green, sums(pair.blue for pair in pairs if pair.blue is not None)
-
-
-def _broken(plan: RolloutPlan, of: Sums) -> tuple[Share, ...]:
-    return tuple(share for share in shares(plan, of) if share.is_over)
 
 
 def _summary(case: _Case) -> str:

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trafficsim_api.layout import ACTION_INDEX, FIRST_ACTION, RESPONSE, STRIDE, Layout
-from trafficsim_api.status import RolloutStatus
 from trafficsim_api.statistics import Window
+from trafficsim_api.status import RolloutStatus
 from trafficsim_operator.observed import ColourWindow
 
 __all__ = ["ColourWindows", "Grid", "grid_of"]
@@ -65,9 +65,7 @@ class ColourWindows:
         first_ms = grid.from_ms if grid is not None else 0
         self._reached = {runner: min(reached, first_ms) for runner, reached in self._reached.items()}
 
-    def add(
-        self, runner: str, revision: str, layout: Layout, windows: Sequence[Window], *, in_flight: int = 0
-    ) -> None:
+    def add(self, runner: str, revision: str, layout: Layout, windows: Sequence[Window], *, in_flight: int = 0) -> None:
         """Take what *runner* has told since it was read last, and how many requests it has under way now."""
         self._in_flight[runner] = revision, in_flight
         if not windows:
@@ -160,7 +158,6 @@ def _with(before: ColourWindow, layout: Layout, window: Window, seen_ms: int) ->
         failed=before.failed + counted("failed"),
         checks=before.checks + counted("checks"),
         checks_failed=before.checks_failed + counted("checks_failed"),
-        begun=before.begun + counted("sent"),
         seen_ms=max(before.seen_ms, seen_ms),
         buckets=buckets,
         counts=times,
