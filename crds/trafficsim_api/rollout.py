@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from trafficsim_api.model import Model, fault
-from trafficsim_api.units import Duration, Percentage
+from trafficsim_api.units import FULL, Duration, Percentage
 
 __all__ = ["DEFAULT_STEPS", "PauseReason", "Rollout", "RolloutPhase", "RolloutStep"]
 
@@ -53,6 +54,7 @@ class RolloutStep(Model):
     """Wait after it for `trafficsim promote`."""
 
 
+_LEAST: Final = timedelta(seconds=1)
 DEFAULT_STEPS: Final = tuple(RolloutStep(percent=percent) for percent in (10, 25, 50, 75, 100))
 
 
@@ -93,19 +95,26 @@ class Rollout(Model):
     """How long the new version may take to start, and a shift to settle."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _rising(self) -> Self:
         percents = [step.percent for step in self.steps]
-        for index, (before, after) in enumerate(zip(percents, percents[1:], strict=False), start=1):
+        for index, (before, after) in enumerate(pairwise(percents), start=1):
             if after <= before:
                 raise fault(f"steps[{index}].percent", f"must be above {before}, the step before")
         if percents[-1] != 100:
             raise fault(f"steps[{len(percents) - 1}].percent", "the last step must be 100")
-        for name, least in (("window", 1), ("dwell", 1), ("deadline", 1)):
-            if getattr(self, name) < timedelta(seconds=least):
-                raise fault(name, f"at least {least}s is needed")
-        for name in ("max_error_rate", "min_success_rate"):
-            if getattr(self, name) > 10_000:
-                raise fault("maxErrorRate" if name == "max_error_rate" else "minSuccessRate", "at most 100% is possible")
+        for index, step in enumerate(self.steps):
+            if step.dwell is not None and step.dwell < _LEAST:
+                raise fault(f"steps[{index}].dwell", "at least 1s is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for name in ("dwell", "window", "deadline"):
+            if getattr(self, name) < _LEAST:
+                raise fault(name, "at least 1s is needed")
+        for name, share in (("maxErrorRate", self.max_error_rate), ("minSuccessRate", self.min_success_rate)):
+            if share > FULL:
+                raise fault(name, "at most 100% is possible")
         longest = max([self.dwell, *(step.dwell for step in self.steps if step.dwell is not None)])
         if self.max_dwell < max(longest, self.warm_up + 3 * self.window):
             raise fault("maxDwell", "must be as long as the longest dwell, and as warmUp and three windows")

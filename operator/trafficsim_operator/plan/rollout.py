@@ -4,8 +4,8 @@ The rollout of a runner version: which phase comes next, one step at a time, by 
     Stable → Preparing → (Shifting → Analyzing) per step → Promoting → Retiring → Stable
 
 or back: Aborting → Rejected, and Superseding → Preparing when a third version comes. `advance` steps until nothing
-changes; TRANSITIONS says which steps exist, an illegal one raises. A step that changes what the pointers name, or gives
-a verdict, ends the look: it is on record before anything comes of it.
+changes; TRANSITIONS says which steps exist, an illegal one raises. A step that changes what the pointers name, sends
+users back or gives a verdict ends the look: it is on record before anything comes of it.
 
 What interrupts, the first that applies: the end of the simulation, its suspension, abort, the spec asks for the stable
 version again, the spec asks for a third one, a pause, a deadline. Then the phase's own way.
@@ -86,8 +86,8 @@ TRANSITIONS: Final[Mapping[RolloutPhase, frozenset[RolloutPhase]]] = {
     _P.REJECTED: frozenset({_P.PREPARING, _P.STABLE}),
     _P.SUPERSEDING: frozenset({_P.PREPARING, _P.STABLE}),
 }
-# The pointers change, or a verdict is given: written before the next step.
-_ON_RECORD_FIRST: Final = frozenset({_P.PREPARING, _P.PROMOTING, _P.REJECTED})
+# The pointers change, users are sent back, or a verdict is given: written before the next step.
+_ON_RECORD_FIRST: Final = frozenset({_P.PREPARING, _P.PROMOTING, _P.REJECTED, *MOVING_BACK})
 # So long a runner fails in a way that won't mend itself until its version is given up.
 _FAILING_MS: Final = 10_000
 
@@ -101,10 +101,11 @@ def advance(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
             break
         if following.phase not in TRANSITIONS[rollout.phase]:
             raise AssertionError(f"there is no way from {rollout.phase} to {following.phase}")
+        is_continued = rollout.suspended_at is not None and following.suspended_at is None
         rollout = following
         if rollout.phase in _ON_RECORD_FIRST:
             break
-        if seen.command:
+        if seen.command and not is_continued:
             seen = replace(seen, command="")  # a command is done once
     return _with_split(rollout, seen.total)
 
@@ -290,8 +291,8 @@ def _unsettled(rollout: RolloutStatus, seen: Seen, users: int) -> RolloutStatus:
 
 def _judged(rollout: RolloutStatus, seen: Seen, analysis: Analysis) -> RolloutStatus:
     """Do what the analysis of the step says."""
-    assert rollout.plan is not None
-    since = analysis.no_numbers_since_ms
+    plan, since = rollout.plan, analysis.no_numbers_since_ms
+    assert plan is not None
     rollout = rollout.model_copy(
         update={
             "errors": analysis.errors,
@@ -305,17 +306,17 @@ def _judged(rollout: RolloutStatus, seen: Seen, analysis: Analysis) -> RolloutSt
             return rollout
         case Outcome.PAUSE:
             return paused(rollout, seen, analysis.pause or PauseReason.INCONCLUSIVE, analysis.message)
-        case Outcome.FAIL if rollout.plan.on_failure == "pause":
+        case Outcome.FAIL if plan.on_failure == "pause":
             return paused(rollout, seen, PauseReason.FAILED, analysis.message)
         case Outcome.FAIL:
             reason = analysis.reason or Reason.ANALYSIS_FAILED
             return abort(rollout, seen, reason, f"{at(rollout)}: {analysis.message}")
     rollout = rollout.model_copy(update={"passed": True})
-    step = rollout.plan.steps[rollout.step]
+    step = plan.steps[rollout.step]
     if step.pause:
         message = f"{step.percent}% is passed, it waits for promote: {analysis.message}"
         return paused(rollout, seen, PauseReason.STEP, message)
-    if rollout.step == len(rollout.plan.steps) - 1:
+    if rollout.step == len(plan.steps) - 1:
         rollout = _awaiting(rollout, seen)
         return rollout if rollout.pause is not None else promote(rollout, seen)
     return shift(rollout, seen, rollout.step + 1)

@@ -5,7 +5,8 @@ A step is judged by its requests. One whose forecast stays below minSamples with
 
     forecast = requests per second of a user · green users · (maxDwell - warmUp)
 
-A simulation too small for any split takes one 50 % step, judged from 100 requests on, then 100 %; the plan's note says so.
+A simulation too small for any split takes one 50 % step, judged from 100 requests on, then 100 %. The plan's note says
+what was made of the steps asked for.
 """
 
 from __future__ import annotations
