@@ -159,6 +159,11 @@ class Revision(_Part):
     places: int = 0
     """How many places its runners hold by intent."""
 
+    @property
+    def label(self) -> str:
+        """Return what people call it: its image's tag, or the revision."""
+        return self.image.rpartition("/")[2].partition("@")[0].partition(":")[2] or self.revision
+
 
 class PlannedStep(_Part):
     """One step as it is pinned; steps whose samples would not do for themselves are joined with the next."""

@@ -1,11 +1,16 @@
-"""Edits of a file while its simulation runs: each one read, judged and described."""
+"""
+Edits of a file while its simulation runs: each one read, judged and described.
+
+A command written into the file, as an annotation, counts at the edit that brings it. Later edits are handed over
+without it, so that one given meanwhile by `trafficsim pause` and its like stays the newest.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +18,7 @@ from watchfiles import Change, awatch
 
 from trafficsim_api.document import load, parse
 from trafficsim_api.errors import Problem, SpecError
+from trafficsim_api.names import COMMAND_ANNOTATION
 
 __all__ = ["Edit", "changes", "edits"]
 
@@ -43,8 +49,9 @@ async def edits(file: Path, body: Mapping[str, Any]) -> AsyncIterator[Edit]:
             if edit.problems != wrong:
                 yield edit
         elif edit.what:
+            told = _command(edit.body) != _command(body)
             body = edit.body
-            yield edit
+            yield edit if told else replace(edit, body=_without_command(body))
         wrong = edit.problems
 
 
@@ -99,9 +106,27 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         values = [str(_plain(spec.get(key, "(default)"))) for spec in (old, new)]
         simple = all(not isinstance(spec.get(key), (dict, list)) for spec in (old, new))
         found.append(f"{key}: {values[0]} → {values[1]}" if simple else key)
-    if before.get("metadata") != after.get("metadata"):
+    metadata = [body.get("metadata") for body in (before, after)]
+    if (command := _command(after)) and command != _command(before):
+        found.append(f"command {command}")
+        metadata = [_without_command(body).get("metadata") for body in (before, after)]
+    if metadata[0] != metadata[1]:
         found.append("metadata")
     return ", ".join(found)
+
+
+def _command(body: Mapping[str, Any]) -> object:
+    """Return the command that stands in *body*, None when there is none."""
+    annotations = (body.get("metadata") or {}).get("annotations")
+    return annotations.get(COMMAND_ANNOTATION) if isinstance(annotations, Mapping) else None
+
+
+def _without_command(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return *body* without the command, and without annotations when that was the only one."""
+    metadata = dict(body.get("metadata") or {})
+    annotations = metadata.pop("annotations", None)
+    left = {key: value for key, value in (annotations or {}).items() if key != COMMAND_ANNOTATION}
+    return {**body, "metadata": {**metadata, **({"annotations": left} if left else {})}}
 
 
 def _plain(value: object) -> object:

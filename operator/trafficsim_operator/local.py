@@ -28,7 +28,7 @@ from trafficsim_api.phases import Phase, Verdict
 from trafficsim_api.policy import Policy
 from trafficsim_api.protocol import Acknowledgement
 from trafficsim_api.resource import TrafficSimulationSpec
-from trafficsim_api.status import Status, TaskStatus
+from trafficsim_api.status import Revision, RolloutStatus, Status, TaskStatus
 from trafficsim_api.units import parse_instant
 from trafficsim_operator.actions import Happening
 from trafficsim_operator.edits import Edit, edits
@@ -44,7 +44,7 @@ from trafficsim_operator.reconcile import World, read, reconcile
 from trafficsim_operator.store import Document
 from trafficsim_operator.store.sqlite import SqliteRecord
 
-__all__ = ["EXIT", "FAULT", "Frame", "Options", "Outcome", "View", "run"]
+__all__ = ["EXIT", "FAULT", "Frame", "Options", "Outcome", "RolledOut", "View", "run"]
 
 NAMESPACE: Final = "local"
 EXIT: Final[Mapping[Verdict, int]] = {Verdict.PASSED: 0, Verdict.FAILED: 1, Verdict.INCONCLUSIVE: 2}
@@ -57,7 +57,10 @@ _PATIENCE_MS: Final = 30_000  # how long the record may not answer before the ru
 _ENDED: Final = frozenset({Phase.COMPLETED, Phase.FAILED})
 _STARTING: Final = frozenset({Phase.PENDING, Phase.PREFLIGHT, Phase.STARTING})
 # The phases are seen anyway.
-_TOLD: Final = frozenset({Event.SCALED, Event.COMMAND, Event.DRIFT_REPAIRED, Event.SETUP, Event.TEARDOWN})
+_TOLD: Final = frozenset(
+    {Event.SCALED, Event.COMMAND, Event.DRIFT_REPAIRED, Event.SETUP, Event.TEARDOWN, Event.ROLLOUT_STARTED}
+    | {Event.STEP_PASSED, Event.ROLLOUT_PAUSED, Event.ROLLOUT_RESUMED, Event.PROMOTED, Event.ROLLOUT_ENDED}
+)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _KID: Final = "local"
 _REFUSED: Final = "refuses the assignment: "  # a worker, and will however long we wait
@@ -105,6 +108,15 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RolledOut:
+    """One rollout of the run: from which version to which, and its status as it was last."""
+
+    blue: Revision
+    green: Revision
+    rollout: RolloutStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How a run ended: the last frame, the whole account, and the process's *exit* code with its *reason*."""
 
@@ -118,6 +130,8 @@ class Outcome:
     """The most runners that were asked for at a time."""
     rows: Mapping[str, RowsSeen] = field(default_factory=dict)
     """The rows of each feeder of data."""
+    rollouts: tuple[RolledOut, ...] = ()
+    """Every attempt, in order."""
 
 
 class View(Protocol):
@@ -208,6 +222,7 @@ class _Local:
     _failed: str = ""
     """Why it never began."""
     _faults: set[str] = field(default_factory=set)
+    _rollouts: dict[int, RolledOut] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -276,6 +291,7 @@ class _Local:
                 delay_ms = _LOOK_MS
             if self.frame is not None:
                 self._runners = max(self._runners, self.frame.status.runners.wanted)
+                self._note_rollout(self.frame.status)
                 self.view.show(self.frame)
                 if self._is_over(self.frame.status, now_ms() - begun_ms):
                     return
@@ -323,6 +339,17 @@ class _Local:
             if fault and fault not in self._faults:
                 self._faults.add(fault)
                 self.view.note(f"raised in a worker, counted, users go on: {fault}", warning=True)
+
+    def _note_rollout(self, status: Status) -> None:
+        """Keep what became of each rollout: the pointers to its versions move on when it is over."""
+        rollout = status.rollout
+        if rollout is None:
+            return
+        known = self._rollouts.get(rollout.attempt)
+        if known is not None:
+            self._rollouts[rollout.attempt] = replace(known, rollout=rollout)
+        elif status.stable is not None and status.candidate is not None:
+            self._rollouts[rollout.attempt] = RolledOut(blue=status.stable, green=status.candidate, rollout=rollout)
 
     async def _watch(self) -> None:
         """Take over every edit of the file that can be taken over; say what is wrong with the others."""
@@ -377,7 +404,7 @@ class _Local:
         return Outcome(
             frame=frame, report=ledger.report(), exit=FAULT if verdict is None else EXIT[verdict], verdict=verdict,
             reason=reason, losses=tuple(self.fleet.losses), runners=self._runners,
-            rows=await self.fleet.rows(owner, frame.spec),
+            rows=await self.fleet.rows(owner, frame.spec), rollouts=tuple(self._rollouts.values()),
         )  # fmt: skip
 
     @contextlib.contextmanager

@@ -109,14 +109,16 @@ def read(document: Document) -> Desired:
         spec=spec,
         problems=problems,
         status=status,
-        command=_command(body.get("metadata", {}).get("annotations") or {}),
+        command=_command(body.get("metadata", {}).get("annotations")),
     )
 
 
-def _command(annotations: dict[str, str]) -> Command | None:
-    text = annotations.get(COMMAND_ANNOTATION)
+def _command(annotations: object) -> Command | None:
+    text = annotations.get(COMMAND_ANNOTATION) if isinstance(annotations, dict) else None
     if not text:
         return None
+    if not isinstance(text, str):  # a file may hold anything, an API server takes text only
+        return Command(id=str(text)[:64], action="", problem=f"{COMMAND_ANNOTATION}: text is needed, in quotes")
     try:
         if len(text) > _COMMAND_BYTES:
             raise ValueError

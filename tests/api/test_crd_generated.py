@@ -106,6 +106,17 @@ def test_columns():
         assert path in paths, path
 
 
+def test_wide_columns_follow_a_rollout():
+    """Shown with `-o wide` only, after the others."""
+    assert ["STEP", "WEIGHT", "STABLE", "CANDIDATE"] == [c for c, _, _ in crd.WIDE_COLUMNS]
+    paths = dict(NODES)
+    for _, _, path in crd.WIDE_COLUMNS:
+        assert path in paths, path
+    columns = crd.crd()["spec"]["versions"][0]["additionalPrinterColumns"]
+    assert ["STEP", "WEIGHT", "STABLE", "CANDIDATE"] == [c["name"] for c in columns if c.get("priority") == 1]
+    assert [c for c, _, _ in crd.COLUMNS] == [c["name"] for c in columns if "priority" not in c]
+
+
 def test_scale():
     scale = crd.crd()["spec"]["versions"][0]["subresources"]["scale"]
     assert {"specReplicasPath": ".spec.users", "statusReplicasPath": ".status.users.active"} == scale

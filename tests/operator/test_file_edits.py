@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from trafficsim_api.names import COMMAND_ANNOTATION
 from trafficsim_operator.edits import changes, edits
 
 
@@ -64,3 +65,32 @@ async def test_edits_of_a_file(tmp_path: Path) -> None:
     assert "users: 2 → 3" == found.what
     assert 3 == found.body["spec"]["users"]
     await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_command_in_the_file_counts_at_the_edit_that_brings_it(tmp_path: Path) -> None:
+    """Later edits are handed over without it: one that was given by `trafficsim pause` since is the newest."""
+    file = tmp_path / "shop.yaml"
+
+    def write(users: int, *, command: str = "") -> None:
+        document = a_document(users=users)
+        document["metadata"]["annotations"] = {"team": "a", **({COMMAND_ANNOTATION: command} if command else {})}
+        file.write_text(yaml.safe_dump(document))
+
+    write(1)
+    stream = edits(file, yaml.safe_load(file.read_text()))
+    found = []
+    for users, command in ((1, '{"id": "1"}'), (2, '{"id": "1"}'), (2, '{"id": "2"}'), (3, "")):
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        write(users, command=command)
+        async with asyncio.timeout(20):
+            edit = await waiting
+        found.append((edit.what, edit.body["metadata"]["annotations"].get(COMMAND_ANNOTATION)))
+        assert "a" == edit.body["metadata"]["annotations"]["team"]
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert [
+        ('command {"id": "1"}', '{"id": "1"}'),
+        ("users: 1 → 2", None),
+        ('command {"id": "2"}', '{"id": "2"}'),
+        ("users: 2 → 3, metadata", None),
+    ] == found

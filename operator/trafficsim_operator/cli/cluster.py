@@ -5,68 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import click
 from rich.console import Console
 from rich.live import Live
 
-from trafficsim_api import names
-from trafficsim_api.errors import Problem, SpecError, Unavailable
 from trafficsim_api.phases import Phase, Verdict
-from trafficsim_api.units import format_duration, parse_duration
+from trafficsim_api.units import format_duration
+from trafficsim_operator.cli.command import InCluster, conclude, give, given_id
 from trafficsim_operator.cli.faults import FAULT, as_json, tells_faults
+from trafficsim_operator.cli.objects import Place, Time, at_a_place, fault, looks, one, run_at
+from trafficsim_operator.cli.rollout_view import rollout_of, rollout_panel
 from trafficsim_operator.cli.simulation_view import line, panel, table
-from trafficsim_operator.kube import SIMULATIONS, KubeApi, Object, default_namespace, load_configuration
+from trafficsim_operator.kube import SIMULATIONS, KubeApi, Object
 
 __all__ = ["get", "rerun", "stop", "wait", "watch"]
 
-_EVERY_S: Final = 1.0
-_MANAGER: Final = "trafficsim-cli"
 _CODES: Final = {Verdict.PASSED: 0, Verdict.FAILED: 1, Verdict.INCONCLUSIVE: 2}
 _WHERE: Final = """
 \b
 Exit codes: 0 passed (or done), 1 failed, 2 inconclusive, 3 the cluster, the simulation or a time-out is at fault.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where to look: *namespace* None means the kubeconfig's."""
-
-    namespace: str | None
-    kubeconfig: str | None
-    context: str | None
-
-
-def _place(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give *command* the options that say which cluster and namespace, as kubectl has them."""
-    for option in (
-        click.option("--json", "as_json_", is_flag=True, help="One JSON document on stdout."),
-        click.option("--context", metavar="NAME", help="The kubeconfig's context to use."),
-        click.option("--kubeconfig", metavar="FILE", help="The kubeconfig to use."),
-        click.option("-n", "--namespace", metavar="NAME", help="The namespace; absent: the context's."),
-    ):
-        command = option(command)
-    return command
-
-
-class _Time(click.ParamType):  # type: ignore[type-arg]
-    """A duration as everywhere: 30s, 10m, 1h."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Return the duration; fail in the user's words."""
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command(
@@ -79,14 +41,14 @@ Examples:
 )
 @click.argument("name", required=False)
 @click.option("-A", "--all-namespaces", is_flag=True, help="Of every namespace.")
-@_place
+@at_a_place
 @tells_faults
 def get(name: str | None, all_namespaces: bool, as_json_: bool, **where: str | None) -> int:
     """Show simulations in a cluster, or the one called NAME."""
 
     async def show(api: KubeApi, namespace: str) -> int:
         if name is not None:
-            found = [await _one(api, namespace, name)]
+            found = [await one(api, namespace, name)]
         else:
             found = list(await api.list(SIMULATIONS, None if all_namespaces else namespace))
         if as_json_:
@@ -97,9 +59,12 @@ def get(name: str | None, all_namespaces: bool, as_json_: bool, **where: str | N
             # A pipe has no width: nothing is to be cut off there.
             console = Console() if sys.stdout.isatty() else Console(width=200)
             console.print(table(found, namespaces=all_namespaces))
+            rolled = rollout_of(found[0].get("status") or {}) if name is not None else None
+            if rolled is not None:
+                console.print(rollout_panel(rolled))
         return 0
 
-    return _run(Place(**where), show)
+    return run_at(Place(**where), show)
 
 
 @click.command(
@@ -110,7 +75,7 @@ Examples:
 {_WHERE}"""
 )
 @click.argument("name")
-@_place
+@at_a_place
 @tells_faults
 def watch(name: str, as_json_: bool, **where: str | None) -> int:
     """Follow a simulation until it has finished; its verdict is the exit code. Ctrl-C only ends the watching."""
@@ -120,7 +85,7 @@ def watch(name: str, as_json_: bool, **where: str | None) -> int:
         live = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json_ else None
         said = ""
         with live or nullcontext():
-            async for found in _looks(api, namespace, name):
+            async for found in looks(api, namespace, name):
                 if live is not None:
                     live.update(panel(found), refresh=True)
                 elif (text := json.dumps(found) if as_json_ else line(found)) != said:
@@ -130,7 +95,7 @@ def watch(name: str, as_json_: bool, **where: str | None) -> int:
                     return code
         raise AssertionError("looks never end")
 
-    return _run(Place(**where), follow)
+    return run_at(Place(**where), follow)
 
 
 @click.command(
@@ -142,8 +107,8 @@ Examples:
 {_WHERE}"""
 )
 @click.argument("name")
-@click.option("--timeout", type=_Time(), default="1h", show_default=True, help="How long to wait at most.")
-@_place
+@click.option("--timeout", type=Time(), default="1h", show_default=True, help="How long to wait at most.")
+@at_a_place
 @tells_faults
 def wait(name: str, timeout: timedelta, as_json_: bool, **where: str | None) -> int:
     """Wait until a simulation has finished; its verdict is the exit code."""
@@ -151,14 +116,14 @@ def wait(name: str, timeout: timedelta, as_json_: bool, **where: str | None) -> 
     async def until(api: KubeApi, namespace: str) -> int:
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                async for found in _looks(api, namespace, name):
+                async for found in looks(api, namespace, name):
                     if (code := _code(found)) is not None:
                         return _conclude(found, code, as_json_)
         except TimeoutError:
-            raise _fault(f"{name} has not finished within {format_duration(timeout)}") from None
+            raise fault(f"{name} has not finished within {format_duration(timeout)}") from None
         raise AssertionError("looks never end")
 
-    return _run(Place(**where), until)
+    return run_at(Place(**where), until)
 
 
 @click.command(
@@ -169,11 +134,11 @@ Examples:
 {_WHERE}"""
 )
 @click.argument("name")
-@_place
+@at_a_place
 @tells_faults
 def stop(name: str, as_json_: bool, **where: str | None) -> int:
     """End a run in good order: users finish their action, what there is gets judged."""
-    return _run(Place(**where), lambda api, namespace: _command(api, namespace, name, "stop", as_json_))
+    return run_at(Place(**where), lambda api, namespace: _command(api, namespace, name, "stop", as_json_))
 
 
 @click.command(
@@ -184,53 +149,11 @@ Examples:
 {_WHERE}"""
 )
 @click.argument("name")
-@_place
+@at_a_place
 @tells_faults
 def rerun(name: str, as_json_: bool, **where: str | None) -> int:
     """Start the next run of a simulation that has finished."""
-    return _run(Place(**where), lambda api, namespace: _command(api, namespace, name, "rerun", as_json_))
-
-
-def _run(place: Place, what: Callable[[KubeApi, str], Awaitable[int]]) -> int:
-    """Do *what* in the cluster; whatever the cluster says against it is told as the environment's fault."""
-
-    async def inside() -> int:
-        async with _connected(place) as (api, namespace):
-            return await what(api, namespace)
-
-    try:
-        return asyncio.run(inside())
-    except Unavailable as error:
-        raise _fault(str(error)) from error
-
-
-@asynccontextmanager
-async def _connected(place: Place) -> AsyncIterator[tuple[KubeApi, str]]:
-    configuration = await load_configuration(place.kubeconfig, place.context)
-    async with KubeApi(configuration) as api:
-        yield api, place.namespace or default_namespace(place.kubeconfig, place.context)
-
-
-async def _one(api: KubeApi, namespace: str, name: str) -> Object:
-    found = await api.get(SIMULATIONS, namespace, name)
-    if found is None:
-        raise _fault(f"there is no simulation {name} in namespace {namespace}")
-    return found
-
-
-async def _looks(api: KubeApi, namespace: str, name: str) -> AsyncIterator[Object]:
-    """Yield the simulation once a second; it has to be there, and an API server that is away for a while is borne."""
-    yield await _one(api, namespace, name)
-    while True:
-        await asyncio.sleep(_EVERY_S)
-        try:
-            found = await api.get(SIMULATIONS, namespace, name)
-        except Unavailable as error:
-            click.echo(f"{error}; trying again", err=True)
-            continue
-        if found is None:
-            raise _fault(f"the simulation {name} was deleted")
-        yield found
+    return run_at(Place(**where), lambda api, namespace: _command(api, namespace, name, "rerun", as_json_))
 
 
 def _code(found: Object) -> int | None:
@@ -250,11 +173,7 @@ def _code(found: Object) -> int | None:
 
 def _unanswered(found: Object) -> bool:
     """Say whether a command was given that the operator has not taken up."""
-    text = (found["metadata"].get("annotations") or {}).get(names.COMMAND_ANNOTATION)
-    try:
-        given = json.loads(text)["id"] if text else None
-    except (ValueError, KeyError, TypeError):
-        return False
+    given = given_id(found)
     return given is not None and ((found.get("status") or {}).get("lastCommand") or {}).get("id") != given
 
 
@@ -270,34 +189,5 @@ def _conclude(found: Object, code: int, as_json_: bool) -> int:
 
 
 async def _command(api: KubeApi, namespace: str, name: str, action: str, as_json_: bool) -> int:
-    """Give a command by annotation and wait for the operator's answer."""
-    await _one(api, namespace, name)
-    given = uuid.uuid4().hex[:16]
-    patch = {"metadata": {"annotations": {names.COMMAND_ANNOTATION: json.dumps({"id": given, "action": action})}}}
-    await api.merge(SIMULATIONS, namespace, name, patch, _MANAGER)
-    try:
-        async with asyncio.timeout(60):
-            async for found in _looks(api, namespace, name):
-                last = (found.get("status") or {}).get("lastCommand") or {}
-                if last.get("id") == given:
-                    return _answered(last, name, action, as_json_)
-    except TimeoutError:
-        raise _fault("no answer within 1m: is the operator running?") from None
-    raise AssertionError("looks never end")
-
-
-def _answered(last: Object, name: str, action: str, as_json_: bool) -> int:
-    done = last["result"] == "Done"
-    code = 0 if done else FAULT
-    if as_json_:
-        click.echo(
-            as_json({"command": action, "result": last["result"], "reason": last.get("reason", ""), "exit": code})
-        )
-    else:
-        text = f"{name}: {action} {last['result'].lower()}" + (f": {last['reason']}" if last.get("reason") else "")
-        click.echo(text, err=not done)
-    return code
-
-
-def _fault(reason: str) -> SpecError:
-    return SpecError(Problem(field="", reason=reason))
+    """Give a command and tell the operator's answer."""
+    return conclude(await give(InCluster(api=api, namespace=namespace, name=name), action), name, as_json_)

@@ -16,9 +16,10 @@ from rich.text import Text
 
 from trafficsim_api.phases import Phase
 from trafficsim_api.profile import Shape, shape
-from trafficsim_api.status import RuleStatus
+from trafficsim_api.status import RuleStatus, Status
 from trafficsim_api.units import format_rate, milliseconds
 from trafficsim_operator.cli.figures import clock, count, counted, duration_ns, percent, spark
+from trafficsim_operator.cli.rollout_view import rollout_line, rollout_of, rollout_panel
 from trafficsim_operator.local import Frame
 
 __all__ = ["LineView", "LiveView", "Quiet"]
@@ -47,19 +48,20 @@ class Quiet:
 
 @dataclass(slots=True)
 class LineView:
-    """A line when the phase changes and every five seconds; for logs and pipes."""
+    """A line when the phase or the rollout's changes and every five seconds; for logs and pipes."""
 
     console: Console
     _last_ms: int = 0
-    _phase: Phase | None = None
+    _stand: tuple[object, ...] = ()
 
     def show(self, frame: Frame) -> None:
         """Print a line when one is due."""
         if frame.status.phase in (Phase.COMPLETED, Phase.FAILED):
             return  # what there is to say then is the summary's
-        if frame.status.phase is self._phase and frame.now_ms - self._last_ms < _EVERY_MS:
+        stand = _stand(frame.status)
+        if stand == self._stand and frame.now_ms - self._last_ms < _EVERY_MS:
             return
-        self._last_ms, self._phase = frame.now_ms, frame.status.phase
+        self._last_ms, self._stand = frame.now_ms, stand
         self.console.print(line(frame), highlight=False, markup=False, soft_wrap=True)
 
     def note(self, text: str, *, warning: bool = False) -> None:
@@ -68,6 +70,12 @@ class LineView:
 
     def close(self) -> None:
         """Leave what was printed."""
+
+
+def _stand(status: Status) -> tuple[object, ...]:
+    """Return what is worth a line as soon as it changes."""
+    rollout = status.rollout
+    return (status.phase, *((rollout.phase, rollout.step, rollout.pause) if rollout is not None else ()))
 
 
 def line(frame: Frame) -> str:
@@ -86,6 +94,8 @@ def line(frame: Frame) -> str:
             parts.append(f"{count(evidence.arrivals_started)} of {count(evidence.arrivals_planned)} arrivals started")
         broken = [rule.rule for rule in status.rules if rule.holds == "False"]
         parts += [f"broken now: {', '.join(broken)}"] if broken else []
+        rolled = rollout_of(status)
+        parts += [rollout_line(rolled)] if rolled is not None and rolled.is_on else []
     elif status.message:
         parts.append(status.message.partition("\n")[0])
     return "  ".join(parts)
@@ -124,6 +134,9 @@ class LiveView:
 def picture(frame: Frame, rates: Sequence[float]) -> RenderableType:
     """Return everything there is to see of *frame*; *rates* are the last requests per second."""
     parts: list[RenderableType] = [_headline(frame), _progress(frame), _figures(frame, rates)]
+    rolled = rollout_of(frame.status)
+    if rolled is not None and rolled.is_on:
+        parts.append(Padding(rollout_panel(rolled), (1, 0)))
     if frame.status.rules:
         parts.append(_rules(frame.status.rules))
     if frame.evidence.saturated:

@@ -18,11 +18,17 @@ from trafficsim_operator.cli.faults import FAULT
 
 __all__ = ["main", "trafficsim"]
 
+_ROLLOUT: Final = "trafficsim_operator.cli.rollout"
 # Name → module, function and one line of help: a command's module is imported when it is called, so that each starts
 # fast, and the ones against a cluster don't bring their client along.
 _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "run": ("trafficsim_operator.cli.run", "run", "Run a simulation on this machine, with a verdict."),
     "demo": ("trafficsim_operator.cli.demo", "demo", "A demo shop and three kinds of users, for about a minute."),
+    "demo-rollout": (
+        "trafficsim_operator.cli.demo_rollout",
+        "demo_rollout",
+        "A good version promoted, a bad one rolled back, with a picture.",
+    ),
     "validate": ("trafficsim_operator.cli.validate", "validate", "Say whether files are sound, and what is not."),
     "plan": ("trafficsim_operator.cli.plan", "plan", "Say what would be run and why: tier, runners, memory."),
     "get": ("trafficsim_operator.cli.cluster", "get", "Show simulations in a cluster."),
@@ -30,6 +36,13 @@ _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "wait": ("trafficsim_operator.cli.cluster", "wait", "Wait for the verdict; the exit code is the verdict's."),
     "stop": ("trafficsim_operator.cli.cluster", "stop", "End a simulation in a cluster, in good order."),
     "rerun": ("trafficsim_operator.cli.cluster", "rerun", "Start the next run of a finished simulation."),
+    "promote": (_ROLLOUT, "promote", "Go on with a rollout that waits; accept its promotion."),
+    "promote-full": (_ROLLOUT, "promote_full", "Give all users to the new version, and promote it unjudged."),
+    "skip-step": (_ROLLOUT, "skip_step", "Pass a rollout's present step unjudged."),
+    "pause": (_ROLLOUT, "pause", "Hold a rollout where it is."),
+    "resume": (_ROLLOUT, "resume", "Let a paused rollout go on."),
+    "abort": (_ROLLOUT, "abort", "Give all users back to the version before."),
+    "retry": (_ROLLOUT, "retry", "Try a rejected version once more."),
     "version": ("trafficsim_operator.cli.version", "version", "Print the version."),
 }
 

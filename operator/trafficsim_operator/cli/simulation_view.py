@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trafficsim_operator.cli.once import said
+from trafficsim_operator.cli.rollout_view import Rolled, rollout_cells, rollout_line, rollout_of, rollout_panel
 
 __all__ = ["line", "panel", "table"]
 
@@ -20,16 +21,19 @@ _COLOURS: Final = {
     "Running": "green", "Completed": "green", "Failed": "red", "Suspended": "yellow",
     "Passed": "green", "Inconclusive": "yellow",
 }  # fmt: skip
+_WIDE: Final = ("STEP", "WEIGHT", "STABLE", "CANDIDATE")
 _MARKS: Final = {"True": ("✓", "green"), "False": ("✗", "red")}
 
 
 def table(found: Sequence[Object], *, namespaces: bool = False) -> Table:
-    """Return the simulations as kubectl's columns have them."""
+    """Return the simulations as kubectl's columns have them; a rollout's come when there is one."""
     rows = Table(box=None, pad_edge=False, header_style="bold")
     columns = ("NAME", "PHASE", "USERS", "RPS", "P95", "ERR%", "TIER", "RUNNERS", "VERSION", "VERDICT", "AGE")
-    for column in (*(("NAMESPACE",) if namespaces else ()), *columns):
+    rollouts = [rollout_of(item.get("status") or {}) for item in found]
+    wide = any(rolled is not None and rolled.is_on for rolled in rollouts)
+    for column in (*(("NAMESPACE",) if namespaces else ()), *columns, *(_WIDE if wide else ())):
         rows.add_column(column, justify="right" if column in ("USERS", "RPS", "P95", "ERR%", "RUNNERS") else "left")
-    for item in found:
+    for item, rolled in zip(found, rollouts, strict=True):
         meta, status = item["metadata"], item.get("status") or {}
         figures, runners = status.get("figures") or {}, status.get("runners") or {}
         cells = (
@@ -42,6 +46,7 @@ def table(found: Sequence[Object], *, namespaces: bool = False) -> Table:
             status.get("version") or "",
             _coloured(status.get("verdict") or ""),
             _age(meta.get("creationTimestamp")),
+            *(rollout_cells(rolled) if wide else ()),
         )
         rows.add_row(*((meta["namespace"],) if namespaces else ()), *cells)
     return rows
@@ -58,10 +63,13 @@ def line(item: Object) -> str:
     ]
     if figures.get("p95"):
         parts += [f"{figures.get('rps')} requests/s", f"p95 {figures['p95']}", f"errors {figures.get('errorRate')}%"]
+    rolled = rollout_of(status)
+    if rolled is not None and rolled.is_on:
+        parts.append(rollout_line(rolled))
     if status.get("verdict"):
         parts.append(f"{status['verdict']}: {status.get('verdictReason', '')}")
-    elif status.get("message"):
-        parts.append(status["message"])
+    elif message := _message(status, rolled):
+        parts.append(message)
     return "  ".join(parts)
 
 
@@ -91,8 +99,17 @@ def panel(item: Object) -> RenderableType:
         mark, colour = _MARKS.get(rule.get("holds", ""), ("·", "dim"))
         grid.add_row(Text(mark, style=colour), Text(f"{rule['rule']}  {rule.get('value') or ''}"))
     verdict = f"{status['verdict']}: {status.get('verdictReason', '')}" if status.get("verdict") else ""
-    told = [*said(status), *(accounts.get("missing") or ()), verdict or status.get("message") or ""]
-    return Group(head, grid, *(Text(text) for text in told if text))
+    rolled = rollout_of(status)
+    told = [*said(status), *(accounts.get("missing") or ()), verdict or _message(status, rolled)]
+    return Group(
+        head, grid, *([rollout_panel(rolled)] if rolled is not None else []), *(Text(text) for text in told if text)
+    )  # fmt: skip
+
+
+def _message(status: Object, rolled: Rolled | None) -> str:
+    """Return what the phase waits for, unless the rollout says that itself."""
+    message = str(status.get("message") or "")
+    return "" if rolled is not None and rolled.rollout.message and rolled.rollout.message in message else message
 
 
 def _coloured(word: str) -> Text:

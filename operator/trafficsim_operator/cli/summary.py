@@ -16,6 +16,7 @@ from trafficsim_api.units import format_duration, milliseconds
 from trafficsim_operator.cli.data import used_data, used_lines
 from trafficsim_operator.cli.figures import clock, count, counted, duration_ns, percent
 from trafficsim_operator.cli.once import done_lines
+from trafficsim_operator.cli.rollout_view import rolled_out, rolled_out_lines
 from trafficsim_operator.cli.scenarios import failure_lines, print_metrics
 from trafficsim_operator.fleet.lookup import host_and_port
 from trafficsim_operator.local import Outcome
@@ -52,6 +53,7 @@ def document_of(outcome: Outcome) -> Mapping[str, Any]:
         "metrics": [asdict(row) for row in report.metrics],
         "missing": list(report.missing),
         "losses": list(outcome.losses),
+        "rollouts": rolled_out(outcome.rollouts),
         "runners": {"most": outcome.runners, "processes": status.sizing.processes},
         "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
@@ -163,6 +165,8 @@ def _remarks(outcome: Outcome, console: Console) -> None:
     """Print what else there is to know, a line each."""
     report, status = outcome.report, outcome.frame.status
     lines: list[tuple[str, str]] = [*done_lines(status.run), *failure_lines(report)]
+    for number, text in enumerate(rolled_out_lines(outcome.rollouts)):
+        lines.append(("" if number else "rollouts" if len(outcome.rollouts) > 1 else "rollout", text))
     if arrivals := _arrivals(outcome):
         lines.append(("arrivals", arrivals))
     iterations = report.counters.get("iterations", 0)

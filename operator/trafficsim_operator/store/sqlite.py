@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from trafficsim_api.errors import Problem, SpecError, Unavailable
+from trafficsim_api.names import COMMAND_ANNOTATION
 from trafficsim_api.status import Status
 from trafficsim_operator.actions import Happening
 from trafficsim_operator.store import Conflict, Document
@@ -163,7 +164,19 @@ class SqliteRecord:
         """Create the object, or replace its spec, and return its generation; the same spec again changes nothing."""
         self._uids[namespace, name] = uid
         values = (source, json.dumps(list(allowed)), self._now_ms())
-        return await self._do(lambda db: _put(db, dict(body), (uid, namespace, name), values))
+        return await self._do(lambda db: _at_once(db, lambda: _put(db, dict(body), (uid, namespace, name), values)))
+
+    async def adopt(self, namespace: str, name: str) -> bool:
+        """Go by the newest run of that name that has not ended, whoever runs it; say whether there is one."""
+        row = await self._do(lambda db: db.execute(_GOING_ON, (namespace, name)).fetchone())
+        if row is not None:
+            self._uids[namespace, name] = row[0]
+        return row is not None
+
+    async def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> None:
+        """Write *annotations* onto the object beside those it has; its generation stays, as its spec does."""
+        patch = json.dumps({"metadata": {"annotations": dict(annotations)}})
+        await self._change(_ANNOTATE, (patch, self._uids[namespace, name]))
 
     async def finish(self, uid: str, *, verdict: str, reason: str, report: Mapping[str, Any]) -> None:
         """Write how the run ended into the history, drop what only a running one needs, and forget the oldest runs."""
@@ -240,6 +253,11 @@ def _is_out_of_room(error: sqlite3.Error) -> bool:
 
 _READ: Final = "SELECT generation, version, body, status FROM simulations WHERE uid = ?"
 _WRITE: Final = "UPDATE simulations SET status = ?, version = version + 1 WHERE uid = ? AND version = ?"
+_GOING_ON: Final = """
+SELECT uid FROM simulations WHERE namespace = ? AND name = ? AND finished_ms IS NULL
+ORDER BY started_ms DESC, rowid DESC LIMIT 1
+"""
+_ANNOTATE: Final = "UPDATE simulations SET body = json_patch(body, ?), version = version + 1 WHERE uid = ?"
 _FINISH: Final = "UPDATE simulations SET finished_ms = ?, verdict = ?, reason = ?, report = ? WHERE uid = ?"
 _PRUNE: Final = """
 DELETE FROM simulations WHERE finished_ms IS NOT NULL
@@ -251,6 +269,18 @@ FROM simulations ORDER BY started_ms DESC, rowid DESC LIMIT ?
 """
 
 
+def _at_once(database: sqlite3.Connection, work: Callable[[], _T]) -> _T:
+    """Do *work* in one transaction: a command comes from another process, and is neither lost nor half seen."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        done = work()
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+    return done
+
+
 def _put(
     database: sqlite3.Connection,
     body: dict[str, Any],
@@ -259,9 +289,14 @@ def _put(
 ) -> int:
     uid, namespace, name = identity
     row = database.execute(_READ, (uid,)).fetchone()
-    same = row is not None and json.loads(row[2]).get("spec") == body.get("spec")
+    before = json.loads(row[2]) if row is not None else {}
+    same = row is not None and before.get("spec") == body.get("spec")
     generation = 1 if row is None else row[0] + (0 if same else 1)
     metadata = {**dict(body.get("metadata") or {}), "name": name, "namespace": namespace}
+    # As with kubectl: a command that somebody gave meanwhile is not taken away by an edit that has none.
+    given = (before.get("metadata", {}).get("annotations") or {}).get(COMMAND_ANNOTATION)
+    if given is not None:
+        metadata["annotations"] = {COMMAND_ANNOTATION: given, **dict(metadata.get("annotations") or {})}
     body["metadata"] = {**metadata, "uid": uid, "generation": generation}
     body.pop("status", None)
     text = json.dumps(body)
@@ -271,7 +306,7 @@ def _put(
             VALUES (?, ?, ?, 1, 1, ?, ?, ?, ?)
         """
         database.execute(statement, (uid, namespace, name, text, *values))
-    elif not same or json.loads(row[2]) != body:
+    elif not same or before != body:
         statement = "UPDATE simulations SET body = ?, generation = ?, version = version + 1 WHERE uid = ?"
         database.execute(statement, (text, generation, uid))
     return int(generation)
