@@ -142,7 +142,7 @@ def test_at_a_limit_of_latency_the_percentile_and_the_share_agree() -> None:
         of = sums([a_window(0, 200, slow=slow)])
         (p95,) = (share for share in shares(PLAN, of) if share.name == "p95")
         assert (slow > 10) is p95.is_over
-        assert ("6.01s" if slow > 10 else "10ms") == p95.value
+        assert ("6.01s" if slow > 10 else "10ms") == of.p95
 
 
 @pytest.mark.parametrize(
@@ -191,10 +191,19 @@ def test_a_step_that_cannot_be_decided_is_paused() -> None:
     found = analysed(few, elapsed_s=600)
     assert (Outcome.PAUSE, PauseReason.INCONCLUSIVE) == (found.outcome, found.pause)
     assert "n=240 of 500, 4 windows of 3" == found.message
-    both = {"plan": RELATIVE, "elapsed_s": 210}
+    both: dict[str, Any] = {"plan": RELATIVE, "elapsed_s": 210}
     found = analysed(BAD, BAD, **both)
     assert (Outcome.PAUSE, PauseReason.TARGET_DEGRADED) == (found.outcome, found.pause)
     assert Outcome.HOLD is analysed(BAD, BAD, **(both | {"elapsed_s": 209})).outcome
+
+
+def test_a_target_that_recovers_lets_the_step_pass() -> None:
+    """Relative: two bad windows of both versions are no charge against the step once it is good as a whole."""
+    spell = windows({"n": 200, "failed": 12}, {"n": 200, "failed": 12}, 200, 200)
+    held = analysed(spell[:2], spell[:2], plan=RELATIVE, elapsed_s=20)
+    assert (Outcome.HOLD, True) == (held.outcome, held.message.startswith("it is not the new version's fault alone"))
+    assert Outcome.PASS is analysed(spell, spell, plan=RELATIVE).outcome
+    assert Outcome.FAIL is analysed(spell, GOOD, plan=RELATIVE).outcome
 
 
 def test_no_numbers_of_either_hold_the_step_for_three_minutes() -> None:
@@ -301,7 +310,7 @@ def test_the_wilson_bound(n, at_least) -> None:
 def test_why_windows_are_pooled(rate, n, wrong, most) -> None:
     """How often a version with 3 % errors is past a limit of 5 % by chance."""
     failed = np.random.default_rng(6).binomial(n, rate, size=40_000)
-    past = sum(Share(name="error_rate", bad=int(bad), n=n, limit=500, value="").is_over for bad in failed)
+    past = sum(Share(name="error_rate", bad=int(bad), n=n, limit=500).is_over for bad in failed)
     assert wrong == pytest.approx(past / len(failed), abs=most)
 
 

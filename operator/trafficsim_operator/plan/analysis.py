@@ -35,7 +35,7 @@ window of n = 50 is past the limit in 18.9 % of cases, one of n = 200 in 4.0 %, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -273,27 +273,29 @@ def _silent(case: _Case, pairs: Sequence[_Pair], length: timedelta, windows: tup
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Charge:
-    """Limits that green broke in some windows, and both versions' numbers in them."""
+    """Limits that green broke in the windows *pairs*, and its numbers in them."""
 
-    broken: tuple[Share, ...]
+    pairs: tuple[_Pair, ...]
     green: Sums
-    blue: Sums
+    broken: tuple[Share, ...]
+
+    @property
+    def blue(self) -> Sums:
+        """Return the other version's numbers in the same windows."""
+        return sums(pair.blue for pair in self.pairs if pair.blue is not None)
 
     def own(self, plan: RolloutPlan, *, control: bool) -> _Charge:
         """Return what blue does not break as well; nothing while *control*, blue having users, gives no numbers."""
-        if control and not self.blue.requests:
+        blue = self.blue
+        if control and not blue.requests:
             return replace(self, broken=())
-        also = {share.name for share in shares(plan, self.blue) if share.is_over}
+        also = {share.name for share in shares(plan, blue) if share.is_over}
         return replace(self, broken=tuple(share for share in self.broken if share.name not in also))
 
     @property
     def text(self) -> str:
         """Return the numbers: `error_rate 9.1% (blue 0.4%), n=812`."""
-        parts = []
-        for share in self.broken:
-            beside = str(getattr(self.blue, share.name))
-            parts.append(f"{share.name} {share.value}" + (f" (blue {beside})" if beside else ""))
-        return f"{', '.join(parts)}, n={self.green.requests}"
+        return _side_by_side(self.green, self.blue, [share.name for share in self.broken])
 
 
 def _many(count: int, what: str) -> str:
@@ -302,35 +304,37 @@ def _many(count: int, what: str) -> str:
 
 def _by_numbers(case: _Case, windows: tuple[RolloutWindow, ...]) -> Analysis:
     """Judge the numbers of a step in whose newest window there are some."""
-    plan, pooled = case.plan, _sums_of(case.judged)[0]
-    charges = tuple(_charges(case))
+    plan, pooled = case.plan, _charge(case.plan, case.judged)
+    charges = tuple(_charges(case, pooled))
+    own = charges
     if plan.comparison == "relative":
         control = case.users.blue > 0
         own = tuple(charge for charge in (found.own(plan, control=control) for found in charges) if charge.broken)
-    else:
-        own = charges
     if own:
         return Analysis(outcome=Outcome.FAIL, reason=Reason.ANALYSIS_FAILED, message=own[0].text, windows=windows)
-    if charges:
+    if charges and pooled.broken:
         is_long = case.elapsed_ms >= case.step.dwell_ms + _HOLD_MS or case.is_over
         return Analysis(
             outcome=Outcome.PAUSE if is_long else Outcome.HOLD,
             pause=PauseReason.TARGET_DEGRADED if is_long else None,
-            message=f"it is not the new version's fault alone: {charges[0].text}",
+            message=f"it is not the new version's fault alone: {pooled.text}",
             windows=windows,
         )
-    seen = f"n={pooled.requests} of {plan.min_samples}, {len(case.judged)} windows of {_WINDOWS}"
-    enough = pooled.requests >= plan.min_samples and len(case.judged) >= _WINDOWS
-    within = pooled.answered > 0 and not any(share.is_over for share in shares(plan, pooled))
-    if case.dwelt and enough and within:
-        return Analysis(outcome=Outcome.PASS, message=_summary(case), windows=windows)
+    n, seen = pooled.green.requests, len(case.judged)
+    is_enough = n >= plan.min_samples and seen >= _WINDOWS and pooled.green.answered > 0
+    if case.dwelt and is_enough and not pooled.broken:
+        text = _side_by_side(pooled.green, pooled.blue)
+        return Analysis(outcome=Outcome.PASS, message=text, windows=windows)
+    text = f"n={n} of {plan.min_samples}, {seen} windows of {_WINDOWS}"
+    if pooled.broken:
+        text += f"; past a limit, which may be chance: {pooled.text}"
     if case.is_over:
-        return Analysis(outcome=Outcome.PAUSE, pause=PauseReason.INCONCLUSIVE, message=seen, windows=windows)
-    return Analysis(outcome=Outcome.HOLD, message=seen, windows=windows)
+        return Analysis(outcome=Outcome.PAUSE, pause=PauseReason.INCONCLUSIVE, message=text, windows=windows)
+    return Analysis(outcome=Outcome.HOLD, message=text, windows=windows)
 
 
-def _charges(case: _Case) -> Iterator[_Charge]:
-    """Yield what green is to be failed for by its own numbers, the gravest first."""
+def _charges(case: _Case, pooled: _Charge) -> Iterator[_Charge]:
+    """Yield what green is to be failed for by its own numbers, the gravest first; *pooled*: of all windows."""
     plan = case.plan
     groups = tuple(_groups(case.judged))
     merged = tuple(_charge(plan, group) for group in groups)
@@ -338,7 +342,6 @@ def _charges(case: _Case) -> Iterator[_Charge]:
         errors = tuple(share for share in charge.broken if share.name == "error_rate")
         if errors and charge.green.failed * 10_000 > _HARD * charge.green.requests:
             yield replace(charge, broken=errors)
-    pooled = _charge(plan, case.judged)
     if surely := tuple(share for share in pooled.broken if share.n >= _SURE and share.is_surely_over):
         yield replace(pooled, broken=surely)
     if pooled.broken and case.dwelt and pooled.green.requests >= min(_MERGED, plan.min_samples):
@@ -350,10 +353,10 @@ def _charges(case: _Case) -> Iterator[_Charge]:
             yield replace(both, broken=tuple(share for share in both.broken if share.name in names))
 
 
-def _charge(plan: RolloutPlan, pairs: Sequence[_Pair]) -> _Charge:
+def _charge(plan: RolloutPlan, pairs: tuple[_Pair, ...]) -> _Charge:
     """Return the limits that green breaks in *pairs* together."""
-    green, blue = _sums_of(pairs)
-    return _Charge(broken=tuple(share for share in shares(plan, green) if share.is_over), green=green, blue=blue)
+    green = sums(pair.green for pair in pairs if pair.green is not None)
+    return _Charge(pairs=pairs, green=green, broken=tuple(share for share in shares(plan, green) if share.is_over))
 
 
 def _groups(pairs: Sequence[_Pair]) -> Iterator[tuple[_Pair, ...]]:
@@ -368,15 +371,9 @@ def _groups(pairs: Sequence[_Pair]) -> Iterator[tuple[_Pair, ...]]:
             group, n = [], 0
 
 
-def _sums_of(pairs: Sequence[_Pair]) -> tuple[Sums, Sums]:
-    green = sums(pair.green for pair in pairs if pair.green is not None)
-    return green, sums(pair.blue for pair in pairs if pair.blue is not None)
-
-
-def _summary(case: _Case) -> str:
-    green, blue = _sums_of(case.judged)
+def _side_by_side(green: Sums, blue: Sums, names: Iterable[str] = ("error_rate", "success", "p95")) -> str:
     parts = []
-    for name in ("error_rate", "success", "p95"):
+    for name in names:
         value, beside = str(getattr(green, name)), str(getattr(blue, name))
         if value:
             parts.append(f"{name} {value}" + (f" (blue {beside})" if beside else ""))

@@ -69,13 +69,12 @@ class Sums:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What a limit is on: *bad* of *n*, at most *limit* hundredths of a percent; *value* is what people call it."""
+    """What a limit is on: *bad* of *n*, at most *limit* hundredths of a percent; *name* is that of a `Sums`' value."""
 
     name: str
     bad: int
     n: int
     limit: int
-    value: str
 
     @property
     def is_over(self) -> bool:
@@ -107,13 +106,11 @@ def sums(windows: Iterable[ColourWindow]) -> Sums:
 
 def shares(plan: RolloutPlan, of: Sums) -> Iterator[Share]:
     """Yield what each of the rollout's limits is on."""
-    yield Share(name="error_rate", bad=of.failed, n=of.requests, limit=plan.max_error_rate, value=of.error_rate)
-    yield Share(
-        name="success", bad=of.checks_failed, n=of.checks, limit=_WHOLE - plan.min_success_rate, value=of.success
-    )
+    yield Share(name="error_rate", bad=of.failed, n=of.requests, limit=plan.max_error_rate)
+    yield Share(name="success", bad=of.checks_failed, n=of.checks, limit=_WHOLE - plan.min_success_rate)
     # A quantile is told as the upper edge of its bucket: those whose upper edge lies above the limit are too slow.
     slow = int(of.histogram[bucket_of(plan.max_p95_ms * 1_000_000 + 1) :].sum())
-    yield Share(name="p95", bad=slow, n=of.answered, limit=_SLOW, value=of.p95)
+    yield Share(name="p95", bad=slow, n=of.answered, limit=_SLOW)
 
 
 def _percent(part: int, whole: int) -> str:
