@@ -19,15 +19,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.phases import Phase
 from trafficsim_api.protocol import Acknowledgement
-from trafficsim_api.status import Status
+from trafficsim_api.status import RolloutStatus, Status
 from trafficsim_operator.actions import Happening
 from trafficsim_operator.fleet.runners import Runners
 from trafficsim_operator.handlers import Key, Watched
 from trafficsim_operator.queue import KeyedQueue
+from trafficsim_operator.rollout_metrics import RolloutMetrics
 from trafficsim_operator.store import Document
 
 __all__ = ["Health", "Metrics", "ObservedRunners", "serve"]
 
+# What the sums are over: phase, active users and rollout of a simulation.
+_Standing = tuple[Phase, int, RolloutStatus | None]
 _BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -55,7 +58,8 @@ class Metrics:
         self.unreachable = Gauge("trafficsim_runners_unreachable", "Runners whose last call failed.", registry=r)
         self.simulations = Gauge("trafficsim_simulations", "Simulations by phase.", ["phase"], registry=r)
         self.users = Gauge("trafficsim_users_active", "Active users over all simulations.", registry=r)
-        self._status: dict[Key, tuple[Phase, int]] = {}
+        self.rollouts = RolloutMetrics(r)
+        self._status: dict[Key, _Standing] = {}
 
     def looked(self, key: Key, seconds: float, error: BaseException | None) -> None:
         """Count a look."""
@@ -74,7 +78,8 @@ class Metrics:
 
     def wrote(self, document: Document, status: Status) -> None:
         """Take a simulation's new status into the sums."""
-        self._status[Key(document.namespace, document.name)] = (status.phase, status.users.active)
+        self._status[Key(document.namespace, document.name)] = (status.phase, status.users.active, status.rollout)
+        self.rollouts.wrote((document.body.get("status") or {}).get("rollout") or {}, status.rollout)
 
     def listed(self, simulations: Mapping[Key, Mapping[str, Any]]) -> None:
         """
@@ -83,26 +88,26 @@ class Metrics:
         What it wrote is newer than any list.
         """
         self._status = {
-            key: self._status[key] if key in self._status else _phase_and_users(body)
-            for key, body in simulations.items()
+            key: self._status[key] if key in self._status else _standing(body) for key, body in simulations.items()
         }
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
         for phase in Phase:
-            self.simulations.labels(phase.value).set(sum(p is phase for p, _ in self._status.values()))
-        self.users.set(sum(active for _, active in self._status.values()))
+            self.simulations.labels(phase.value).set(sum(p is phase for p, _, _ in self._status.values()))
+        self.users.set(sum(active for _, active, _ in self._status.values()))
+        self.rollouts.tell((key, rollout) for key, (_, _, rollout) in self._status.items() if rollout is not None)
         return generate_latest(self.registry)
 
 
-def _phase_and_users(body: Mapping[str, Any]) -> tuple[Phase, int]:
-    """Return phase and active users of a simulation as it stands; one without a readable status is new."""
+def _standing(body: Mapping[str, Any]) -> _Standing:
+    """Return how a simulation stands; one without a readable status is new."""
     status = body.get("status")
     try:
         found = Status.model_validate_json(json.dumps(status or {}))
     except ValueError:
-        return Phase.PENDING, 0
-    return found.phase, found.users.active
+        return Phase.PENDING, 0, None
+    return found.phase, found.users.active, found.rollout
 
 
 @dataclass(slots=True, kw_only=True)

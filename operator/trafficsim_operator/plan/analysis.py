@@ -257,7 +257,8 @@ def _silent(case: _Case, pairs: Sequence[_Pair], length: timedelta, windows: tup
     blue = sum(pair.blue.requests for pair in pairs if pair.blue is not None)
     what = "told nothing" if untold == len(pairs) else "finished no request"
     text = f"{_many(case.users.green, 'user')} {what} for {format_duration(length)} (blue n={blue})"
-    fails = len(pairs) >= _ERRORS and (untold >= _ERRORS or case.expects(len(pairs), case.users.green))
+    means = (untold >= _ERRORS and case.users.green) or case.expects(len(pairs), case.users.green)
+    fails = len(pairs) >= _ERRORS and means
     if not fails and case.is_over:
         return Analysis(
             outcome=Outcome.PAUSE, pause=PauseReason.INCONCLUSIVE, message=text, windows=windows, errors=len(pairs)
