@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit test-compiled truth faults cluster-test check format generate bench clean
+.PHONY: help setup demo demo-rollout test unit test-compiled truth faults cluster-test check format generate bench clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -17,6 +17,9 @@ setup: ## make .venv with the locked packages (uv when it is there, else pip)
 
 demo: setup ## a demo shop and three kinds of users for about a minute, with a verdict
 	@$(BIN)/trafficsim demo $(ARGS)
+
+demo-rollout: setup ## a good runner version promoted and a bad one rolled back, drawn, in three minutes
+	@$(BIN)/trafficsim demo-rollout $(ARGS)
 
 test: setup ## every level this machine can run; what is skipped is printed with its reason
 	@$(CONTROL_PLANE) || true
@@ -50,9 +53,10 @@ format: setup ## mend what can be mended by itself
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-generate: setup ## write the generated files: the CRD, the field reference, the locks
+generate: setup ## write the generated files: the CRD, the field reference, the picture of a rollout, the locks
 	$(BIN)/python -m trafficsim_api.crd
 	$(BIN)/python -m trafficsim_api.reference
+	$(BIN)/python -m trafficsim_operator.rollout_diagram
 	tools/lock
 
 bench: setup ## what a request and a user cost, against wrk, vegeta and Locust (half an hour)
