@@ -253,13 +253,20 @@ def _deal(look: Look) -> Deal:
     found = look.versions
     heard = [runner for runner in look.runners if runner.name not in found.silent]
     unknown = any(
-        r.acknowledgement is None and r.state in (RunnerState.READY, RunnerState.UNREADY) and found.may_take(r.revision)
+        r.acknowledgement is None and r.state in (RunnerState.READY, RunnerState.UNREADY) and found.may_hold(r.revision)
         for r in heard
     )
     capacities = {name: max(1, sizing.capacity) for name, sizing in look.accepted.sizings.items()}
     return deal(
         look.total,
-        holders(heard, look.run.id, look.going, capacities=capacities, may_take=found.may_take),
+        holders(
+            heard,
+            look.run.id,
+            look.going,
+            capacities=capacities,
+            may_take=found.may_take,
+            suspended=look.life.phase is Phase.SUSPENDED,
+        ),
         max(1, look.accepted.sizing.capacity),
         quota=found.quota,
         chunk=found.chunk,

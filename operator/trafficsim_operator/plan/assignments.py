@@ -83,17 +83,19 @@ def holders(
     *,
     capacities: Mapping[str, int],
     may_take: Callable[[str], bool],
+    suspended: bool = False,
 ) -> tuple[Holder, ...]:
     """
     Return *runners* as the dealer sees them; one that is being deleted keeps nothing.
 
-    *capacities* are of a runner, by revision; runners of a revision that may not take get no place more.
+    *capacities* are of a runner, by revision; runners of a revision that may not take get no place more. Who has not
+    heard yet that all are *suspended*, or that they go on, is not settled: its places are on or off against the rest.
     """
     return tuple(
         Holder(
             name=runner.name,
             held=ack.held if (ack := held_by(runner, run)) else Places(),
-            settled=ack.settled if ack else runner.state is not RunnerState.STARTING,
+            settled=ack.settled and ack.suspended is suspended if ack else runner.state is not RunnerState.STARTING,
             answers=runner.answered,
             takes=runner.answered
             and runner.state is RunnerState.READY

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from trafficsim_api.protocol import Acknowledgement
 from trafficsim_operator.observed import RevisionSeen, Runner, RunnerState
 from trafficsim_operator.plan.assignments import cause_of, held_by
 from trafficsim_operator.plan.rolling import SILENT_MS, Colour
@@ -48,7 +49,7 @@ def colour_of(seen: RevisionSeen | None, run: int) -> Colour:
         active=sum(ack.active for ack in acks.values()),
         runners=len(runners),
         ready=sum(is_ready(runner, run) for runner in runners),
-        settled=all(acks[runner.uid].settled for runner in runners if runner.answered and runner.uid in acks),
+        settled=all(_is_settled(acks[runner.uid]) for runner in runners if runner.answered and runner.uid in acks),
         silent_ms=_silent_ms(runners, run),
         cause=cause,
         crashed=seen.foreign or is_crash(cause),
@@ -64,6 +65,11 @@ def is_ready(runner: Runner, run: int) -> bool:
     # Subtle: one that is taking or giving up places is not settled, yet its workers are up.
     is_up = ack.settled or bool(ack.held)
     return is_up and ack.target == "reachable" and ack.revision in ("", runner.revision)
+
+
+def _is_settled(ack: Acknowledgement) -> bool:
+    # Subtle: who has not heard yet that a suspended simulation goes on has settled, with no user on.
+    return ack.settled and not ack.suspended
 
 
 def is_crash(cause: str) -> bool:

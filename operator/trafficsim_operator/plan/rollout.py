@@ -333,7 +333,9 @@ def _moving_back(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
     """Wait until blue has all users, and green none: by its word, because it is gone, or because it is silent."""
     green = seen.green
     is_empty = not green.held or green.gone
-    if seen.blue.held < seen.total or not (is_empty or green.is_silent):
+    # Subtle: a silent version is let go with its users, so blue's must be on by then, not only on their way.
+    may_go = is_empty or (green.is_silent and seen.blue.settled)
+    if seen.blue.held < seen.total or not may_go:
         back = f"{seen.blue.held} of {seen.total} users are at {seen.stable}, {green.held} at {seen.candidate}"
         silent = f"; {seen.stable} does not answer" if seen.blue.is_silent else ""
         failed = rollout.message.partition(" · ")[0]

@@ -70,6 +70,12 @@ class Versions:
             return revision == self.stable.revision
         return self.quota.get(revision, 0) > 0
 
+    def may_hold(self, revision: str) -> bool:
+        """Say whether a runner of *revision* may have users, as far as anybody can tell who has not heard it yet."""
+        if self.rollout is not None and self.rollout.phase in split.SPLIT | split.MOVING_BACK:
+            return True  # also of the version that is to have none: they may still be there
+        return self.may_take(revision)
+
 
 def versions(
     desired: Desired, observed: Observed, accepted: Accepted, life: Life, total: int, action: str, now_ms: int
