@@ -38,14 +38,22 @@ class Results:
     rounds: dict[str, dict[str, list[Round]]] = field(default_factory=dict)
     failures: dict[str, dict[str, str]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    kept: Mapping[str, Any] | None = None
+    """An earlier document: its cases that are not measured anew are taken over, with the time they were measured at."""
 
 
 def document_of(results: Results, *, rounds: int, window_s: float) -> dict[str, Any]:
     """Return the results as one JSON document."""
-    cases = {case: _case(entries) for case, entries in results.rounds.items()}
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    kept = results.kept or {"at": at, "cases": {}}
+    cases = {**kept["cases"], **{case: _case(entries) for case, entries in results.rounds.items()}}
+    measured_at = {
+        case: at if case in results.rounds else kept.get("measured_at", {}).get(case, kept["at"]) for case in cases
+    }
     cores = os.cpu_count() or 1
     return {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "at": at,
+        "measured_at": measured_at,
         "machine": {
             "processor": _processor(), "cores": cores, "kernel": platform.release(),
             "python": platform.python_version(), "python_pgo": is_profiled(),
@@ -97,7 +105,9 @@ def markdown_of(document: Mapping[str, Any], cases: Sequence[Case]) -> str:
     ]
     for case in cases:
         if found := document["cases"].get(case.name):
-            lines += ["", f"## {case.name}", "", f"{case.text[0].upper()}{case.text[1:]}.", "", *_table(found, case)]
+            at = document["measured_at"][case.name]
+            text = f"{case.text[0].upper()}{case.text[1:]}." + (f" Measured at {at}." if at != document["at"] else "")
+            lines += ["", f"## {case.name}", "", text, "", *_table(found, case)]
     lines += ["", "## Said and counted", "", *_accounts(document)]
     lines += ["", "## Bars", "", *_bars(document["bars"])]
     for case_name, failed in document["failures"].items():

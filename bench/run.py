@@ -202,6 +202,7 @@ def main() -> int:
     parser.add_argument("--window", type=float, default=6.0, metavar="SECONDS", help="measured part of each round")
     parser.add_argument("--cases", default=",".join(names), help="comma separated")
     parser.add_argument("--clients", default=",".join(CLIENTS), help="comma separated")
+    parser.add_argument("--keep", action="store_true", help="keep the other cases of the latest results as they stand")
     parser.add_argument("--results", type=Path, default=HERE / "results", metavar="DIRECTORY")
     given = parser.parse_args()
     cases = _chosen(parser, given.cases, names, "cases")
@@ -211,7 +212,11 @@ def main() -> int:
     except Missing as missing:
         _say(str(missing))
         return 3
-    results, page = Results(), ""
+    latest = given.results / "latest.json"
+    kept = json.loads(latest.read_text()) if given.keep else None
+    if kept is not None and (kept["rounds"], kept["window_s"]) != (given.rounds, given.window):
+        parser.error(f"the latest results have {kept['rounds']} rounds with windows of {kept['window_s']:g} s")
+    results, page = Results(kept=kept), ""
     clients = _provided(chosen, results.absent)
     if len(ALL_CORES) < 2:
         _say("One core only: server and clients share it, and the figures say less.")
@@ -220,7 +225,7 @@ def main() -> int:
         if case.name in cases:
             run(case, clients, results, rounds=given.rounds, window_s=given.window)
             page = _write(results, given, "partial")  # what is done is done, should the rest be broken off
-    if set(cases) == set(names) and set(chosen) == set(CLIENTS) and not any(results.failures.values()):
+    if (given.keep or set(cases) == set(names)) and set(chosen) == set(CLIENTS) and not any(results.failures.values()):
         page = _write(results, given, "latest")
     print(page)
     if any(results.failures.values()):
