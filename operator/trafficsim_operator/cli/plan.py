@@ -25,10 +25,11 @@ from trafficsim_operator.cli import once
 from trafficsim_operator.cli.data import planned_data, planned_lines, rows_beside
 from trafficsim_operator.cli.faults import FAULT, as_json, policy_from, simulation_from, tell, tells_faults
 from trafficsim_operator.cli.figures import bytes_of, clock, count, counted, spark
+from trafficsim_operator.cli.rollout_plan import RolloutCourse, rollout_document, rollout_lines
 from trafficsim_operator.cli.scenarios import unknown_of
 from trafficsim_operator.fleet.local import IMAGE
 from trafficsim_operator.fleet.lookup import host_and_port, resolve
-from trafficsim_operator.observed import RowsSeen
+from trafficsim_operator.observed import RowsSeen, TargetFacts
 from trafficsim_operator.plan.data import fed
 from trafficsim_operator.plan.policy import Ruling, judge
 from trafficsim_operator.plan.sizing import MIB, Sizing, size
@@ -64,13 +65,19 @@ def plan(file: str, as_json_: bool, policy: str | None, shipped_policy: bool, al
         raise SpecError(*problems)
     sizing = size(simulation.spec, connections=rules.max_connections, policy_max_runners=rules.max_runners)
     here = size(simulation.spec, connections=rules.max_connections, cores=_cores())
-    ruling = _ruling(simulation.spec, rules, sizing)
+    facts = asyncio.run(resolve(*host_and_port(simulation.spec)))
+    ruling = _ruling(simulation.spec, rules, sizing, facts)
+    both = () if ruling.refusals else _ruling(simulation.spec, rules, sizing, facts, more=sizing.runners).refusals
+    course = RolloutCourse.of(simulation.spec, sizing.runners, both)
     if as_json_:
-        document = _document(simulation, sizing, here, ruling)
+        document = {**_document(simulation, sizing, here, ruling), "rollout": rollout_document(course)}
         click.echo(as_json({**document, "data": planned_data(simulation.spec, rows)}))
     else:
         for line in _lines(simulation, sizing, here, rows):
             click.echo(line)
+        for number, line in enumerate(rollout_lines(course)):
+            click.echo(f"{'' if number else 'rollout':<11} {line}")
+        click.echo("")
         if unknown := unknown_of(simulation.spec):
             click.echo(f"not checked {unknown}\n")
         _tell_ruling(ruling, file)
@@ -81,9 +88,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _ruling(spec: TrafficSimulationSpec, policy: Policy, sizing: Sizing) -> Ruling:
-    facts = asyncio.run(resolve(*host_and_port(spec)))
-    ruling = judge(spec, spec.runner.image or IMAGE, facts, policy, sizing.runners)
+def _ruling(
+    spec: TrafficSimulationSpec, policy: Policy, sizing: Sizing, facts: TargetFacts, *, more: int = 0
+) -> Ruling:
+    ruling = judge(spec, spec.runner.image or IMAGE, facts, policy, sizing.runners, more=more)
     if not facts.problem:
         return ruling
     unknown = Problem(field="target.url", reason=f"{facts.problem}; whether policy allows it is known only then")
