@@ -3,6 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given as given_any
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from trafficsim_api.names import Reason
 from trafficsim_api.rollout import PauseReason, Rollout, RolloutPhase
@@ -600,6 +603,9 @@ def test_a_command_is_done_once_in_a_look():
         pytest.param(Colour(held=2, silent_ms=10_000), Colour(held=10), "Rejected", id="green is silent"),
         pytest.param(Colour(held=2, silent_ms=9_999), Colour(held=10), "Aborting", id="green is silent, not yet"),
         pytest.param(Colour(held=2, silent_ms=10_000), Colour(held=8), "Aborting", id="blue comes first"),
+        pytest.param(
+            Colour(held=2, silent_ms=10_000), Colour(held=10, settled=False), "Aborting", id="blue's are not on yet"
+        ),
     ],
 )
 def test_the_way_back_never_waits_for_green(green, blue, phase):
@@ -714,3 +720,100 @@ def test_the_same_look_twice_is_one_look(phase, given):
         again = advance(after, replace(seen, command="", analysis=None))
         once = after
     assert again == after
+
+
+# ---- any looks at all ------------------------------------------------------------------------------
+
+COLOURS = st.builds(
+    Colour,
+    held=st.sampled_from([0, 1, 3, 5, 8, 10]),
+    ready=st.integers(0, 2),
+    settled=st.booleans(),
+    silent_ms=st.sampled_from([0, 0, 0, 10_000]),
+    crashed=st.sampled_from([False, False, False, True]),
+    gone=st.sampled_from([False, False, True]),
+)
+CALM = {
+    "green": None,
+    "blue": None,
+    "old": Colour(gone=True),
+    "wanted": "r2",
+    "at": "on",
+    "paused": False,
+    "command": "",
+    "analysis": PASS,
+    "took_s": 1,
+    "total": 10,
+    "disturbed": False,
+}
+FAULTS = {
+    "green": COLOURS,
+    "blue": COLOURS,
+    "old": COLOURS,
+    "wanted": st.sampled_from(["r1", "r3", ""]),
+    "at": st.sampled_from(["suspended", "ended"]),
+    "paused": st.just(True),
+    "command": st.sampled_from(["promote", "promote-full", "skip-step", "pause", "resume", "abort", "retry"]),
+    "analysis": st.sampled_from([FAIL, Analysis(outcome=Outcome.PAUSE, message="few"), None]),
+    "took_s": st.sampled_from([0, 30, 400]),
+    "total": st.sampled_from([0, 1]),
+    "disturbed": st.just(True),
+}
+LOOKS = st.just({}) | st.fixed_dictionaries({}, optional=FAULTS) | st.just({})
+
+
+@given_any(
+    st.lists(LOOKS, min_size=5, max_size=40),
+    st.booleans(),
+    st.sampled_from(["Stable", "Preparing", "Shifting", "Analyzing", "Aborting", "Rejected", "Superseding"]),
+    st.sampled_from([0, 3, 4]),
+)
+@settings(max_examples=300, deadline=None)
+def test_any_looks_keep_to_the_table(looks, is_asking, phase, step):
+    """
+    Whatever is seen: ways of the table alone, steps that only rise in an attempt, and no promotion but of all users.
+
+    A look without a colour (None) sees it as it is to be.
+    """
+    rollout, now, stable, candidate, previous = a_rollout(phase, step=step), NOW, "r1", "r2", ""
+    for look in (CALM | faults for faults in looks):
+        now += look["took_s"] * 1000
+        total, users = look["total"], goal(rollout, look["total"])
+        seen = Seen(
+            now_ms=now,
+            run_ms=now - NOW + RUN,
+            total=total,
+            on=look["at"] == "on",
+            suspended=look["at"] == "suspended",
+            ended=look["at"] == "ended",
+            stable=stable,
+            candidate=candidate,
+            previous=previous,
+            wanted=look["wanted"],
+            plan=pin(Rollout(auto_promote=not is_asking), total, 1.0),
+            paused=look["paused"],
+            command=look["command"],
+            green=look["green"] or Colour(held=users, ready=2),
+            blue=look["blue"] or Colour(held=total - users, ready=2),
+            old=look["old"],
+            analysis=look["analysis"] if is_judged(rollout) else None,
+            disturbed=look["disturbed"],
+        )
+        before, rollout = rollout, advance(rollout, seen)
+        assert goal(rollout, total) == rollout.wanted
+        assert before.attempt <= rollout.attempt <= before.attempt + 1
+        assert rollout.attempt > before.attempt or rollout.step >= before.step
+        assert rollout.pause is None or rollout.phase in PAUSABLE
+        assert (rollout.pause is None) == (rollout.paused_at is None)
+        assert rollout.phase is not RolloutPhase.ANALYZING or rollout.step_started_at is not None
+        assert RolloutStatus.model_validate_json(rollout.model_dump_json()) == rollout
+        if rollout.phase is RolloutPhase.PROMOTING is not before.phase:
+            assert (total, 0) == (seen.green.held, seen.blue.held)
+            assert rollout.passed or rollout.fast or not total
+            stable, candidate, previous = candidate, "", stable
+        if rollout.phase is RolloutPhase.REJECTED is not before.phase:
+            assert rollout.rejected
+        if rollout.attempt > before.attempt:
+            candidate, previous = look["wanted"], ""
+        if rollout.phase is RolloutPhase.STABLE:
+            candidate, previous = "", ""
