@@ -9,6 +9,7 @@ from trafficsim_api.layout import Drop
 from trafficsim_runner.http.sender import Sender
 from trafficsim_runner.starts import Starts
 from trafficsim_runner.stats.account import Account
+from trafficsim_runner.stats.active import ActiveLog
 from trafficsim_runner.users import STARTING, THINKING, WORKING, User, UserPool
 from trafficsim_runner.visits import Slots
 
@@ -22,8 +23,8 @@ class Crowd:
     The users of one worker.
 
     *active* counts users from their first send until they are parked (in the open model: until their iteration is
-    over); *wanted* the places held that are on. *on_change* is called when `is_settled` or `is_drained` may have
-    changed.
+    over), *log* hears of each change; *wanted* the places held that are on. *on_change* is called when `is_settled` or
+    `is_drained` may have changed.
     """
 
     client: Sender
@@ -45,6 +46,7 @@ class Crowd:
         self._wanted_ns = 0
         self.active = 0
         self.wanted = 0
+        self.log: ActiveLog | None = None
 
     def read_time(self, now_ns: int) -> None:
         """Bring the account's user-milliseconds up to *now_ns*."""
@@ -94,8 +96,7 @@ class Crowd:
         """Give the user's record back: it is nobody any more."""
         self.client.release(user)
         if user.begun:
-            self._count_time(now_ns)
-            self.active -= 1
+            self._count_active(-1, now_ns)
         place = user.place
         del self._users[place]
         self._leaving.pop(place, None)
@@ -110,8 +111,7 @@ class Crowd:
         """Count a user as active: it made its first send, or its first try failed."""
         if not user.begun:
             user.begun = True
-            self._count_time(now_ns)
-            self.active += 1
+            self._count_active(1, now_ns)
             self.client.fold_at = max(1, min(64, self.active))
             self._account.slab.now(active=self.active, wanted=self.wanted)
             if self._awaited:
@@ -122,6 +122,12 @@ class Crowd:
         if not self._settled and not self._awaited and not self._giving:
             self._settled = True
         self._on_change()
+
+    def _count_active(self, change: int, now_ns: int) -> None:
+        self._count_time(now_ns)
+        self.active += change
+        if self.log is not None:
+            self.log.add(self.active)
 
     def _count_time(self, now_ns: int) -> None:
         passed = now_ns - self._counted_ns

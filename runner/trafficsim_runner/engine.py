@@ -298,8 +298,7 @@ class Engine(Acting):
             self.stage.end(user)
         if user.begun:
             user.begun = False
-            self._count_time(now_ns)
-            self.active -= 1
+            self._count_active(-1, now_ns)
             self._account.slab.now(active=self.active, wanted=self.wanted)
         user.state, user.step = PARKED, None
         self._slots.free[user.place] = user

@@ -45,6 +45,7 @@ from trafficsim_runner.scenario.declared import Declared, ScenarioProblem, bind,
 from trafficsim_runner.scenario.stage import Stage
 from trafficsim_runner.starts import PRIORITY
 from trafficsim_runner.stats.account import Account
+from trafficsim_runner.stats.active import ENDING, ActiveLog
 from trafficsim_runner.stats.raw import RawLog
 from trafficsim_runner.stats.slab import SlabWriter
 from trafficsim_runner.visits import Piece
@@ -118,10 +119,12 @@ class Worker:
         say: Callable[[Mapping[str, Any]], None],
         environ: Mapping[str, str],
         raw: RawLog | None = None,
+        active: ActiveLog | None = None,
     ) -> None:
         self._say = say
         self._environ = environ
         self._raw = raw
+        self._active = active
         self._loop = asyncio.get_running_loop()
         self._path = slab
         self._generation = 0
@@ -209,6 +212,8 @@ class Worker:
         engine.starts.bound(limits.concurrency, soft)
         engine.client.max_age_ns = load.connections.max_age // timedelta(microseconds=1) * 1000
         self._task = task
+        if self._active is not None:
+            self._active.epoch = task.epoch
         self._cancel("deadline")
         engine.follow(_pacer_of(task), task.origin_ns, _piece_of(task))
         self._takes = [turn.model_dump(mode="json") for turn in turns_of(engine.takes)]
@@ -241,6 +246,7 @@ class Worker:
                 account=self._account, clock=time.monotonic_ns, wall_s=time.time,  # noqa: TID251 - see _now
                 raw=self._raw, on_change=self._report, on_fault=self._tell,
             )  # fmt: skip
+            self._engine.log = self._active
             self._loop.add_reader(self._engine.client.fileno(), self._engine.client.drain)
             self._loop.call_soon(gc.freeze)
         elif layout != before:
@@ -476,12 +482,16 @@ async def serve(fd: int, index: int, slab: Path, environ: Mapping[str, str]) -> 
         if environ.get("TRAFFICSIM_RAW")
         else None
     )
+    active = None
+    if environ.get("TRAFFICSIM_ACTIVE"):
+        path = Path(environ["TRAFFICSIM_ACTIVE"]) / f"{os.getpid()}-{index}.{ENDING}"
+        active = ActiveLog(path, time.monotonic_ns)  # noqa: TID251 - see Worker._now
 
     def say(message: Mapping[str, Any]) -> None:
         if not writer.is_closing():
             writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
-    worker = Worker(slab=slab, say=say, environ=environ, raw=raw)
+    worker = Worker(slab=slab, say=say, environ=environ, raw=raw, active=active)
     running = asyncio.create_task(worker.run())
     with contextlib.suppress(ConnectionError):
         while line := await reader.readline():
@@ -493,6 +503,8 @@ async def serve(fd: int, index: int, slab: Path, environ: Mapping[str, str]) -> 
     await running
     if raw is not None:
         raw.close()
+    if active is not None:
+        active.close()
     writer.close()
 
 

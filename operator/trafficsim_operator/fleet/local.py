@@ -86,7 +86,7 @@ class LocalFleet:
         self.cores: int | None = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self._directory, self._keys, self._base = directory, keys, base
         self._environ = {key: value for key, value in environ.items() if not key.startswith("TRAFFICSIM_")}
-        self._environ |= {key: environ[key] for key in ("TRAFFICSIM_RAW",) if key in environ}
+        self._environ |= {key: environ[key] for key in ("TRAFFICSIM_RAW", "TRAFFICSIM_ACTIVE") if key in environ}
         self._images = dict(images or {})
         self._files = FileRows(base)
         self._now_ms = now_ms
