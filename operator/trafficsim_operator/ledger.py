@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 
 _READ_MS: Final = 5_000
 _READ_WATCHED_MS: Final = 1_000
-# A longer break between two looks is one of the operator's own: nobody asked for what is missing of it.
-_BREAK_MS: Final = 5_000
+# A longer break between two looks is one of the operator's own: nobody asked for what is missing of it. A look that
+# waits in vain for a runner, twice for five seconds, is none.
+_BREAK_MS: Final = 12_000
 _AT_REST: Final = frozenset({RolloutPhase.STABLE, RolloutPhase.RETIRING, RolloutPhase.REJECTED})
 
 

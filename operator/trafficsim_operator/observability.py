@@ -112,25 +112,17 @@ def _standing(body: Mapping[str, Any]) -> _Standing:
 
 @dataclass(slots=True, kw_only=True)
 class ObservedRunners(Runners):
-    """The runners' clients, counting who does not answer, and closing those that nobody has asked for a while."""
+    """The runners' clients, closing those that nobody has asked for a while."""
 
-    silent: set[str] = field(default_factory=set)
     asked: dict[str, float] = field(default_factory=dict)
 
     async def acknowledgement(self, address: str) -> Acknowledgement:
-        """Return what the runner does now, and remember whether it answered."""
+        """Return what the runner does now, and remember when it was asked."""
         self.asked[address] = asyncio.get_running_loop().time()
-        try:
-            found = await Runners.acknowledgement(self, address)
-        except Unavailable:
-            self.silent.add(address)
-            raise
-        self.silent.discard(address)
-        return found
+        return await Runners.acknowledgement(self, address)
 
     async def forget(self, address: str) -> None:
         """Close the client of a runner that is gone."""
-        self.silent.discard(address)
         self.asked.pop(address, None)
         await Runners.forget(self, address)
 

@@ -324,13 +324,13 @@ async def test_a_break_in_listening_is_told() -> None:
     ring = Ring("g", "green")
     ledger = a_ledger()
     assert (await follow(ledger, [ring], 1, 30)) and 1_500 == ledger.evidence(None).listening_ms
-    await read(ledger, [ring], 35.5)
-    assert 1_500 == ledger.evidence(None).listening_ms
-    await read(ledger, [ring], 41)
-    assert 41_000 == ledger.evidence(None).listening_ms
-    ledger.origin_ms = ORIGIN_MS + 30_000
     await read(ledger, [ring], 42)
-    assert 12_000 == ledger.evidence(None).listening_ms
+    assert 1_500 == ledger.evidence(None).listening_ms
+    await read(ledger, [ring], 54.5)
+    assert 54_500 == ledger.evidence(None).listening_ms
+    ledger.origin_ms = ORIGIN_MS + 30_000
+    await read(ledger, [ring], 55)
+    assert 25_000 == ledger.evidence(None).listening_ms
 
 
 async def test_a_runner_that_came_back_is_not_counted_twice() -> None:
