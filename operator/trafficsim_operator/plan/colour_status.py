@@ -26,6 +26,7 @@ from trafficsim_operator.plan.places import Deal
 
 __all__ = ["of_pause", "of_rollout", "places_of", "rollout_of"]
 
+_PROMOTED: Final = (RolloutPhase.PROMOTING, RolloutPhase.RETIRING)
 _ON: Final = (Phase.RUNNING, Phase.SUSPENDED)
 
 
@@ -37,16 +38,22 @@ def rollout_of(look: Look, dealt: Deal, *, is_due: bool) -> RolloutStatus | None
         return None
     blue: Revision | None = versions.stable
     green = versions.candidate
-    if rollout.phase in (RolloutPhase.PROMOTING, RolloutPhase.RETIRING):
+    if rollout.phase in _PROMOTED:
         # After the promotion: the colours stay those of the rollout.
         blue, green = versions.previous, versions.stable
-    old = before if before is not None else RolloutStatus()
+    # What was told of other versions, or of none yet, is nothing to go on with.
+    old = before if before is not None and _colours(before) == _colours(rollout) and not is_due else None
     return rollout.model_copy(
         update={
-            "blue": _colour(look, dealt, blue, None if is_due else old.blue.active),
-            "green": _colour(look, dealt, green, None if is_due else old.green.active),
+            "blue": _colour(look, dealt, blue, old.blue.active if old is not None else None),
+            "green": _colour(look, dealt, green, old.green.active if old is not None else None),
         }
     )
+
+
+def _colours(rollout: RolloutStatus) -> tuple[int, bool]:
+    """Return what decides which version is which colour: the attempt, and whether it is promoted and not over."""
+    return rollout.attempt, rollout.phase in _PROMOTED
 
 
 def places_of(look: Look, dealt: Deal, revision: str) -> int:

@@ -102,8 +102,9 @@ def advance(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
         if following.phase not in TRANSITIONS[rollout.phase]:
             raise AssertionError(f"there is no way from {rollout.phase} to {following.phase}")
         is_continued = rollout.suspended_at is not None and following.suspended_at is None
+        is_passed = rollout.phase is _P.ANALYZING and following.phase is _P.SHIFTING
         rollout = following
-        if rollout.phase in _ON_RECORD_FIRST:
+        if rollout.phase in _ON_RECORD_FIRST or is_passed:
             break
         if seen.command and not is_continued:
             seen = replace(seen, command="")  # a command is done once
