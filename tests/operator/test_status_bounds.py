@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from trafficsim_api.status import ConditionStatus, Run, Status, TaskStatus
+from trafficsim_api.rollout import Rollout
+from trafficsim_api.status import ConditionStatus, RolloutStatus, RolloutWindow, Run, Status, TaskStatus
 from trafficsim_operator.plan.bounds import LIMIT, fitted, size_of
+from trafficsim_operator.plan.steps import pin
 
 
 def a_task(message: str) -> TaskStatus:
@@ -28,3 +30,22 @@ def test_messages_of_setup_and_teardown_are_shortened_with_the_others() -> None:
     plain = Run(id=1, phase_since="")
     assert plain == fitted(Status(run=plain, conditions=(condition,))).run
     assert fitted(Status(conditions=(condition,))).run is None
+
+
+def test_a_rollout_keeps_its_newest_windows_and_the_beginning_of_its_words() -> None:
+    """Three windows, and 128 characters of message and note; nothing of what the machine goes by is touched."""
+    plan = pin(Rollout(), 10, None).model_copy(update={"note": "n" * 200})
+    windows = tuple(RolloutWindow(number=number) for number in range(10))
+    rollout = RolloutStatus(attempt=1, plan=plan, message="m" * 200, windows=windows)
+    assert rollout == fitted(Status(rollout=rollout)).rollout
+    condition = ConditionStatus(
+        type="Accepted", status="True", reason="r", message="m" * LIMIT, last_transition_time="", observed_generation=1
+    )
+    cut = fitted(Status(rollout=rollout, conditions=(condition,)))
+    assert cut.rollout is not None
+    assert cut.rollout.plan is not None
+    assert [7, 8, 9] == [window.number for window in cut.rollout.windows]
+    assert ("m" * 128, "n" * 128) == (cut.rollout.message, cut.rollout.plan.note)
+    same = cut.rollout.model_copy(update={"message": rollout.message, "plan": plan, "windows": windows})
+    assert rollout == same
+    assert size_of(cut) < LIMIT

@@ -1,7 +1,8 @@
 """
 The status stays within 16 KiB: when it would not, what says least goes first.
 
-In order: rules that hold, then all but two missing shares and eight rules, then messages beyond 128 characters.
+In order: rules that hold, then all but two missing shares, eight rules and a rollout's three newest windows, then
+messages beyond 128 characters.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ __all__ = ["LIMIT", "fitted", "size_of"]
 
 LIMIT: Final = 16 * 1024
 _SHORT: Final = 128
+_WINDOWS: Final = 3
 
 
 def size_of(status: Status) -> int:
@@ -36,7 +38,10 @@ def _broken_rules_only(status: Status) -> Status:
 
 def _few_rules(status: Status) -> Status:
     accounts = status.accounts.model_copy(update={"missing": status.accounts.missing[:2]})
-    return status.model_copy(update={"rules": status.rules[:8], "accounts": accounts})
+    rollout = status.rollout
+    if rollout is not None:
+        rollout = rollout.model_copy(update={"windows": rollout.windows[-_WINDOWS:]})
+    return status.model_copy(update={"rules": status.rules[:8], "accounts": accounts, "rollout": rollout})
 
 
 def _short_messages(status: Status) -> Status:
@@ -49,4 +54,8 @@ def _short_messages(status: Status) -> Status:
             name: task and task.model_copy(update={"message": task.message[:_SHORT]}) for name, task in tasks.items()
         }
         run = run.model_copy(update=shortened)
-    return status.model_copy(update={"conditions": cut, "run": run} | texts)
+    rollout = status.rollout
+    if rollout is not None:
+        plan = rollout.plan and rollout.plan.model_copy(update={"note": rollout.plan.note[:_SHORT]})
+        rollout = rollout.model_copy(update={"message": rollout.message[:_SHORT], "plan": plan})
+    return status.model_copy(update={"conditions": cut, "run": run, "rollout": rollout} | texts)

@@ -88,7 +88,7 @@ def versions(
         return plain
     rollout = before.rollout or RolloutStatus()
     seen = _seen(desired, observed, accepted, life, rollout, total, action, now_ms)
-    after = _with_windows(advance(rollout, seen), seen.analysis)
+    after = advance(rollout, seen)
     if before.rollout is None and after == rollout:
         return plain
     found = split.pointers(
@@ -207,14 +207,6 @@ def _analysis(
         run_ms=run_ms,
         listening_ms=evidence.listening_ms,
     )
-
-
-def _with_windows(rollout: RolloutStatus, analysis: Analysis | None) -> RolloutStatus:
-    """Return *rollout* telling the windows it was judged by, anew only when there is another one."""
-    if analysis is None or not analysis.windows:
-        return rollout
-    told, found = ([window.number for window in windows] for windows in (rollout.windows, analysis.windows))
-    return rollout if told == found else rollout.model_copy(update={"windows": analysis.windows})
 
 
 def _is_disturbed(desired: Desired, observed: Observed, spec: TrafficSimulationSpec) -> bool:
