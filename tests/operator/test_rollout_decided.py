@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from trafficsim_api.status import RolloutStatus, Status
-from trafficsim_operator.testing.fakes import FakeWorld
+from trafficsim_operator.testing.fakes import FakeHealth, FakeWorld
 
 QUICK = {
     "dwell": "10s",
@@ -126,3 +128,306 @@ async def test_a_good_version_is_promoted() -> None:
     assert (NEW, 400) == (status.stable.image, status.stable.places)
     assert (None, None) == (status.candidate, status.previous)
     assert {status.stable.revision} == set(world.fleet.replicas)
+
+
+def revision_of_image(world: FakeWorld, image: str) -> str:
+    """Return the revision that a document of *image* asks for, as status names it."""
+    status = world.status
+    found = (status.stable, status.candidate, status.previous)
+    return next(version.revision for version in found if version is not None and version.image == image)
+
+
+async def shifting(world: FakeWorld, image: str = NEW, step: int = 1, **document: Any) -> str:
+    """Begin a run and roll *image* out until its step number *step* is analysed; return the new revision."""
+    await running(world, **document)
+    world.record.put(a_document(image, **document))
+    await until(world, phase("Analyzing", step))
+    return revision_of_image(world, image)
+
+
+def ail(world: FakeWorld, **health: Any) -> None:
+    """Have the runners of every version that is made from now on ail."""
+    known = set(world.fleet.health)
+
+    class Ailing(dict[str, FakeHealth]):
+        def setdefault(self, revision: str, default: FakeHealth | None = None) -> FakeHealth:
+            if revision not in known and revision not in self:
+                self[revision] = FakeHealth(tells=True, **health)
+            assert default is not None
+            return super().setdefault(revision, default)
+
+    world.fleet.health = Ailing(world.fleet.health)
+
+
+async def test_a_bad_version_is_rejected_at_its_first_step() -> None:
+    """20 % of checks failing: all users go back, the condition has the numbers, the runners are kept for a while."""
+    world = a_world()
+    old = await running(world)
+    ail(world, checks_failed_permille=200)
+    world.record.put(a_document(NEW))
+    status = await until(world, phase("Rejected"))
+    rollout = rollout_of(status)
+    assert re.match(r"rejected at 10%: success (79|8[0-2])\.\d% \(blue 100.0%\), n=\d+", rollout.message)
+    assert status.stable is not None
+    assert (old, 400) == (status.stable.revision, status.stable.places)
+    assert status.candidate is not None
+    assert rollout.rejected == status.candidate.revision
+    assert rollout.windows
+    assert all(window.blue.requests > window.green.requests for window in rollout.windows)
+    ready, stalled = condition(status, "Ready"), condition(status, "Stalled")
+    assert ("False", "RevisionRejected") == ready[:2]
+    assert f"running {old}; spec asks {rollout.rejected}, {rollout.message}" == ready[2]
+    assert ("True", "RevisionRejected") == stalled[:2]
+    assert {old, rollout.rejected} == set(world.fleet.replicas)
+    told = ["RolloutStarted", "RolloutStep", "RolloutAborted", "RevisionRejected"]
+    assert told == [reason for reason in events(world) if reason.startswith(("Rollout", "Revision"))]
+    until_ms = world.now_ms + 21_000
+    await until(world, lambda _: world.now_ms > until_ms)
+    assert {old} == set(world.fleet.replicas)
+    writes = len(world.record.writes)
+    attempt = rollout_of(world.status).attempt
+    await until(world, lambda _: world.now_ms > until_ms + 60_000)
+    assert attempt == rollout_of(world.status).attempt, "it is not tried again"
+    assert len(world.record.writes) - writes <= 13, "figures every five seconds, nothing else"
+
+
+async def test_retry_and_a_changed_version() -> None:
+    """A rejected version is tried again by command, a changed one by itself."""
+    world = a_world()
+    await running(world)
+    ail(world, failed_permille=400)
+    world.record.put(a_document(NEW))
+    status = await until(world, phase("Rejected"))
+    assert re.search(r"at 10%: error_rate (39|4[01])\.", rollout_of(status).message)
+    command(world, "retry", attempt=1)
+    status = await until(world, lambda status: rollout_of(status).attempt == 2)
+    assert "Done" == status.last_command.result
+    await until(world, phase("Rejected"))
+    world.fleet.health = dict(world.fleet.health)
+    world.record.put(a_document(THIRD))
+    status = await until(world, phase("Stable"))
+    assert status.stable is not None
+    assert (THIRD, 3) == (status.stable.image, rollout_of(status).attempt)
+    assert "True" == condition(status, "Ready")[0]
+
+
+def command(world: FakeWorld, action: str, attempt: int | None = None) -> None:
+    """Write a command into the annotation."""
+    document = world.record.documents["n", "shop"]
+    text = json.dumps({"id": f"{action}-{world.now_ms}", "action": action} | ({"attempt": attempt} if attempt else {}))
+    metadata = {**document["metadata"], "annotations": {"trafficsim.io/command": text}}
+    world.record.put({**document, "metadata": metadata})
+    world.waits = 0
+
+
+async def test_a_version_that_crashes_is_rejected_with_the_cause() -> None:
+    """Long before the deadline; no user was ever on it."""
+    world = a_world()
+    await running(world)
+    ail(world, problem="CrashLoopBackOff: back-off (last end: Error, exit code 3: no module named shop)")
+    world.record.put(a_document(NEW))
+    began = world.now_ms
+    status = await until(world, phase("Rejected"))
+    assert world.now_ms - began < 20_000
+    assert "rejected before its first user: CrashLoopBackOff: back-off" in rollout_of(status).message
+    assert "CandidateFailing" == rollout_of(status).reason
+    assert ("True", "RunnersReady") == condition(status, "RunnersHealthy")[:2]
+
+
+async def test_a_version_that_never_gets_ready_is_rejected_at_the_deadline() -> None:
+    """What it waits for is told all along."""
+    world = a_world()
+    await running(world)
+    ail(world, target="127.0.0.1:8080 refuses the connection")
+    world.record.put(a_document(NEW))
+    status = await until(world, phase("Rejected"))
+    assert "PrepareTimeout" == rollout_of(status).reason
+    assert "0 of 1 runners" in rollout_of(status).message
+
+
+async def test_the_spec_goes_back_in_mid_rollout() -> None:
+    """All users go back, nothing is rejected, the new version's runners go at once."""
+    world = a_world()
+    await shifting(world)
+    world.record.put(a_document(OLD))
+    status = await until(world, phase("Stable"))
+    assert ("Withdrawn", "") == (rollout_of(status).reason, rollout_of(status).rejected)
+    assert "True" == condition(status, "Ready")[0]
+    status = await until(world, lambda status: status.candidate is None and len(world.fleet.replicas) == 1)
+    assert 400 == status.users.placed
+    assert 0 == status.run.lost_runners
+
+
+async def test_a_third_version_supersedes() -> None:
+    """Users go back first, then the third is prepared; no version is rejected."""
+    world = a_world()
+    second = await shifting(world)
+    world.record.put(a_document(THIRD))
+    status = await until(world, lambda status: rollout_of(status).attempt == 2)
+    assert status.candidate is not None
+    assert THIRD == status.candidate.image
+    assert 0 == holding(world)[second]
+    assert "Superseding" in {write.rollout.phase for write in world.record.writes if write.rollout}
+    await until(world, lambda _: second not in world.fleet.replicas)
+    status = await until(world, phase("Stable"))
+    assert status.stable is not None
+    assert THIRD == status.stable.image
+
+
+async def test_back_to_the_old_version_is_fast_while_its_runners_stand() -> None:
+    """One step that is not held: the old version's runners are the ones it had."""
+    world = a_world()
+    await running(world, rollout={"scaleDownDelay": "10m"})
+    first = set(world.fleet.runners)
+    world.record.put(a_document(NEW, rollout={"scaleDownDelay": "10m"}))
+    await until(world, phase("Retiring"))
+    world.record.put(a_document(OLD, rollout={"scaleDownDelay": "10m"}))
+    began = world.now_ms
+    status = await until(world, lambda status: phase("Retiring")(status) and rollout_of(status).attempt == 2)
+    assert world.now_ms - began < 15_000
+    assert status.stable is not None
+    assert (OLD, 400) == (status.stable.image, status.stable.places)
+    assert first <= set(world.fleet.runners)
+    assert sum(holding(world).values()) == 400
+    await settled(world)
+    assert "True" == condition(world.status, "Ready")[0]
+
+
+async def settled(world: FakeWorld, looks: int = 10) -> Status:
+    """Look some times more."""
+    for _ in range(looks):
+        status = await look(world)
+    return status
+
+
+async def test_a_lost_blue_is_rebuilt_though_the_spec_asks_for_green() -> None:
+    """Somebody deletes the stable version's Deployment in mid-rollout: status.stable has what it takes to make it."""
+    world = a_world()
+    await shifting(world)
+    stable = world.status.stable
+    assert stable is not None
+    del world.fleet.replicas[stable.revision]
+    for name in [name for name, runner in world.fleet.runners.items() if runner.revision == stable.revision]:
+        del world.fleet.runners[name]
+    await settled(world, 2)
+    assert 400 == sum(holding(world).values()), "what green has room for is on at once"
+    status = await until(world, lambda _: stable.revision in world.fleet.replicas)
+    assert 1 == status.run.lost_runners
+    status = await until(world, phase("Stable"))
+    assert status.stable is not None
+    assert NEW == status.stable.image
+
+
+async def test_a_green_runner_lost_at_a_step_voids_its_windows() -> None:
+    """Its places are dealt at once, the split comes back, and the step is judged by windows from then on."""
+    world = a_world()
+    await shifting(world, step=2)
+    revision = revision_of_image(world, NEW)
+    from_ms = rollout_of(world.status).windows_from_ms
+    for name in [name for name, runner in world.fleet.runners.items() if runner.revision == revision]:
+        del world.fleet.runners[name]
+    await settled(world, 3)
+    assert 400 == sum(holding(world).values())
+    status = await until(world, phase("Analyzing", 2))
+    status = await until(world, lambda status: rollout_of(status).settled == 2)
+    assert rollout_of(status).windows_from_ms > from_ms
+    assert phase("Stable")(await until(world, phase("Stable")))
+
+
+async def test_green_that_goes_silent_is_written_off() -> None:
+    """After the 50 % step: blue has all users within seconds of the verdict, the silent runners are let go at once."""
+    world = a_world()
+    revision = await shifting(world, step=2)
+    for runner in world.fleet.runners.values():
+        runner.silent = runner.revision == revision
+    status = await until(world, phase("Rejected"))
+    assert "CandidateSilent" == rollout_of(status).reason
+    assert status.stable is not None
+    assert 400 == holding(world)[status.stable.revision]
+    assert 400 == status.stable.places
+    await until(world, lambda _: set(world.fleet.replicas) == {world.status.stable.revision})
+    assert 0 == world.status.run.lost_runners
+
+
+async def test_a_silent_blue_is_not_moved_from() -> None:
+    """The split is kept for as long as it takes, and it goes on when it answers again."""
+    world = a_world()
+    revision = await shifting(world, step=0)
+    blue = [runner for runner in world.fleet.runners.values() if runner.revision != revision]
+    await until(world, phase("Shifting", 1))
+    for runner in blue:
+        runner.silent = True
+    began = world.now_ms
+    status = await until(world, lambda _: world.now_ms > began + 100_000)
+    assert "Shifting" == rollout_of(status).phase
+    assert "does not answer: the split is kept" in rollout_of(status).message
+    for runner in blue:
+        runner.silent = False
+    await until(world, phase("Stable"))
+    assert 400 == sum(holding(world).values())
+
+
+async def test_abort_while_green_is_dead() -> None:
+    """All users are back on blue whatever green does."""
+    world = a_world()
+    revision = await shifting(world, step=1)
+    for name in [name for name, runner in world.fleet.runners.items() if runner.revision == revision]:
+        del world.fleet.runners[name]
+    command(world, "abort", attempt=1)
+    status = await until(world, phase("Rejected"))
+    assert ("Aborted", "Done") == (rollout_of(status).reason, status.last_command.result)
+    assert status.stable is not None
+    assert {status.stable.revision: 400} == {name: n for name, n in holding(world).items() if n}
+
+
+async def test_commands() -> None:
+    """pause holds, resume lets go on, skip-step passes unjudged, promote-full goes to the end; others are refused."""
+    world = a_world()
+    await shifting(world, step=0)
+    command(world, "abort", attempt=7)
+    status = await settled(world, 1)
+    assert "it is meant for rollout 7, the present one is 1" == status.last_command.reason
+    command(world, "resume")
+    assert "it is not paused" == (await settled(world, 1)).last_command.reason
+    command(world, "pause")
+    status = await settled(world, 1)
+    assert ("True", "PausedByCommand") == condition(status, "RolloutPaused")[:2]
+    began = world.now_ms
+    await until(world, lambda _: world.now_ms > began + 60_000)
+    assert ("Analyzing", 0) == (rollout_of(world.status).phase, rollout_of(world.status).step)
+    command(world, "skip-step")
+    status = await until(world, phase("Shifting", 1))
+    assert ("False", "NotPaused") == condition(status, "RolloutPaused")[:2]
+    command(world, "promote-full", attempt=1)
+    status = await until(world, phase("Retiring"))
+    assert "not judged" in rollout_of(status).message
+    command(world, "abort")
+    assert "no rollout is in progress" == (await settled(world, 1)).last_command.reason
+
+
+async def test_paused_by_the_spec() -> None:
+    """It holds where it is; resume can't override it and says so; taken out of the spec, it goes on."""
+    world = a_world()
+    await shifting(world, step=1)
+    world.record.put(a_document(NEW, rollout={"paused": True}))
+    status = await settled(world, 2)
+    assert ("True", "PausedBySpec") == condition(status, "RolloutPaused")[:2]
+    command(world, "resume")
+    assert "spec.rollout.paused" in (await settled(world, 1)).last_command.reason
+    world.record.put(a_document(NEW))
+    await until(world, phase("Stable"))
+
+
+async def test_promotion_that_waits_for_somebody() -> None:
+    """autoPromote false: all users are on the new version, the old one stands, until `promote`."""
+    world = a_world()
+    rollout = {"autoPromote": False, "steps": [{"percent": 50, "pause": True}, {"percent": 100}]}
+    await shifting(world, step=0, rollout=rollout)
+    status = await until(world, lambda status: rollout_of(status).pause is not None)
+    assert "PausedAfterStep" == rollout_of(status).pause
+    command(world, "promote")
+    status = await until(world, lambda status: rollout_of(status).pause == "AwaitingPromotion")
+    assert status.candidate is not None
+    assert 400 == status.candidate.places
+    command(world, "promote")
+    await until(world, phase("Retiring"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from trafficsim_api.names import hash8
@@ -81,8 +82,8 @@ def holders(
     run: int,
     going: frozenset[str],
     *,
-    capacities: Mapping[str, int],
-    may_take: Callable[[str], bool],
+    capacities: Mapping[str, int] = MappingProxyType({}),
+    may_take: Callable[[str], bool] = lambda revision: True,
     suspended: bool = False,
 ) -> tuple[Holder, ...]:
     """
