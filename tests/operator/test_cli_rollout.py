@@ -132,6 +132,20 @@ def test_the_weight_is_told_as_whole_users_make_it() -> None:
             "1.3 is promoted until 10:20:30 UTC",
             id="the old version is kept for a while",
         ),
+        pytest.param(
+            a_rollout(
+                RolloutPhase.REJECTED,
+                message="rejected at 25%: p95 6s",
+                scale_down_at="2026-01-01T10:20:30.000Z",
+            ),
+            "rejected at 25%: p95 6s; its runners are kept until 10:20:30 UTC",
+            id="a rejected version is kept for its logs",
+        ),
+        pytest.param(
+            a_rollout(pause=PauseReason.COMMAND, message="paused by command"),
+            "on 1/1  paused by command",
+            id="a pause that says so itself",
+        ),
     ],
 )
 def test_why_it_waits(rollout: RolloutStatus, said: str) -> None:

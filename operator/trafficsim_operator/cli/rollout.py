@@ -16,6 +16,8 @@ from trafficsim_operator.cli.rollout_view import rollout_line, rollout_of
 
 __all__ = ["abort", "pause", "promote", "promote_full", "resume", "retry", "skip_step"]
 
+# A run on this machine looks once a second.
+_PATIENCE_HERE: Final = timedelta(seconds=15)
 _CODES: Final = """
 \b
 Exit codes: 0 done, 3 refused, or the cluster, the simulation or a time-out is at fault.
@@ -32,12 +34,12 @@ def _command(action: str, *, help: str, examples: Sequence[str]) -> click.Comman
         "--history", metavar="FILE", help="With --local: the history that the run is kept in, if not the default one."
     )
     @click.option(
-        "--timeout", type=Time(), default=PATIENCE, show_default="1m", help="How long to wait for the answer at most."
+        "--timeout", type=Time(), help="How long to wait for the answer at most: 1m unless told, 15s with --local."
     )
     @at_a_place
     @tells_faults
     def command(
-        name: str, local: bool, history: str | None, timeout: timedelta, as_json_: bool, **where: str | None
+        name: str, local: bool, history: str | None, timeout: timedelta | None, as_json_: bool, **where: str | None
     ) -> int:
         place = Place(**where)
         if local:
@@ -48,13 +50,13 @@ def _command(action: str, *, help: str, examples: Sequence[str]) -> click.Comman
             from trafficsim_operator.cli.run import history_at
 
             file = history_at(history, os.environ)  # noqa: TID251  # the shell: settings are read here
-            return _conclude(give_here(file, name, action, timeout), name, as_json_)
+            return _conclude(give_here(file, name, action, timeout or _PATIENCE_HERE), name, as_json_)
         if history is not None:
             raise fault("--history: belongs to --local")
 
         async def in_cluster(api: Any, namespace: str) -> int:
             to = InCluster(api=api, namespace=namespace, name=name)
-            return _conclude(await give(to, action, to_rollout=True, patience=timeout), name, as_json_)
+            return _conclude(await give(to, action, to_rollout=True, patience=timeout or PATIENCE), name, as_json_)
 
         return run_at(place, in_cluster)
 

@@ -30,6 +30,8 @@ _STYLES: Final = {
 }  # fmt: skip
 _SPLIT: Final = (RolloutPhase.SHIFTING, RolloutPhase.ANALYZING)
 _ON: Final = (RolloutPhase.PREPARING, *_SPLIT, RolloutPhase.ABORTING, RolloutPhase.SUPERSEDING)
+# How the message goes on while the runners of a version without users are kept.
+_KEEPING: Final = {RolloutPhase.RETIRING: "", RolloutPhase.REJECTED: "; its runners are kept"}
 _PROMOTED: Final = (RolloutPhase.PROMOTING, RolloutPhase.RETIRING)
 
 
@@ -62,14 +64,13 @@ class Rolled:
     def why(self) -> str:
         """Return what it waits for or came to, with the pause that holds it."""
         rollout = self.rollout
-        paused = f"paused ({rollout.pause})" if rollout.pause else ""
+        is_told = rollout.message.startswith("paused")
+        paused = f"paused ({rollout.pause})" if rollout.pause and not is_told else ""
         suspended = "suspended" if rollout.suspended_at and not paused else ""
-        kept = f"until {rollout.scale_down_at[11:19]} UTC" if self._is_kept and rollout.scale_down_at else ""
-        return ": ".join(part for part in (paused or suspended, rollout.message) if part) + (kept and f" {kept}")
-
-    @property
-    def _is_kept(self) -> bool:
-        return self.rollout.phase is RolloutPhase.RETIRING
+        text = ": ".join(part for part in (paused or suspended, rollout.message) if part)
+        if rollout.scale_down_at and rollout.phase in _KEEPING:
+            text += f"{_KEEPING[rollout.phase]} until {rollout.scale_down_at[11:19]} UTC"
+        return text
 
 
 def rollout_of(status: Status | Mapping[str, Any]) -> Rolled | None:

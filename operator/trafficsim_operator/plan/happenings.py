@@ -80,7 +80,7 @@ def _told_of_rollout(before: Status, old: RolloutStatus, status: Status, new: Ro
         yield Happening(reason=Event.ROLLOUT_STARTED, message=f"{text}: {_way(status)}{_steps(new)}")
     is_on = new.step > old.step and new.attempt == old.attempt
     if (new.passed or is_on) and not old.passed:
-        yield Happening(reason=Event.STEP_PASSED, message=f"{text}: {old.percent}% passed{_why(new)}")
+        yield Happening(reason=Event.STEP_PASSED, message=f"{text}: {old.percent}% passed{_why(old)}")
     if new.phase is RolloutPhase.SHIFTING and (old.phase, old.step) != (new.phase, new.step):
         share = f"{new.percent}%, {new.wanted} of {status.users.dealt} users"
         yield Happening(reason=Event.ROLLOUT_STEP, message=f"{text}: {share}")
