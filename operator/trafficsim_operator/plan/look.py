@@ -119,7 +119,9 @@ def _of_rollout(look: Look, rollout: RolloutStatus) -> int:
     """Return how soon a rollout wants to be looked at: often while users move or runners go, else when they may."""
     if rollout.phase in _SHIFTS and rollout.pause is None:
         return 2 * IN_MOTION_MS
-    if rollout.phase is RolloutPhase.ANALYZING and rollout.settled < SETTLED:
+    if rollout.phase is RolloutPhase.PROMOTING or (
+        rollout.phase is RolloutPhase.ANALYZING and rollout.settled < SETTLED
+    ):
         return IN_MOTION_MS
     if any(not look.versions.replicas.get(name) for name in look.observed.revisions):
         return 2 * IN_MOTION_MS
