@@ -18,10 +18,10 @@ from trafficsim_operator.cli.faults import as_json, policy_from, simulation_from
 from trafficsim_operator.cli.live import LineView, LiveView, Quiet
 from trafficsim_operator.cli.summary import document_of, print_summary
 from trafficsim_operator.fleet.environments import mapping_of
-from trafficsim_operator.local import Options, View
+from trafficsim_operator.local import Options, Outcome, View
 from trafficsim_operator.local import run as run_local
 
-__all__ = ["history_at", "perform", "run"]
+__all__ = ["follow", "history_at", "perform", "run"]
 
 _PIPED: Final = 240
 
@@ -52,7 +52,7 @@ Examples:
 )  # fmt: skip
 @click.option(
     "--runner", "images", metavar="IMAGE=DIR", multiple=True,
-    help="What an image is here: a virtual environment, or a directory with its packages.",
+    help="What an image is here: a virtual environment, or a directory with packages or modules.",
 )  # fmt: skip
 @click.option(
     "--history",
@@ -99,14 +99,7 @@ def run(
 
 def perform(options: Options, *, as_json_: bool) -> int:
     """Run with *options*, show it the way the terminal allows, print what came of it, and return the exit code."""
-    view = _view(as_json_)
-    handler = _Notes(view)
-    logging.getLogger("trafficsim_operator").addHandler(handler)
-    try:
-        outcome = asyncio.run(run_local(options, view))
-    finally:
-        view.close()
-        logging.getLogger("trafficsim_operator").removeHandler(handler)
+    outcome = follow(options, _view(as_json_))
     if as_json_:
         click.echo(as_json(document_of(outcome)))
     else:
@@ -114,6 +107,17 @@ def perform(options: Options, *, as_json_: bool) -> int:
         # What is piped has no width: nothing is cut to that of a terminal.
         print_summary(outcome, console if console.is_terminal else Console(width=_PIPED))
     return outcome.exit
+
+
+def follow(options: Options, view: View) -> Outcome:
+    """Run with *options* and show it in *view*, what is logged as a warning among its notes; return what came of it."""
+    handler = _Notes(view)
+    logging.getLogger("trafficsim_operator").addHandler(handler)
+    try:
+        return asyncio.run(run_local(options, view))
+    finally:
+        view.close()
+        logging.getLogger("trafficsim_operator").removeHandler(handler)
 
 
 def history_at(text: str | None, environ: Mapping[str, str]) -> Path | None:
