@@ -166,7 +166,9 @@ def test_the_file_may_come_from_standard_input() -> None:
     assert b"-: users: " in done.stderr
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in ("run", "demo", "validate", "plan", "version"))])
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in ("run", "demo", "demo-rollout", "validate", "plan", "version"))]
+)
 def test_help_has_examples(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert 0 == main([*command, "--help"])
     assert "Examples:\n" in capfd.readouterr().out
@@ -177,9 +179,10 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert __version__ == json.loads(capfd.readouterr().out)["version"]
 
 
-def test_the_demo_document_is_sound(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["demo", "demo-rollout"])
+def test_the_demo_document_is_sound(command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """`demo --show > file` is a start for an own one."""
-    assert 0 == main(["demo", "--show"])
+    assert 0 == main([command, "--show"])
     (tmp_path / "demo.yaml").write_text(capfd.readouterr().out)
     assert 0 == main(["validate", str(tmp_path / "demo.yaml")])
 

@@ -20,7 +20,7 @@ from trafficsim_operator.cli.faults import tells_faults
 from trafficsim_operator.cli.run import history_at, perform
 from trafficsim_operator.local import Options
 
-__all__ = ["demo"]
+__all__ = ["demo", "opened_shop"]
 
 _DOCUMENT: Final = Path(__file__).parent / "demo.yaml"
 _URL: Final = b"http://127.0.0.1:8080"  # what stands in the document for the shop's address
@@ -47,7 +47,7 @@ def demo(as_json_: bool, show: bool) -> int:
     if show:
         click.echo(data.decode(), nl=False)
         return 0
-    with _shop() as url:
+    with opened_shop() as url:
         data = data.replace(_URL, url.encode())
         load(data, "the demo")
         if not as_json_:
@@ -63,7 +63,7 @@ def demo(as_json_: bool, show: bool) -> int:
 
 
 @contextlib.contextmanager
-def _shop() -> Iterator[str]:
+def opened_shop() -> Iterator[str]:
     """Open the shop at a free port, yield its URL, and close it at the end; it closes with us however we end."""
     command = [sys.executable, "-m", "trafficsim_runner.demo", "--listen", "127.0.0.1:0", "--until-stdin-closes"]
     # Subtle: a session of its own, else Ctrl-C would close the shop under the users that finish their action.
