@@ -77,3 +77,43 @@ async def test_scale_out_and_scale_in(tmp_path: Path) -> None:
     missing = [n for n in range(last - 90) if not came[n]]
     assert len(missing) <= account.worker("drop_no_slot"), missing
     assert sum(count - 1 for count in came.values()) == account.worker("arrivals_twice")
+
+
+def revision(run: Run) -> str:
+    """Return the version of the runners that is the stable one."""
+    return run.status.stable.revision if run.status.stable is not None else ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_a_rollout(tmp_path: Path) -> None:
+    """60/s go over from one version of the runners to another, in two steps: nothing twice or left out either."""
+    rollout = {
+        "steps": [{"percent": 50}, {"percent": 100}], "warmUp": "1s", "window": "1s", "dwell": "4s", "maxDwell": "60s",
+        "minSamples": 50,
+    }  # fmt: skip
+    with Scripted([Route(path="/a"), Route(path="/healthz")], lines=tmp_path / "lines") as server:
+
+        def version(number: int) -> dict[str, Any]:
+            runner = {"env": [{"name": "SHOP_VERSION", "value": str(number)}]}
+            return a_document(
+                server.url, archetypes=named(PLACES), users=PLACES, duration="300s", arrivals={"rate": "60/s"},
+                profile=[{"hold": {"for": "1s"}}], rollout=rollout, runner=runner,
+            )  # fmt: skip
+
+        async with a_run(version(1), directory=tmp_path / "run") as run:
+            await run.begins()
+            await run.until(lambda run: held(run) == [PLACES])
+            blue, body = revision(run), version(2)
+            await run.record.put(body, namespace="local", name="truth", uid="truth-0", source="test", allowed=())
+            await run.until(lambda run: revision(run) not in ("", blue), within_s=150)
+            # What a giver counted as begun twice is in an account read some seconds later.
+            planned = run.account().worker("arrivals_planned")
+            await run.until(lambda run: run.account().worker("arrivals_planned") >= planned + 360)
+            account = run.account()
+    came = numbers(tmp_path / "lines")
+    last = max(came)
+    assert last > 800
+    missing = [n for n in range(last - 90) if not came[n]]
+    assert len(missing) <= account.worker("drop_no_slot"), missing
+    assert sum(count - 1 for count in came.values()) == account.worker("arrivals_twice")

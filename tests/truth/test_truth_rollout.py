@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,18 @@ WINDOW = 4000
 APART = 250  # requests from one window's begin to the next one's
 HOLD_S = 8.0
 # A user asks five times a second, more or less at its own pace.
-FLOW = [{"action": "get", "request": {"get": "/get"}}, {"think": {"min": "100ms", "max": "280ms"}}]
+ASK = {"action": "get", "request": {"get": "/get"}}
+THINK = {"think": {"min": "100ms", "max": "280ms"}}
 OVER = (RolloutPhase.RETIRING, RolloutPhase.STABLE)
 
 
 def a_version(
     number: int, url: str, *, users: int, runners: int, steps: Sequence[int], **rollout: Any
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     """Return the document with version *number* of the runners: the same code in another environment."""
     return a_document(
         url,
-        archetypes=[{"name": "only", "flow": FLOW}],
+        archetypes=[{"name": "only", "flow": [deepcopy(ASK), THINK]}],
         users=users,
         duration="600s",
         runner={"env": [{"name": "SHOP_VERSION", "value": str(number)}]},
@@ -154,6 +156,37 @@ async def ordered(run: Run, document: Mapping[str, Any], action: str) -> None:
     command = json.dumps({"id": os.urandom(4).hex(), "action": action})
     metadata = dict(document["metadata"]) | {"annotations": {COMMAND_ANNOTATION: command}}
     await put(run, dict(document) | {"metadata": metadata})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_users_with_rows_of_their_own_are_never_on_twice(tmp_path: Path) -> None:
+    """With unique rows the giver goes first: T - maxOver ≤ users active ≤ T, and the row says who it is."""
+    users, active = 40, tmp_path / "active"
+    active.mkdir()
+    with Scripted([Route(path="/*", delay_s=0.005)]) as server:
+
+        def version(number: int) -> dict[str, Any]:
+            found = a_version(number, server.url, users=users, runners=1, steps=[50, 100])
+            rows = [{"user": f"u{place}"} for place in range(users)]
+            found["spec"]["data"] = [{"name": "accounts", "mode": "unique", "from": {"inline": rows}}]
+            found["spec"]["archetypes"][0]["flow"][0]["request"]["headers"] = {"x-user": "{{data.accounts.user}}"}
+            return found
+
+        environ = {"TRAFFICSIM_ACTIVE": str(active)}
+        async with a_run(version(1), directory=tmp_path / "run", environ=environ) as run:
+            await run.until(lambda run: sum(run.looks[-1].active.values()) == users)
+            full_ns = time.monotonic_ns()
+            await put(run, version(2))
+            await run.until(lambda run: phase(run) in (RolloutPhase.SHIFTING, RolloutPhase.ANALYZING), within_s=60)
+            await run.until(lambda run: phase(run) in OVER, within_s=120)
+            end_ns = time.monotonic_ns()
+    there = between(active_in(active), full_ns, end_ns)
+    print(f"{users} users: {min(there)} … {max(there)} in {len(there)} changes")
+    assert users - max_over(users) <= min(there)
+    assert users == max(there)
+    assert len(there) > 2 * users
+    assert {f"u{place}" for place in range(users)} == {it.user for it in server.log.counts if it.path == "/get"}
 
 
 @pytest.mark.slow
