@@ -266,6 +266,12 @@ def test_what_the_rollouts_of_a_run_came_to() -> None:
     rejected = RolledOut(
         blue=BLUE, green=GREEN, rollout=a_rollout(RolloutPhase.REJECTED, reason="AnalysisFailed", message=message)
     )
+    done = RolledOut(
+        blue=BLUE,
+        green=GREEN,
+        rollout=a_rollout(RolloutPhase.STABLE, message="bbbb2222 is promoted; aaaa1111 is kept for the way back"),
+    )
+    assert ["1.2 → 1.3: bbbb2222 is promoted"] == list(rolled_out_lines((done,)))
     cut = RolledOut(blue=BLUE, green=GREEN, rollout=a_rollout(RolloutPhase.SHIFTING, attempt=3, message="7 of 8"))
     assert [f"1.2 → 1.3: {message}", "1.2 → 1.3: Shifting when the run ended: 7 of 8"] == list(
         rolled_out_lines((rejected, cut))

@@ -148,7 +148,8 @@ def rolled_out_lines(rollouts: Sequence[RolledOut]) -> Sequence[str]:
         blue, green = _labels(it.blue, it.green)
         rollout = it.rollout
         unfinished = f"{rollout.phase} when the run ended: " if rollout.phase in _ON else ""
-        found.append(f"{blue} → {green}: {unfinished}{rollout.message or rollout.reason}")
+        message = rollout.message.removesuffix(f"; {it.blue.revision} is kept for the way back")  # it was, by now
+        found.append(f"{blue} → {green}: {unfinished}{message or rollout.reason}")
     return found
 
 

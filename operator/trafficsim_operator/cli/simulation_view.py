@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -101,9 +102,8 @@ def panel(item: Object) -> RenderableType:
     verdict = f"{status['verdict']}: {status.get('verdictReason', '')}" if status.get("verdict") else ""
     rolled = rollout_of(status)
     told = [*said(status), *(accounts.get("missing") or ()), verdict or _message(status, rolled)]
-    return Group(
-        head, grid, *([rollout_panel(rolled)] if rolled is not None else []), *(Text(text) for text in told if text)
-    )  # fmt: skip
+    rollout = [Padding(rollout_panel(rolled), (int(rolled.is_on), 0))] if rolled is not None else []
+    return Group(head, grid, *rollout, *(Text(text) for text in told if text))
 
 
 def _message(status: Object, rolled: Rolled | None) -> str:
