@@ -229,11 +229,38 @@ def test_a_target_that_hangs_for_three_minutes_pauses() -> None:
         assert "6 are under way" in found.message
 
 
+def test_a_plan_of_few_samples_fails_by_few() -> None:
+    """minSamples 100: 9 of 150 are pooled past the limit, which is no certainty yet, when the dwell is over."""
+    few = PLAN.model_copy(update={"min_samples": 100})
+    green = windows({"n": 50, "failed": 3}, {"n": 50, "failed": 3}, {"n": 50, "failed": 3})
+    assert Outcome.FAIL is analysed(green, GOOD[:3], plan=few).outcome
+    found = analysed(green, GOOD[:3], plan=few, elapsed_s=29)
+    chance = "past a limit, which may be chance: error_rate 6.0% (blue 0.0%), n=150"
+    assert (Outcome.HOLD, f"n=150 of 100, 3 windows of 3; {chance}") == (found.outcome, found.message)
+    assert Outcome.HOLD is analysed(green, GOOD[:3]).outcome, "with minSamples 500 it goes on"
+
+
+def test_limits_that_allow_everything_still_want_an_answer() -> None:
+    """Where every request may fail, one that is answered is needed all the same."""
+    lax = PLAN.model_copy(update={"max_error_rate": 10_000, "min_success_rate": 0})
+    failing = windows(*({"n": 200, "failed": 200, "missed": 200} for _ in range(4)))
+    assert Outcome.HOLD is analysed(failing, plan=lax).outcome
+    assert Outcome.PASS is analysed((*failing[:3], a_window(3, 200, failed=199)), plan=lax).outcome
+
+
+def test_a_miss_may_come_a_window_after_its_check() -> None:
+    """The head of an answer counts the check, its body the miss: never more misses than checks."""
+    found = sums([replace(a_window(0, 60), checks=55, checks_failed=60)])
+    assert ("0.0%", 55) == (found.success, found.checks_failed)
+    assert "success 0.0%" in analysed((replace(a_window(0, 60), checks=55, checks_failed=60),), GOOD[:1]).message
+
+
 def test_slow_users_are_not_silent() -> None:
     """One user who makes a request every 10 s: nothing in 15 s means nothing, nothing in 100 s does."""
     for count, outcome in ((3, Outcome.HOLD), (19, Outcome.HOLD), (20, Outcome.FAIL)):
         found = analysed(windows(*[0] * count), windows(*[5] * count), users=(1, 9), rate=0.1)
         assert (outcome, count) == (found.outcome, found.errors)
+    assert Outcome.HOLD is analysed((), users=(0, 90)).outcome, "the profile lets nobody be active at green now"
     idle = windows(0, 0, 0, 0)
     found = analysed(idle, idle, users=(1, 1), rate=0.01)
     assert (Outcome.HOLD, "n=0 of 500, 0 windows of 3") == (found.outcome, found.message), "nor does the target hang"
@@ -271,6 +298,8 @@ def test_only_windows_that_can_grow_no_more_are_judged() -> None:
     run_ms = FROM_MS + 4 * WINDOW_MS
     assert Outcome.PASS is analysed((*GOOD[:3], part), GOOD, run_ms=run_ms).outcome
     assert Outcome.FAIL is analysed((*GOOD[:3], replace(part, whole=True)), GOOD, run_ms=run_ms).outcome
+    early = replace(part, whole=True)
+    assert Outcome.PASS is analysed((*GOOD[:3], early), GOOD[:3], run_ms=run_ms).outcome, "blue has not told it"
     late = analysed((*GOOD[:3], part), GOOD, run_ms=run_ms + LATE_MS)
     assert (Outcome.HOLD, 1) == (late.outcome, late.errors)
 

@@ -96,8 +96,8 @@ def test_a_window_is_whole_when_every_runner_that_answers_has_told_of_its_end() 
     windows.add("slow", "green", LAYOUT, seconds(20, 24))
     windows.judge({"fast": "green", "slow": "green"})
     assert {0: (180, False), 1: (40, False)} == told(windows, "green")
-    windows.judge({"fast": "green", "slow": "green", "unread": "green"})
-    assert not told(windows, "green")[0][1]
+    windows.judge({"fast": "green", "unread": "green"})
+    assert {0: (180, False), 1: (40, False)} == told(windows, "green")
     windows.judge({"fast": "green"})
     assert {0: (180, True), 1: (40, False)} == told(windows, "green")
     windows.add("slow", "green", LAYOUT, seconds(24, 27))
@@ -144,6 +144,21 @@ def test_what_was_told_in_a_pause_never_counts() -> None:
     assert {0: (100, True)} == told(lived, "green")
 
 
+def test_how_far_a_runner_got_in_a_pause_is_nothing_after_it() -> None:
+    """Two runners that are read one by one after a pause: the second is waited for."""
+    windows = ColourWindows()
+    windows.begin(GRID)
+    for runner in ("a", "b"):
+        windows.add(runner, "green", LAYOUT, seconds(20, 60))
+    windows.begin(replace(GRID, from_ms=22_000))
+    windows.add("a", "green", LAYOUT, seconds(22, 28))
+    windows.judge({"a": "green", "b": "green"})
+    assert {0: (100, False), 1: (20, False)} == told(windows, "green")
+    windows.add("b", "green", LAYOUT, seconds(22, 28))
+    windows.judge({"a": "green", "b": "green"})
+    assert {0: (200, True), 1: (40, False)} == told(windows, "green")
+
+
 def test_another_grid_voids_what_was_gathered() -> None:
     """A new step, or a transfer in between: only what begins after its warm-up counts."""
     windows = ColourWindows()
@@ -172,6 +187,8 @@ def test_memory_is_bounded() -> None:
     assert (20, 135) == (len(found), found[-1].number)
     assert 1 == len(found[-1].buckets)
     assert 20 == len(windows._seen_ms)
+    windows.add("late", "green", LAYOUT, seconds(20, 25))
+    assert found == windows.told()["green"], "too old to be of interest"
 
 
 def test_what_is_under_way_stands_in_the_newest_window() -> None:
@@ -182,6 +199,7 @@ def test_what_is_under_way_stands_in_the_newest_window() -> None:
     windows.add("b", "green", LAYOUT, seconds(20, 26), in_flight=4)
     assert [0, 7] == [window.in_flight for window in windows.told()["green"]]
     windows.forget("b")
+    assert ["a"] == [*windows._reached]
     assert [0, 3] == [window.in_flight for window in windows.told()["green"]]
 
 
