@@ -102,7 +102,8 @@ def advance(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
         if following.phase not in TRANSITIONS[rollout.phase]:
             raise AssertionError(f"there is no way from {rollout.phase} to {following.phase}")
         is_continued = rollout.suspended_at is not None and following.suspended_at is None
-        is_passed = rollout.phase is _P.ANALYZING and following.phase is _P.SHIFTING
+        # Subtle: a step that is shifted to again after a suspension was not passed, and a command of this look is due.
+        is_passed = rollout.phase is _P.ANALYZING and following.phase is _P.SHIFTING and not is_continued
         rollout = following
         if rollout.phase in _ON_RECORD_FIRST or is_passed:
             break
