@@ -8,17 +8,24 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 import time
-import urllib.request
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from component.local_command import (
+    a_shop,
+    children_of,
+    counted_by,
+    is_alive,
+    line_of,
+    log_of,
+    trafficsim,
+    until_requests,
+)
 from trafficsim_operator.fleet.workspace import workspace
 
 pytestmark = [pytest.mark.component, pytest.mark.timeout(90)]
@@ -50,109 +57,8 @@ def a_document(url: str, **spec: Any) -> dict[str, Any]:
 
 @pytest.fixture
 async def shop() -> AsyncIterator[str]:
-    command = [sys.executable, "-m", "trafficsim_runner.demo", "--listen", "127.0.0.1:0", "--until-stdin-closes"]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    line = await process.stdout.readline()
-    yield line.decode().split()[-1]
-    process.stdin.close()
-    await process.wait()
-
-
-async def log_of(shop: str) -> dict[str, Any]:
-    def fetch() -> dict[str, Any]:
-        with urllib.request.urlopen(f"{shop}/__log", timeout=5) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-
-    return await asyncio.to_thread(fetch)
-
-
-async def counted_by(shop: str) -> int:
-    """Return how many requests of users the shop has received."""
-    counts = (await log_of(shop))["counts"]
-    return sum(number for request, number in counts.items() if "healthz" not in request)
-
-
-def children_of(parent: int) -> list[int]:
-    """Return the ids of the processes that *parent* started and that live."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, of, *_ = stat.read_text().rpartition(")")[2].split()
-            if int(of) == parent and state != "Z":
-                found.append(int(stat.parent.name))
-    return sorted(found)
-
-
-def command_of(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    return ""
-
-
-def is_alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-@dataclass(slots=True, kw_only=True)
-class Run:
-    """A `trafficsim run` as a process."""
-
-    process: asyncio.subprocess.Process
-    out: str = ""
-    err: str = ""
-
-    async def ends(self, within_s: float = 45) -> int:
-        """Wait for the end and return the exit code."""
-        async with asyncio.timeout(within_s):
-            out, err = await self.process.communicate()
-        self.out, self.err = out.decode(), err.decode()
-        assert "Traceback" not in self.err
-        assert self.process.returncode is not None
-        print(self.out, self.err)  # seen when the test fails
-        return self.process.returncode
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """Return what was printed with --json."""
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-    def runners(self) -> list[int]:
-        """Return the ids of the runners' supervisors."""
-        return [pid for pid in children_of(self.process.pid) if "trafficsim_runner" in command_of(pid)]
-
-    async def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the command, not to its runners: as a terminal does it."""
-        self.process.send_signal(number)
-
-
-@contextlib.asynccontextmanager
-async def trafficsim(*arguments: str, home: Path) -> AsyncIterator[Run]:
-    environ = {**os.environ, "XDG_STATE_HOME": str(home), "COLUMNS": "160"}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "trafficsim_operator.cli.main", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environ,
-    )  # fmt: skip
-    try:
-        yield Run(process=process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def until_requests(shop: str, least: int = 20) -> None:
-    """Wait until the shop has answered *least* requests that are not its health."""
-    async with asyncio.timeout(30):
-        while (await log_of(shop))["finished"] < least:
-            await asyncio.sleep(0.1)
+    async with a_shop() as url:
+        yield url
 
 
 @pytest.fixture
@@ -261,25 +167,16 @@ async def test_an_edit_changes_the_users_of_a_running_simulation(shop: str, writ
         (runner,) = run.runners()
         write({**document, "spec": {**document["spec"], "users": "many"}})
         assert run.process.stderr is not None
-        seen = await _line(run, "edit ignored")
+        seen = await line_of(run, "edit ignored")
         assert "users: " in seen
         write({**document, "metadata": {"name": "other"}})
-        assert "metadata.name: it stays short" in await _line(run, "edit ignored")
+        assert "metadata.name: it stays short" in await line_of(run, "edit ignored")
         write({**document, "spec": {**document["spec"], "users": 12}})
-        assert "as generation 2: users: 4 → 12" in await _line(run, "edit taken over")
-        await _line(run, "users 12/12")
+        assert "as generation 2: users: 4 → 12" in await line_of(run, "edit taken over")
+        await line_of(run, "users 12/12")
         assert [runner] == run.runners(), "an edit of users restarts nobody"
         await run.signal(signal.SIGINT)
         await run.ends()
-
-
-async def _line(run: Run, text: str) -> str:
-    """Return the next line of progress that has *text* in it."""
-    assert run.process.stderr is not None
-    async with asyncio.timeout(20):
-        while text not in (line := (await run.process.stderr.readline()).decode()):
-            assert line, f"the run ended before it said {text!r}"
-    return line
 
 
 async def test_a_target_that_is_not_there(write: Any, tmp_path: Path) -> None:
