@@ -278,6 +278,12 @@ def test_blue_silent_holds_the_split(green):
     )  # fmt: skip
 
 
+def test_a_blue_without_users_may_be_silent():
+    """At 100 % all have come over: nobody waits for the word of runners that have nothing to say."""
+    seen = a_look(green=10, blue=Colour(silent_ms=60_000))
+    assert RolloutPhase.ANALYZING is advance(a_rollout("Shifting", step=4, settled=1), seen).phase
+
+
 def test_a_lost_split_voids_the_windows_and_keeps_the_clock():
     """Windows count anew, after what remains of the warm-up, when the split has held for two looks again."""
     before = a_rollout(step_started_at=ago(4))

@@ -233,7 +233,7 @@ def _preparing(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
 def _shifting(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
     """Wait until the split is as the step asks for, and settled, at two looks in a row."""
     users = goal(rollout, seen.total)
-    if seen.blue.is_silent:
+    if seen.blue.is_silent and seen.blue.held:
         message = f"{seen.stable} does not answer: the split is kept"
         if _is_late(rollout, seen):  # nobody moves towards or away from a version that is not heard
             rollout = rollout.model_copy(update={"since": format_instant(seen.now_ms)})
