@@ -153,7 +153,7 @@ def test_why_it_waits(rollout: RolloutStatus, said: str) -> None:
 
 
 def test_a_rollout_that_is_over_leaves_its_outcome_in_the_panel_alone() -> None:
-    over = a_rollout(RolloutPhase.STABLE, message="bbbb2222 is promoted")
+    over = a_rollout(RolloutPhase.STABLE, message="bbbb2222 is promoted; aaaa1111 is kept for the way back")
     assert "rollout 2  Stable  bbbb2222 is promoted" == panel_of(over).strip()
     status = a_status(over, message="all is well")
     assert "rollout" not in line(an_object(status))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -67,8 +68,10 @@ class Rolled:
         is_told = rollout.message.startswith("paused")
         paused = f"paused ({rollout.pause})" if rollout.pause and not is_told else ""
         suspended = "suspended" if rollout.suspended_at and not paused else ""
-        text = ": ".join(part for part in (paused or suspended, rollout.message) if part)
-        if rollout.scale_down_at and rollout.phase in _KEEPING:
+        message = rollout.message if self.is_on else _came_to(rollout)
+        text = ": ".join(part for part in (paused or suspended, message) if part)
+        kept = rollout.blue if rollout.phase is RolloutPhase.RETIRING else rollout.green
+        if rollout.scale_down_at and rollout.phase in _KEEPING and kept.runners:
             text += f"{_KEEPING[rollout.phase]} until {rollout.scale_down_at[11:19]} UTC"
         return text
 
@@ -148,8 +151,7 @@ def rolled_out_lines(rollouts: Sequence[RolledOut]) -> Sequence[str]:
         blue, green = _labels(it.blue, it.green)
         rollout = it.rollout
         unfinished = f"{rollout.phase} when the run ended: " if rollout.phase in _ON else ""
-        message = rollout.message.removesuffix(f"; {it.blue.revision} is kept for the way back")  # it was, by now
-        found.append(f"{blue} → {green}: {unfinished}{message or rollout.reason}")
+        found.append(f"{blue} → {green}: {unfinished}{_came_to(rollout) or rollout.reason}")
     return found
 
 
@@ -161,6 +163,11 @@ def rolled_out(rollouts: Sequence[RolledOut]) -> list[dict[str, Any]]:
         values = it.rollout.model_dump(mode="json", include={"attempt", "phase", "reason", "message"})
         found.append({"from": blue, "to": green, **values})
     return found
+
+
+def _came_to(rollout: RolloutStatus) -> str:
+    """Return the outcome of a rollout that is over: the version before is no longer kept then."""
+    return re.sub(r"; \S+ is kept for the way back$", "", rollout.message)
 
 
 def _colours(rolled: Rolled) -> Iterator[tuple[str, str, ColourStatus]]:
