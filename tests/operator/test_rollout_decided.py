@@ -8,7 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from trafficsim_api.policy import LOCAL_DEFAULT, Policy
 from trafficsim_api.status import RolloutStatus, Status
+from trafficsim_operator.ledger import Ledgers
+from trafficsim_operator.plan.bounds import LIMIT, size_of
 from trafficsim_operator.testing.fakes import FakeHealth, FakeWorld
 
 QUICK = {
@@ -431,3 +436,201 @@ async def test_promotion_that_waits_for_somebody() -> None:
     assert 400 == status.candidate.places
     command(world, "promote")
     await until(world, phase("Retiring"))
+
+
+STATIONS = {
+    "Preparing": phase("Preparing"),
+    "Shifting": phase("Shifting", 1),
+    "Analyzing": phase("Analyzing", 1),
+    "Retiring": phase("Retiring"),
+    "Aborting": phase("Aborting"),
+    "Rejected": phase("Rejected"),
+    "Superseding": phase("Superseding"),
+}
+
+
+async def at_station(station: str) -> tuple[FakeWorld, dict[str, Any]]:
+    """Bring a rollout to *station*; return the document that asks for it."""
+    world = a_world()
+    await running(world)
+    await settled(world, 20)
+    if station in ("Aborting", "Rejected"):
+        ail(world, checks_failed_permille=200)
+    document = a_document(NEW)
+    world.record.put(document)
+    if station == "Superseding":
+        await until(world, phase("Analyzing", 1))
+        document = a_document(THIRD)
+        world.record.put(document)
+    await until(world, STATIONS[station])
+    return world, document
+
+
+@pytest.mark.parametrize("station", STATIONS)
+async def test_suspended_in_mid_rollout(station: str) -> None:
+    """Nobody is on, clocks stand, the runners go after a minute; resumed, it ends as it would have."""
+    world, document = await at_station(station)
+    attempt = rollout_of(world.status).attempt
+    world.record.put({**document, "spec": {**document["spec"], "suspend": True}})
+    await until(world, lambda status: status.phase == "Suspended")
+    await until(world, lambda _: not any(r.active(world.now_ms) for r in world.fleet.runners.values()), 20)
+    if station in ("Preparing", "Shifting", "Analyzing"):
+        since = rollout_of(world.status).phase
+        await until(world, lambda _: not world.fleet.runners)
+        assert since == rollout_of(world.status).phase
+    began = world.now_ms
+    await until(world, lambda _: world.now_ms > began + 120_000)
+    world.record.put(document)
+    await until(world, lambda status: status.phase == "Running")
+    last = phase("Rejected") if station in ("Aborting", "Rejected") else phase("Stable")
+    status = await until(world, last)
+    assert attempt + (station == "Superseding") == rollout_of(status).attempt
+    await until(world, lambda _: 400 == sum(r.active(world.now_ms) for r in world.fleet.runners.values()))
+    assert 0 == status.run.lost_runners
+
+
+@pytest.mark.parametrize("station", STATIONS)
+async def test_ended_in_mid_rollout(station: str) -> None:
+    """Both versions drain, there is a verdict on the run and none on the version, no runner is left or lost."""
+    world, _ = await at_station(station)
+    promoted = station == "Retiring"
+    command(world, "stop")
+    status = await until(world, lambda status: status.phase == "Completed")
+    assert "Passed" == status.verdict, status.verdict_reason
+    assert status.stable is not None
+    await settled(world)
+    assert {} == world.fleet.runners
+    rollout = rollout_of(world.status)
+    if station not in ("Rejected", "Retiring", "Aborting"):
+        assert ("Stable", "SimulationEnded", "") == (rollout.phase, rollout.reason, rollout.rejected)
+    assert bool(rollout.rejected) == (station in ("Aborting", "Rejected"))
+    assert promoted == (rollout.reason == "Promoted")
+    writes = len(world.record.writes)
+    world.waits = 0
+    await settled(world)
+    assert writes == len(world.record.writes), "a finished run costs nothing"
+
+
+@pytest.mark.parametrize("station", STATIONS)
+async def test_an_operator_that_forgot_everything_goes_on(station: str) -> None:
+    """Status and runners hold all that is needed, in every phase."""
+    world, _ = await at_station(station)
+    world.world.ledgers = Ledgers()
+    attempt = rollout_of(world.status).attempt
+    last = phase("Rejected") if station in ("Aborting", "Rejected") else phase("Stable")
+    status = await until(world, last)
+    assert attempt + (station == "Superseding") == rollout_of(status).attempt
+    assert 400 == sum(holding(world).values())
+    assert 0 == status.run.lost_runners
+
+
+async def test_users_edited_in_mid_rollout() -> None:
+    """They are split anew at the same percentage in the same attempt: 100 of 400, then 250 of 1000."""
+    world = a_world()
+    revision = await shifting(world, step=1)
+    assert 100 == holding(world)[revision]
+    world.record.put(a_document(NEW, users=1000))
+    status = await until(world, lambda _: 1000 == sum(holding(world).values()) and holding(world)[revision] == 250)
+    assert (1, 1) == (rollout_of(status).attempt, rollout_of(status).step)
+    status = await until(world, phase("Stable"))
+    assert 1000 == status.users.placed
+
+
+async def test_the_target_edited_in_mid_rollout() -> None:
+    """It is no new version: both get it at once, and windows count anew."""
+    world = a_world()
+    await shifting(world, step=1)
+    status = await until(world, lambda status: len(rollout_of(status).windows) == 1)
+    from_ms = rollout_of(status).windows_from_ms
+    world.record.put(a_document(NEW, target={"url": "http://127.0.0.1:8080/other"}))
+    await until(world, lambda status: phase("Analyzing", 1)(status) and rollout_of(status).windows_from_ms != from_ms)
+    urls = {r.assignment.load.target.url for r in world.fleet.runners.values() if r.assignment}
+    assert {"http://127.0.0.1:8080/other"} == urls
+
+
+@pytest.mark.parametrize("users", [0, 1, 2])
+async def test_few_users(users: int) -> None:
+    """0: there is nothing to judge; 1: 10 % is nobody, the one step is 100 %; 2: one and one."""
+    world = a_world()
+    think = [{"name": "a", "flow": [{"request": {"get": "/"}}, {"think": {"constant": "1s"}}]}]
+    rollout = {"minSamples": 20, "dwell": "30s"}
+    await running(world, users=users, archetypes=think, rollout=rollout)
+    world.record.put(a_document(NEW, users=users, archetypes=think, rollout=rollout))
+    status = await until(world, phase("Stable"))
+    assert status.stable is not None
+    assert (NEW, users) == (status.stable.image, status.stable.places)
+
+
+async def test_the_policy_counts_the_runners_of_both_versions() -> None:
+    """Two and two are more than three: the edit is refused, the run goes on as it was."""
+    world = a_world()
+    world.policy = Policy(targets=LOCAL_DEFAULT.targets, max_runners=3)
+    old = await running(world, users=1200)
+    world.record.put(a_document(NEW, users=1200))
+    status = await settled(world)
+    said = condition(status, "Accepted")
+    assert ("False", "Refused") == said[:2]
+    assert "runner: a rollout of 2 runners beside 2: 4 runners are more than the policy's 3" in said[2]
+    assert "maxRunners: 4" in said[2]
+    assert {old} == set(world.fleet.replicas)
+    world.policy = Policy(targets=LOCAL_DEFAULT.targets, max_runners=4)
+    await until(world, phase("Stable"))
+
+
+async def test_a_rejected_version_is_not_started_by_the_next_run() -> None:
+    """It begins with the version that was stable, and says why; a changed version is started as it is."""
+    world = a_world()
+    old = await running(world)
+    ail(world, failed_permille=400)
+    world.record.put(a_document(NEW))
+    await until(world, phase("Rejected"))
+    command(world, "stop")
+    await until(world, lambda status: status.phase == "Completed")
+    command(world, "rerun")
+    status = await until(world, lambda status: status.phase == "Running")
+    status = await settled(world)
+    assert status.stable is not None
+    assert (2, old) == (status.run.id, status.stable.revision)
+    assert ("False", "RevisionRejected") == condition(status, "Ready")[:2]
+    assert {old} == set(world.fleet.replicas)
+    command(world, "stop")
+    await until(world, lambda status: status.phase == "Completed")
+    world.record.put(a_document(THIRD, runRequest="again"))
+    status = await until(world, lambda status: status.phase == "Running")
+    assert status.stable is not None
+    assert (3, THIRD) == (status.run.id, status.stable.image)
+    status = await settled(world)
+    assert ("Stable", "True") == (rollout_of(status).phase, condition(status, "Ready")[0])
+
+
+async def test_an_image_taken_out_of_the_spec_again_leads_back() -> None:
+    """The installation's image is the one that the run began with, whatever the installation's is by now."""
+    world = a_world()
+    unnamed = a_document()
+    del unnamed["spec"]["runner"]
+    world.record.put(unnamed)
+    status = await until(world, lambda status: status.phase == "Running")
+    assert status.stable is not None
+    first = status.stable.revision
+    world.fleet.image = "trafficsim/runner:9"
+    await settled(world)
+    assert world.status.rollout is None, "an upgrade of the operator restarts nobody"
+    world.record.put(a_document(NEW))
+    await until(world, phase("Retiring"))
+    world.record.put(unnamed)
+    status = await until(world, lambda status: rollout_of(status).attempt == 2)
+    status = await until(world, phase("Stable"))
+    assert status.stable is not None
+    assert (2, first) == (rollout_of(status).attempt, status.stable.revision)
+
+
+async def test_nothing_is_written_while_nothing_changes() -> None:
+    """Of a held step the windows are written when there is one more, and figures at their pace."""
+    world = a_world()
+    await shifting(world, step=0, rollout={"paused": False})
+    command(world, "pause")
+    await settled(world, 8)
+    writes, began = len(world.record.writes), world.now_ms
+    await until(world, lambda _: world.now_ms > began + 60_000)
+    assert len(world.record.writes) - writes <= 62
+    assert max(size_of(write) for write in world.record.writes) <= LIMIT

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -145,7 +145,7 @@ def _revisions(
         wanted = _revision(template_of(runner, image), image, named=runner.image is not None)
         is_rejected = before.stable is not None and wanted.revision == _rejected(desired)
         return (before.stable if is_rejected and before.stable is not None else wanted), wanted
-    image = runner.image or _default_image(before.previous, pinned, observed.image)
+    image = runner.image or _default_image((pinned, before.previous, before.candidate), observed.image)
     template = template_of(runner, image)
     if template == template_of(_runner_of(pinned), pinned.image):
         return pinned, pinned
@@ -159,14 +159,14 @@ def _revision(template: dict[str, Any], image: str, *, named: bool) -> Revision:
     return Revision(revision=revision_of(template), image=image, runner=template, named=named)
 
 
-def _default_image(previous: Revision | None, pinned: Revision, installation: str) -> str:
+def _default_image(known: Iterable[Revision | None], installation: str) -> str:
     """
     Return the image of a spec that names none: as it was resolved when the run began, else the installation's.
 
     So taking a named image out of the spec again leads back to the version before, and an upgrade of the operator to
     nothing new.
     """
-    resolved = next((r.image for r in (pinned, previous) if r is not None and not r.named), None)
+    resolved = next((revision.image for revision in known if revision is not None and not revision.named), None)
     return resolved or installation
 
 
