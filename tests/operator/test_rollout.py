@@ -697,6 +697,18 @@ def test_users_that_come_meanwhile_are_judged():
     assert RolloutPhase.ANALYZING is after.phase
 
 
+def test_users_that_come_while_it_starts_are_moved_in_steps():
+    """As long as nobody has moved, an attempt that began without users takes the steps that they need."""
+    before = a_rollout("Preparing", step=0, plan=pin(Rollout(), 0, None))
+    assert before.plan != PLAN
+    planned = advance(before, a_look(green=0))
+    assert (RolloutPhase.PREPARING, PLAN, 1) == (planned.phase, planned.plan, planned.attempt)
+    assert (RolloutPhase.SHIFTING, 1) == (
+        advance(planned, a_look(green=0)).phase,
+        advance(planned, a_look(green=0)).wanted,
+    )
+
+
 def test_users_edited_to_none_do_not_pass_a_step():
     """No data is never success: the step is held until there are users again."""
     after = advance(a_rollout(), a_look(total=0, green=0))

@@ -52,7 +52,7 @@ from trafficsim_operator.plan.split import (
     replicas,
     runners_for,
 )
-from trafficsim_operator.plan.steps import effective_percent
+from trafficsim_operator.plan.steps import effective_percent, is_for_nobody
 
 __all__ = [
     "SETTLED",
@@ -221,6 +221,8 @@ def _told(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
 def _preparing(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
     """Wait until the new version has the runners that its first step needs, at least one."""
     green, needs = seen.green, max(1, seen.needed)
+    if seen.plan is not None and not rollout.fast and is_for_nobody(rollout.plan) and not is_for_nobody(seen.plan):
+        return rollout.model_copy(update={"plan": seen.plan})  # begun without users, and now there are some
     if green.ready >= needs:
         return shift(rollout, seen, rollout.step, passed=rollout.passed)
     message = f"{green.ready} of {needs} runners of {seen.candidate} are ready"
@@ -276,7 +278,7 @@ def _analyzing(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
 def _is_unjudged(rollout: RolloutStatus, seen: Seen) -> bool:
     """Say whether the step passes as it is: on the fast way back, or for want of users since the attempt began."""
     assert rollout.plan is not None
-    return rollout.fast or (not seen.total and not rollout.plan.steps[rollout.step].dwell_ms)
+    return rollout.fast or (not seen.total and is_for_nobody(rollout.plan))
 
 
 def _unsettled(rollout: RolloutStatus, seen: Seen, users: int) -> RolloutStatus:

@@ -18,7 +18,7 @@ from trafficsim_api.rollout import Rollout, RolloutStep
 from trafficsim_api.status import PlannedStep, RolloutPlan
 from trafficsim_api.units import milliseconds
 
-__all__ = ["FEWEST_SAMPLES", "effective_percent", "fast_back", "green_users", "pin"]
+__all__ = ["FEWEST_SAMPLES", "effective_percent", "fast_back", "green_users", "is_for_nobody", "pin"]
 
 FEWEST_SAMPLES: Final = 100
 """Requests that the steps of a small simulation are judged by."""
@@ -65,6 +65,11 @@ def pin(rollout: Rollout, total: int, rps_per_user: float | None) -> RolloutPlan
         deadline_ms=milliseconds(rollout.deadline),
         note=note,
     )
+
+
+def is_for_nobody(plan: RolloutPlan | None) -> bool:
+    """Say whether *plan* is that of an attempt without users: its one step is not held."""
+    return plan is not None and not plan.steps[0].dwell_ms
 
 
 def fast_back(plan: RolloutPlan) -> RolloutPlan:

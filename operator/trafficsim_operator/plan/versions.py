@@ -151,7 +151,7 @@ def _seen(
         candidate=candidate.revision if candidate is not None else "",
         previous=previous.revision if previous is not None else "",
         wanted=wanted.revision,
-        plan=_plan(accepted.spec, observed, rollout, wanted, stable, total),
+        plan=_plan(accepted.spec, observed, rollout, wanted, stable),
         paused=accepted.spec.rollout.paused,
         command=action if action in COMMANDS else "",
         blue=blue,
@@ -169,15 +169,15 @@ def _plan(
     rollout: RolloutStatus,
     wanted: Revision,
     stable: Revision,
-    total: int,
 ) -> RolloutPlan | None:
-    """Return what an attempt that begins now would go by; None where none can."""
+    """Return what an attempt that begins now would go by, with the users asked for; None where none can."""
     if wanted.revision == stable.revision:
         return None
-    if rollout.phase not in (*_SETTLED_DOWN, *split.MOVING_BACK):
+    if rollout.phase not in (*_SETTLED_DOWN, *split.MOVING_BACK, RolloutPhase.PREPARING):
         return None
     seconds = observed.evidence.active_user_ms / 1000
-    return pin(spec.rollout, total, observed.evidence.requests / seconds if seconds else None)
+    # Subtle: an edit may raise users together with the version; those dealt are behind until their runners are there.
+    return pin(spec.rollout, spec.users, observed.evidence.requests / seconds if seconds else None)
 
 
 def _analysis(
