@@ -28,6 +28,7 @@ from trafficsim_api.status import (
     RolloutPlan,
     RolloutStatus,
     RolloutWindow,
+    RuleStatus,
     Status,
 )
 from trafficsim_operator.cli.command import give
@@ -182,6 +183,19 @@ def test_the_panel_shows_both_versions_side_by_side() -> None:
         "3 1 200 0.4% 100% 41ms 130 9.1% 90.9% 43ms",
         "joined with the next step: 10% (about 80 of 500 requests in maxDwell)",
     ] == rows[3:]
+
+
+@pytest.mark.parametrize(("height", "windows"), [(60, 5), (24, 5), (21, 3), (18, 0), (10, 0)])
+def test_a_low_terminal_has_fewer_windows(height: int, windows: int) -> None:
+    """What is cut off at the bottom would be what the rollout waits for, and the rules."""
+    rollout = a_rollout(windows=tuple(WINDOW.model_copy(update={"number": number}) for number in range(1, 11)))
+    text = printed(
+        panel(an_object(a_status(rollout, rules=(RuleStatus(rule="p95 < 1s"),) if height == 24 else ())), height)
+    )
+    rows = [row for row in text.splitlines() if "41ms" in row]
+    assert [str(number) for number in range(11 - windows, 11)] == [row.split()[0] for row in rows]
+    if height >= 18:
+        assert len(text.splitlines()) <= height
 
 
 @pytest.mark.parametrize(

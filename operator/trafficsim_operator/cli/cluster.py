@@ -87,7 +87,7 @@ def watch(name: str, as_json_: bool, **where: str | None) -> int:
         with live or nullcontext():
             async for found in looks(api, namespace, name):
                 if live is not None:
-                    live.update(panel(found), refresh=True)
+                    live.update(panel(found, console.height), refresh=True)
                 elif (text := json.dumps(found) if as_json_ else line(found)) != said:
                     click.echo(text)
                     said = text

@@ -19,13 +19,14 @@ from trafficsim_api.profile import Shape, shape
 from trafficsim_api.status import RuleStatus, Status
 from trafficsim_api.units import format_rate, milliseconds
 from trafficsim_operator.cli.figures import clock, count, counted, duration_ns, percent, spark
-from trafficsim_operator.cli.rollout_view import rollout_line, rollout_of, rollout_panel
+from trafficsim_operator.cli.rollout_view import WINDOWS, rollout_line, rollout_of, rollout_panel
 from trafficsim_operator.local import Frame
 
 __all__ = ["LineView", "LiveView", "Quiet"]
 
 _WIDTH: Final = 40
 _EVERY_MS: Final = 5000
+_LINES: Final = 18  # of everything else, when a rollout is on
 _SAMPLE_MS: Final = 900  # about one sample of the rate for each second
 _COLOURS: Final = {
     Phase.RUNNING: "green", Phase.COMPLETED: "green", Phase.FAILED: "red", Phase.SUSPENDED: "yellow",
@@ -118,7 +119,7 @@ class LiveView:
         if self._live is None:
             self._live = Live(console=self.console, transient=True, auto_refresh=False)
             self._live.start()
-        self._live.update(picture(frame, list(self._rates)), refresh=True)
+        self._live.update(picture(frame, list(self._rates), self.console.height), refresh=True)
 
     def note(self, text: str, *, warning: bool = False) -> None:
         """Print what happened above the view."""
@@ -131,12 +132,13 @@ class LiveView:
             self._live = None
 
 
-def picture(frame: Frame, rates: Sequence[float]) -> RenderableType:
-    """Return everything there is to see of *frame*; *rates* are the last requests per second."""
+def picture(frame: Frame, rates: Sequence[float], height: int) -> RenderableType:
+    """Return what there is to see of *frame* on *height* lines; *rates* are the last requests per second."""
     parts: list[RenderableType] = [_headline(frame), _progress(frame), _figures(frame, rates)]
     rolled = rollout_of(frame.status)
     if rolled is not None and rolled.is_on:
-        parts.append(Padding(rollout_panel(rolled), (1, 0)))
+        windows = min(WINDOWS, height - _LINES - len(frame.status.rules))
+        parts.append(Padding(rollout_panel(rolled, windows), (1, 0)))
     if frame.status.rules:
         parts.append(_rules(frame.status.rules))
     if frame.evidence.saturated:

@@ -19,10 +19,20 @@ from trafficsim_operator.cli.figures import count
 if TYPE_CHECKING:  # a command to a cluster need not load a local run
     from trafficsim_operator.local import RolledOut
 
-__all__ = ["Rolled", "rolled_out", "rolled_out_lines", "rollout_cells", "rollout_line", "rollout_of", "rollout_panel"]
+__all__ = [
+    "WINDOWS",
+    "Rolled",
+    "rolled_out",
+    "rolled_out_lines",
+    "rollout_cells",
+    "rollout_line",
+    "rollout_of",
+    "rollout_panel",
+]
 
 _BAR: Final = 40
-_WINDOWS: Final = 5
+WINDOWS: Final = 5
+"""How many windows are shown at most."""
 _BLUE: Final = "blue"
 _GREEN: Final = "green"
 _STYLES: Final = {
@@ -123,8 +133,8 @@ def rollout_line(rolled: Rolled) -> str:
     return "  ".join(parts)
 
 
-def rollout_panel(rolled: Rolled) -> RenderableType:
-    """Return the rollout as a few lines that are renewed in place; one when it is over."""
+def rollout_panel(rolled: Rolled, windows: int = WINDOWS) -> RenderableType:
+    """Return the rollout as a few lines, one when it is over; among them its last *windows*."""
     rollout = rolled.rollout
     head = Text.assemble(
         (f"rollout {rollout.attempt}", "bold"), "  ", (rollout.phase.value, _STYLES.get(rollout.phase, "cyan"))
@@ -137,8 +147,8 @@ def rollout_panel(rolled: Rolled) -> RenderableType:
     if rolled.why:
         parts.append(Text(rolled.why, "yellow" if rollout.pause else ""))
     parts += [_bar(rolled), _shares(rolled)]
-    if rollout.windows and rollout.phase in (*_SPLIT, RolloutPhase.ABORTING, RolloutPhase.REJECTED):
-        parts.append(_windows(rollout.windows[-_WINDOWS:]))
+    if rollout.windows and windows > 0 and rollout.phase in (*_SPLIT, RolloutPhase.ABORTING, RolloutPhase.REJECTED):
+        parts.append(_windows(rollout.windows[-windows:]))
     if rollout.plan is not None and rollout.plan.note and rollout.phase in (RolloutPhase.PREPARING, *_SPLIT):
         parts.append(Text(rollout.plan.note, "dim"))
     return Group(*parts)

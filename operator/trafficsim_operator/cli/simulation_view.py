@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trafficsim_operator.cli.once import said
-from trafficsim_operator.cli.rollout_view import Rolled, rollout_cells, rollout_line, rollout_of, rollout_panel
+from trafficsim_operator.cli.rollout_view import WINDOWS, Rolled, rollout_cells, rollout_line, rollout_of, rollout_panel
 
 __all__ = ["line", "panel", "table"]
 
@@ -23,6 +23,7 @@ _COLOURS: Final = {
     "Passed": "green", "Inconclusive": "yellow",
 }  # fmt: skip
 _WIDE: Final = ("STEP", "WEIGHT", "STABLE", "CANDIDATE")
+_LINES: Final = 18  # of everything else, when a rollout is on
 _MARKS: Final = {"True": ("✓", "green"), "False": ("✗", "red")}
 
 
@@ -74,8 +75,8 @@ def line(item: Object) -> str:
     return "  ".join(parts)
 
 
-def panel(item: Object) -> RenderableType:
-    """Return the simulation as a few lines that are renewed in place."""
+def panel(item: Object, height: int = 60) -> RenderableType:
+    """Return the simulation as a few lines that are renewed in place, on *height* lines."""
     meta, status = item["metadata"], item.get("status") or {}
     users, figures, runners, accounts = (status.get(key) or {} for key in ("users", "figures", "runners", "accounts"))
     head = Text.assemble(
@@ -102,7 +103,8 @@ def panel(item: Object) -> RenderableType:
     verdict = f"{status['verdict']}: {status.get('verdictReason', '')}" if status.get("verdict") else ""
     rolled = rollout_of(status)
     told = [*said(status), *(accounts.get("missing") or ()), verdict or _message(status, rolled)]
-    rollout = [Padding(rollout_panel(rolled), (int(rolled.is_on), 0))] if rolled is not None else []
+    windows = min(WINDOWS, height - _LINES - len(status.get("rules") or ()))
+    rollout = [Padding(rollout_panel(rolled, windows), (int(rolled.is_on), 0))] if rolled is not None else []
     return Group(head, grid, *rollout, *(Text(text) for text in told if text))
 
 

@@ -84,7 +84,7 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
                 processes=sizing.processes,
                 reason=sizing.reason,
             ),
-            version=_version(accepted.revision),
+            version=accepted.revision.label,
             stable=_placed(look, dealt, versions.stable, users.placed),
             candidate=_placed(look, dealt, versions.candidate, 0),
             previous=_placed(look, dealt, versions.previous, 0),
@@ -189,11 +189,6 @@ def _value(row: MetricRow) -> str:
 
 def _ms(ns: int | None) -> str:
     return "" if ns is None else f"{ns / 1e6:.3g}ms" if ns < 1e9 else f"{ns / 1e9:.3g}s"
-
-
-def _version(revision: Revision) -> str:
-    name = revision.image.rpartition("/")[2].partition("@")[0]
-    return name.partition(":")[2] or revision.revision
 
 
 def _preflight(before: Status, life: Life) -> tuple[Finding, ...]:
