@@ -380,6 +380,39 @@ def test_what_interrupts_first(index):
         assert (name == "pause") == (after.pause is not None)
 
 
+@pytest.mark.parametrize("phase", PAUSABLE)
+@pytest.mark.parametrize("pause", [None, *PauseReason])
+@pytest.mark.parametrize(
+    ("edit", "way", "reason"),
+    [
+        ({"wanted": "r1"}, "Aborting", "Withdrawn"),
+        ({"wanted": "r3"}, "Superseding", "Superseded"),
+        ({"command": "abort"}, "Aborting", "Aborted"),
+    ],
+)
+def test_the_way_back_leads_out_of_every_phase_and_pause(phase, pause, edit, way, reason):
+    """Whatever holds it, a pause by the spec too; the pause is over then."""
+    before = a_rollout(phase, pause=pause, paused_at=ago(5) if pause else None)
+    after = advance(before, a_look(paused=pause is PauseReason.SPEC, **edit))
+    assert (way, reason, None, None) == (after.phase, after.reason, after.pause, after.paused_at)
+    assert 0 == after.wanted
+
+
+@pytest.mark.parametrize("phase", PAUSABLE)
+def test_a_document_that_cannot_be_acted_on_changes_nothing(phase):
+    """No revision is wanted then: the rollout goes on by what was accepted."""
+    green = 0 if phase is RolloutPhase.PREPARING else 3
+    assert advance(a_rollout(phase), a_look(green=green)) == advance(a_rollout(phase), a_look(green=green, wanted=""))
+
+
+@pytest.mark.parametrize("phase", PAUSABLE)
+def test_an_edit_of_the_plan_is_for_the_next_attempt(phase):
+    """Steps, dwell and limits are pinned; the spec's pause alone counts at once."""
+    edited = pin(Rollout(min_samples=1), 10, None)
+    after = advance(a_rollout(phase), a_look(plan=edited, paused=True))
+    assert (PLAN, PauseReason.SPEC) == (after.plan, after.pause)
+
+
 @pytest.mark.parametrize("phase", MOVING_BACK)
 @pytest.mark.parametrize("given", [{"command": "abort"}, {"paused": True}, {"command": "pause"}, {"wanted": "r3"}])
 def test_users_on_their_way_back_are_not_held_up(phase, given):
