@@ -6,6 +6,7 @@ import os
 import subprocess
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -49,15 +50,24 @@ class Kubectl:
         return done.stdout or done.stderr
 
 
-@pytest.fixture
-def namespace(control_plane: ControlPlane) -> Iterator[str]:
-    """A fresh namespace, usable at once; removed after the test without waiting for it."""
+@contextmanager
+def a_namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """Yield a fresh namespace, usable at once; it is removed afterwards without waiting for it."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     kubectl = Kubectl(control_plane, name)
     kubectl("create", "namespace", name)
     kubectl("wait", "serviceaccount/default", "--for=create", "--timeout=20s")
-    yield name
-    kubectl("delete", "namespace", name, "--wait=false")
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """A fresh namespace for one test."""
+    with a_namespace(control_plane) as name:
+        yield name
 
 
 @pytest.fixture

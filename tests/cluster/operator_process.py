@@ -37,14 +37,19 @@ class Operator:
     address: str
     log: Path
     arguments: tuple[str, ...] = ()
+    module: str = "trafficsim_operator"
     process: subprocess.Popen[bytes] | None = None
     _http: httpx.AsyncClient = field(default_factory=lambda: httpx.AsyncClient(trust_env=False, timeout=5))
 
+    def launch(self) -> None:
+        """Start it."""
+        with self.log.open("ab") as log:
+            command = bound_to_us([sys.executable, "-m", self.module, *self.arguments])
+            self.process = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log)
+
     async def start(self) -> None:
         """Start it and wait until it is ready."""
-        with self.log.open("ab") as log:
-            command = bound_to_us([sys.executable, "-m", "trafficsim_operator", *self.arguments])
-            self.process = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log)
+        self.launch()
         await until(lambda: self.status("/readyz"), lambda status: status == 200, 30, "the operator is ready")
 
     async def status(self, path: str) -> int:

@@ -57,7 +57,9 @@ def a_simulation(namespace: str, name: str = "shop", **spec: Any) -> dict[str, A
     }
 
 
-async def until(look: Callable[[], Any], holds: Callable[[Any], bool], patience_s: float, what: str) -> Any:
+async def until(
+    look: Callable[[], Any], holds: Callable[[Any], bool], patience_s: float, what: str, every_s: float = 0.1
+) -> Any:
     """Await *look* again and again until *holds* of its answer; return that answer."""
     seen: Any = None
     deadline = time.monotonic() + patience_s
@@ -65,5 +67,5 @@ async def until(look: Callable[[], Any], holds: Callable[[Any], bool], patience_
         seen = await look()
         if holds(seen):
             return seen
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(every_s)
     raise AssertionError(f"{what}: not within {patience_s} s; last seen: {seen}")
