@@ -115,6 +115,11 @@ class Ledger:
             if account.name in names and not account.ended:
                 account.ended = True
                 found[uid] = account.answer
+                runner = self.remembered.get(uid)
+                if runner is not None and runner.silent_ms:
+                    since = format_instant(account.counted_ms)
+                    self._missing.append(f"{account.name} from {since} on: it did not answer any more and was let go")
+                    self._evidence = None
         return found
 
     async def read(

@@ -21,7 +21,7 @@ from trafficsim_api.protocol import Limits, Load
 from trafficsim_api.resource import Runner, TrafficSimulationSpec
 from trafficsim_api.status import Revision
 from trafficsim_operator.observed import Desired, Observed
-from trafficsim_operator.plan.data import fed
+from trafficsim_operator.plan.data import Fed, fed
 from trafficsim_operator.plan.once import unsaved
 from trafficsim_operator.plan.policy import judge
 from trafficsim_operator.plan.sizing import Sizing, size
@@ -118,16 +118,20 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
         waiting=observed.target.problem or observed.ca_problem,
         missing=data.missing or "; ".join(map(str, data.problems)),
         rows=data.packed,
-        load=Load(
-            target=spec.target,
-            profile=spec.profile,
-            arrivals=spec.arrivals,
-            archetypes=spec.archetypes,
-            seed=spec.seed,
-            connections=spec.connections,
-            data=data.feeds,
-            ca=observed.ca,
-        ),
+        load=_load(spec, observed, data),
+    )
+
+
+def _load(spec: TrafficSimulationSpec, observed: Observed, data: Fed) -> Load:
+    return Load(
+        target=spec.target,
+        profile=spec.profile,
+        arrivals=spec.arrivals,
+        archetypes=spec.archetypes,
+        seed=spec.seed,
+        connections=spec.connections,
+        data=data.feeds,
+        ca=observed.ca,
     )
 
 

@@ -123,7 +123,7 @@ def _of_rollout(look: Look, rollout: RolloutStatus) -> int:
         rollout.phase is RolloutPhase.ANALYZING and rollout.settled < SETTLED
     ):
         return IN_MOTION_MS
-    if any(not look.versions.replicas.get(name) for name in look.observed.revisions):
+    if any(not seen.foreign and not look.versions.replicas.get(name) for name, seen in look.observed.revisions.items()):
         return 2 * IN_MOTION_MS
     left = parse_instant(rollout.scale_down_at) - look.now_ms if rollout.scale_down_at is not None else 0
     return max(IN_MOTION_MS, left) if left > 0 else STEADY_MS

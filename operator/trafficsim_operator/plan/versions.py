@@ -229,8 +229,40 @@ def _split(
     """Return runners and users of each version where the *rollout* stands now."""
     stable, candidate, previous = found
     assert stable is not None and life.run is not None
+    is_single = candidate is None and previous is None and observed.revisions.keys() <= {stable.revision}
+    quota = split.quota(
+        rollout,
+        total,
+        stable=stable.revision,
+        candidate=candidate.revision if candidate is not None else "",
+        previous=previous.revision if previous is not None else "",
+    )
+    return Versions(
+        stable=stable,
+        candidate=candidate,
+        previous=previous,
+        rollout=rollout,
+        replicas=_replicas(observed, accepted, rollout, (stable, candidate, previous), total, now_ms, life.run.id),
+        quota=None if is_single else quota,
+        chunk=split.chunk(rollout, total),
+        hasty=split.is_hasty(rollout),
+        silent=_silent(observed, rollout, stable),
+    )
+
+
+def _replicas(
+    observed: Observed,
+    accepted: Accepted,
+    rollout: RolloutStatus,
+    found: tuple[Revision, Revision | None, Revision | None],
+    total: int,
+    now_ms: int,
+    run: int,
+) -> Mapping[str, int]:
+    """Return the runners that each version is to have, by revision."""
+    stable, candidate, previous = found
     green, old = (
-        colour_of(observed.revisions.get(version.revision) if version is not None else None, life.run.id)
+        colour_of(observed.revisions.get(version.revision) if version is not None else None, run)
         for version in (candidate, previous)
     )
     sizes = {name: sizing.runners for name, sizing in accepted.sizings.items()}
@@ -248,25 +280,7 @@ def _split(
     for version, count in ((candidate, replicas.green), (previous, replicas.previous)):
         if version is not None:
             counts[version.revision] = _at_least(observed, version, count, keep=count != 0)
-    is_single = candidate is None and previous is None and observed.revisions.keys() <= {stable.revision}
-    quota = split.quota(
-        rollout,
-        total,
-        stable=stable.revision,
-        candidate=candidate.revision if candidate is not None else "",
-        previous=previous.revision if previous is not None else "",
-    )
-    return Versions(
-        stable=stable,
-        candidate=candidate,
-        previous=previous,
-        rollout=rollout,
-        replicas=counts,
-        quota=None if is_single else quota,
-        chunk=split.chunk(rollout, total),
-        hasty=split.is_hasty(rollout),
-        silent=_silent(observed, rollout, stable),
-    )
+    return counts
 
 
 def _at_least(observed: Observed, version: Revision, count: int | None, *, keep: bool) -> int:
