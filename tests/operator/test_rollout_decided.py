@@ -351,7 +351,7 @@ async def test_green_that_goes_silent_is_written_off() -> None:
     assert 400 == holding(world)[status.stable.revision]
     assert 400 == status.stable.places
     await until(world, lambda _: set(world.fleet.replicas) == {world.status.stable.revision})
-    status = await settled(world, 3)
+    status = await until(world, lambda status: bool(status.accounts.missing), 20)
     assert 0 == status.run.lost_runners
     assert [True] == ["it did not answer any more and was let go" in text for text in status.accounts.missing]
 
