@@ -79,7 +79,14 @@ def promoted() -> Story:
         rolling(12, RolloutPhase.ANALYZING, to=2, percent=10, wanted=10, green=10),
         rolling(22, RolloutPhase.SHIFTING, to=2, step=1, percent=100, wanted=100, green=10, message="n=700"),
         rolling(25, RolloutPhase.ANALYZING, to=2, step=1, percent=100, wanted=100, green=100),
-        rolling(35, RolloutPhase.RETIRING, to=2, percent=100, green=100, message="it is promoted"),
+        rolling(
+            35,
+            RolloutPhase.RETIRING,
+            to=2,
+            percent=100,
+            green=100,
+            message="r2 is promoted: success 100%, n=900; r1 is kept",
+        ),
     )
     return story
 
@@ -147,7 +154,7 @@ def test_the_faulty_version_is_rolled_back_and_that_is_the_end():
     assert [Edit.STOP] == edits
     assert story.is_shown
     assert (
-        "Version 2 was promoted after 30 s, by way of 10, 100 %.",
+        "Version 2 was promoted after 30 s, by way of 10, 100 %: success 100%, n=900.",
         "Version 3 was rolled back after 11 s: rejected at 10%: n=219.",
         "Version 3 never had more than 10 users; its verdict was followed within 2.0 s.",
         "At every look from 0 s to 54 s between 100 and 100 users were active, of 100 asked for.",

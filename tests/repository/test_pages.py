@@ -4,12 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from trafficsim_api.document import load
 from trafficsim_api.layout import ERROR_KINDS
 from trafficsim_api.names import FieldManager, Label
 from trafficsim_api.phases import Phase
 from trafficsim_api.reference import reference
+from trafficsim_api.rollout import Rollout
 from trafficsim_operator.manifests.rbac import own_namespace_rules, simulation_rules
 from trafficsim_operator.settings import ENVIRONMENT
 
@@ -28,6 +30,18 @@ EXAMPLES = [
 def test_every_simulation_shown_is_accepted(text):
     """What a page shows can be copied and applied."""
     load(text.encode(), "the page")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)
+def test_every_example_is_accepted(file):
+    """The files of examples/ as well."""
+    load(file.read_bytes(), file.name)
+
+
+def test_the_example_of_a_rollout_spells_every_setting_out():
+    """None is left for the reader to look up."""
+    spelled = yaml.safe_load((ROOT / "examples" / "rollout.yaml").read_text())["spec"]["rollout"]
+    assert {field.alias for field in Rollout.model_fields.values()} == set(spelled)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -21,6 +21,9 @@ _EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 _AXIS: Final = 6
 """The columns left of the picture: the scale."""
 _TICK_MS: Final = (5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000)
+# What is asked for and what comes of it may be near one another: each kind has a line of its own under the area.
+_LINES: Final = {Tone.ASKED: 42, Tone.GOOD: 60, Tone.BAD: 78}
+_LETTER: Final = 7
 _LEFT, _TOP, _WIDE, _HIGH = 56, 64, 820, 260
 
 
@@ -139,7 +142,7 @@ def drawing(history: History, *, title: str, lines: Sequence[str] = ()) -> str:
         *_marks(history.marks, until_ms, bottom),
         *_legend(history),
     ]
-    under = bottom + 112
+    under = bottom + 134
     parts += [_text(_LEFT, under + 20 * number, line, size=13) for number, line in enumerate(lines)]
     wide, high = _LEFT + _WIDE + 24, under + 20 * len(lines)
     return "\n".join(
@@ -207,21 +210,21 @@ def _marks(marks: Sequence[Mark], until_ms: int, bottom: int) -> list[str]:
             )
             found.append(_text(x, _TOP - 10, mark.text, ink=ink))
             continue
-        # What is asked for and what comes of it may be near one another: each kind has a line of its own.
-        y = bottom + (42 if mark.tone is Tone.ASKED else 60)
+        y = bottom + _LINES[mark.tone]
         found.append(f'<line x1="{x}" x2="{x}" y1="{_TOP}" y2="{y - 12}" stroke="{ink}" stroke-dasharray="2 3"/>')
-        anchor = "end" if x > _LEFT + _WIDE * 0.8 else "start"
+        anchor = "end" if x + _LETTER * len(mark.text) > _LEFT + _WIDE else "start"
         found.append(_text(x, y, mark.text, ink=ink, weight=600, anchor=anchor))
     return found
 
 
 def _legend(history: History) -> list[str]:
-    found, x, y = [], _LEFT, _TOP + _HIGH + 84
+    found, x, y = [], _LEFT, _TOP + _HIGH + 106
     for number, label in enumerate(history.labels.values()):
         found.append(f'<rect x="{x}" y="{y - 10}" width="12" height="12" rx="2" fill="{_INKS[number % len(_INKS)]}"/>')
         found.append(_text(x + 18, y, f"version {label}"))
         x += 110
-    return [*found, _text(x, y, f"active users; the broken line is what was asked for, {history.total}", ink="#667085")]
+    told = f"active users; those above {history.total} are on twice for a moment"
+    return [*found, _text(x, y, told, ink="#667085")]
 
 
 def _text(

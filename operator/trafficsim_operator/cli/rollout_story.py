@@ -178,10 +178,11 @@ class Story:
                 yield from self._rejected(attempt, rollout, at_ms)
             case RolloutPhase.PROMOTING | RolloutPhase.RETIRING if not attempt.promoted:
                 attempt.promoted, attempt.verdict_ms, attempt.ended_ms = True, at_ms, at_ms
-                attempt.message = rollout.message
+                attempt.message = _numbers(rollout)
                 self.chapter = _FOLLOWING[self.chapter]
                 self.history.mark(at_ms, "promoted", Tone.GOOD)
-                yield Told(at_ms=at_ms, text=f"{name} is promoted; the one before it is kept a while", tone=Tone.GOOD)
+                text = f"{name} is promoted: {attempt.message}; the one before it is kept a while"
+                yield Told(at_ms=at_ms, text=text, tone=Tone.GOOD)
             case _:
                 pass
 
@@ -218,12 +219,17 @@ class Story:
         )
 
 
+def _numbers(rollout: RolloutStatus) -> str:
+    """Return by what a version was promoted: `r2 is promoted: success 100%, n=700; r1 is kept` → the middle of it."""
+    return rollout.message.partition(": ")[2].partition("; ")[0]
+
+
 def _fate(attempt: Attempt) -> str:
     """Return how one version fared."""
     name, steps = f"Version {attempt.label}", ", ".join(map(str, attempt.steps))
     if attempt.promoted:
         took = (attempt.verdict_ms - attempt.asked_ms) / 1000
-        return f"{name} was promoted after {took:.0f} s, by way of {steps} %."
+        return f"{name} was promoted after {took:.0f} s, by way of {steps} %: {attempt.message}."
     if attempt.rejected:
         took = (attempt.verdict_ms - attempt.asked_ms) / 1000
         return f"{name} was rolled back after {took:.0f} s: {attempt.message}."
