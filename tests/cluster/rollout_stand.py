@@ -23,7 +23,7 @@ from cluster.conftest import Kubectl
 from cluster.operator_process import IMAGE, Operator, Shop
 from cluster.operator_stand import until
 from trafficsim_api.protocol import PORT, Acknowledgement
-from trafficsim_operator.kube import DEPLOYMENTS, PODS, SIMULATIONS, KubeApi
+from trafficsim_operator.kube import DEPLOYMENTS, EVENTS, PODS, SIMULATIONS, KubeApi
 from trafficsim_operator.testing import Image, ProcessKubelet
 
 TESTS: Final = Path(__file__).parent.parent
@@ -183,6 +183,11 @@ class Subject:
         answer = json.loads(out) if out else {"error": err.decode()}
         assert (0, "Done") == (process.returncode, answer.get("result")), answer
 
+    async def events(self) -> set[str]:
+        """Return the reasons of the events about it."""
+        found = await self.api.list(EVENTS, self.namespace)
+        return {event["reason"] for event in found if (event.get("regarding") or {}).get("name") == self.name}
+
     async def deployments(self) -> set[str]:
         """Return the versions that a Deployment exists of."""
         found = await self.api.list(DEPLOYMENTS, self.namespace, {LABEL: self.name})
@@ -283,7 +288,7 @@ def condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:
 def nobody_was_lost(seen: list[Glance], users: int) -> None:
     """At every look that reached every runner, at least *users* were at work."""
     whole = [look for look in seen if look.whole]
-    assert len(whole) > 20
+    assert len(whole) >= 10
     assert [] == [look for look in whole if look.least < users]
 
 

@@ -210,6 +210,7 @@ async def a_good_version_is_promoted(stand: Stand) -> None:
     assert [10, 25, 50, 75, 100] == sorted({look.percent for look in seen if look.phase == "Analyzing"})
     nobody_was_lost(seen, shop.users)
     never_too_many(seen, shop.users)
+    assert {"RolloutStarted", "RolloutStep", "StepPassed", "Promoted"} <= await shop.events()
     await shop.all_on(green)
     await until(shop.deployments, lambda found: found == {green}, PATIENCE_S, "the old version's Deployment is gone")
     assert "True" == condition(await shop.status(), "Ready")["status"]
@@ -334,16 +335,27 @@ async def commands_are_answered(stand: Stand) -> None:
 
 
 @story
-async def it_waits_to_be_promoted(stand: Stand) -> None:
-    """After a step that says so, and after the last when autoPromote is false; each with a command."""
+async def it_waits_to_be_promoted_and_goes_back(stand: Stand) -> None:
+    """After a step that says so, and after the last when autoPromote is false. The way back is one step, not held."""
     shop = stand.simulation("awaiting")
-    await shop.begin({"steps": [{"percent": 50, "pause": True}, {"percent": 100}], "autoPromote": False})
+    steps = [{"percent": 50, "pause": True}, {"percent": 100}]
+    blue = await shop.begin({"steps": steps, "autoPromote": False, "scaleDownDelay": "10m"})
     await shop.ask_for("2")
     await shop.until(lambda s: (s.get("rollout") or {}).get("pause") == "PausedAfterStep", "it waits after the step")
     assert "Done" == (await shop.command("promote"))["result"]
     await shop.until(lambda s: s["rollout"].get("pause") == "AwaitingPromotion", "it waits after the last step")
     await shop.order("promote")
-    await shop.all_on(revision_in(await shop.promoted(1), "stable"))
+    await shop.until_in("Retiring")
+    green = await shop.stable()
+    assert blue != green
+    await shop.all_on(green)
+    async with shop.watched() as seen:
+        await shop.ask_for("1")
+        await shop.until(lambda s: (s["rollout"]["phase"], s["rollout"]["attempt"]) == ("Retiring", 2), "it is back")
+        await shop.all_on(blue)
+    assert blue == await shop.stable()
+    assert {look.percent for look in seen if look.phase != "Retiring"} <= {0, 100}
+    nobody_was_lost(seen, shop.users)
 
 
 @story
