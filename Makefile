@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-rollout test unit test-compiled truth faults cluster-test check format generate bench clean
+.PHONY: help setup demo demo-rollout test unit test-compiled truth histories faults cluster-test check format generate bench clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -33,6 +33,9 @@ test-compiled: setup ## the fast levels once more, with the runner's hot modules
 
 truth: setup ## the numbers against the target's own log, the long form (some 20 minutes)
 	@$(BIN)/pytest tests/truth -m truth $(ARGS)
+
+histories: setup ## ten thousand random histories of rollouts, every fault in every phase (a minute on two cores)
+	@$(BIN)/python -m trafficsim_operator.testing.histories $(ARGS)
 
 faults: setup ## workers, runners and the operator killed; hostile targets; random histories
 	@$(CONTROL_PLANE) || true

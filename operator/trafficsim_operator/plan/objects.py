@@ -97,9 +97,11 @@ def _is_idle(look: Look, seen: RevisionSeen) -> bool:
     silent = written_off(seen.runners)
     for runner in seen.runners:
         ack = held_by(runner, look.run.id)
-        if ack is None or runner.name in silent or runner.state is RunnerState.LEAVING:
+        # Subtle: whom this operator has not heard yet may still have users; it answers, or is silent for long enough.
+        unheard = runner.acknowledgement is None and runner.state is not RunnerState.STARTING
+        if runner.name in silent or runner.state is RunnerState.LEAVING or (ack is None and not unheard):
             continue
-        if not (ack.retire and ack.drained):
+        if ack is None or not (ack.retire and ack.drained):
             return False
     return True
 
