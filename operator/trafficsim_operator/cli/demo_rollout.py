@@ -122,7 +122,7 @@ def _code(story: Story, outcome: Outcome) -> int:
         return 0
     if outcome.verdict is None:
         return FAULT
-    return 2 if outcome.reason.startswith("stopped") else 1
+    return 2 if "stopped by SIG" in outcome.reason or outcome.reason.startswith("stopped") else 1
 
 
 def _document(story: Story, outcome: Outcome, svg: Path, code: int) -> Mapping[str, Any]:

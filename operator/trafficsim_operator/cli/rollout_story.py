@@ -89,6 +89,8 @@ class Story:
     bad: Attempt = field(default_factory=Attempt)
     _calm_since_ms: int | None = None
     _full_ms: int | None = None
+    _on_ms: int = 0
+    """When it was last seen running."""
     _seen: tuple[int, RolloutPhase, int, str | None] = (0, RolloutPhase.STABLE, 0, None)
 
     def see(self, frame: Frame) -> tuple[tuple[Told, ...], Edit | None]:
@@ -97,6 +99,7 @@ class Story:
         status, at_ms = frame.status, frame.elapsed_ms
         if at_ms is None or status.phase is not Phase.RUNNING:
             return (), None
+        self._on_ms = at_ms
         told = tuple(self._news(status, at_ms))
         return told, self._edit(status, at_ms)
 
@@ -211,7 +214,7 @@ class Story:
             most = counted(history.most(bad.revision), "user")
             took = max(0, bad.ended_ms - bad.verdict_ms) / 1000
             yield f"Version {bad.label} never had more than {most}; its verdict was followed within {took:.1f} s."
-        until_ms = max(good.ended_ms, bad.ended_ms) or history.until_ms
+        until_ms = bad.ended_ms or self._on_ms
         least, most_active = history.bounds(self.full_ms, until_ms)
         yield (
             f"At every look from {self.full_ms // 1000} s to {until_ms // 1000} s between {least} and {most_active} "
@@ -233,4 +236,4 @@ def _fate(attempt: Attempt) -> str:
     if attempt.rejected:
         took = (attempt.verdict_ms - attempt.asked_ms) / 1000
         return f"{name} was rolled back after {took:.0f} s: {attempt.message}."
-    return f"{name} was neither promoted nor rolled back: it came to {steps or '0'} % before the time was over."
+    return f"{name} was neither promoted nor rolled back: it came to {steps or '0'} % before the run was over."
