@@ -109,8 +109,10 @@ class Slot:
             self.slab = None
 
     def drained(self, epoch: int) -> bool:
-        """Say whether the worker works by *epoch*, and nobody is active in it."""
-        return self.ack is not None and self.ack.epoch == epoch and self.ack.drained
+        """Say whether the worker works by *epoch*, and nobody is active in it; one that never took any has nobody."""
+        if self.ack is None:
+            return bool(self.refusal)
+        return self.ack.epoch == epoch and self.ack.drained
 
     def settled(self, epoch: int) -> bool:
         """Say whether the worker has done all that *epoch* asks."""

@@ -89,14 +89,22 @@ def holders(
     """
     Return *runners* as the dealer sees them; one that is being deleted keeps nothing.
 
-    *capacities* are of a runner, by revision; runners of a revision that may not take get no place more. Who has not
+    *capacities* are of a runner, by revision; runners of a revision that may not take get no place more. Those of them
+    that have nobody are not waited for: a version whose workers refuse its load will never be settled. Who has not
     heard yet that all are *suspended*, or that they go on, is not settled: its places are on or off against the rest.
     """
+
+    def is_settled(runner: Runner, ack: Acknowledgement | None) -> bool:
+        if ack is None:
+            return runner.state is not RunnerState.STARTING
+        is_out = not (ack.held or ack.active or may_take(runner.revision))
+        return is_out or (ack.settled and ack.suspended is suspended)
+
     return tuple(
         Holder(
             name=runner.name,
             held=ack.held if (ack := held_by(runner, run)) else Places(),
-            settled=ack.settled and ack.suspended is suspended if ack else runner.state is not RunnerState.STARTING,
+            settled=is_settled(runner, ack),
             answers=runner.answered,
             takes=runner.answered
             and runner.state is RunnerState.READY
