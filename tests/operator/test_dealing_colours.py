@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trafficsim_api.places import Places
+from trafficsim_api.places import Places, position
 from trafficsim_operator.plan.places import Deal, Holder, deal, max_over
 
 
@@ -44,13 +44,34 @@ def test_a_quarter_of_twenty_moves_in_chunks_of_two() -> None:
     leaving = [a_holder(A, (0, 8), settled=False), a_holder(B, (10, 20)), a_holder(G, (8, 10))]
     assert {A: ((0, 8),), B: ((10, 20),), G: ((8, 10),)} == ranges(deal(20, leaving, 100, quota=QUARTER))
     step = deal(20, [a_holder(A, (0, 8)), a_holder(B, (10, 20)), a_holder(G, (8, 10))], 100, quota=QUARTER)
-    assert {A: ((0, 8),), B: ((10, 20),), G: ((8, 10), (18, 20))} == ranges(step)
-    step = deal(20, [a_holder(A, (0, 8)), a_holder(B, (10, 18)), a_holder(G, (8, 10), (18, 20))], 100, quota=QUARTER)
-    assert {A: ((0, 8),), B: ((10, 18),), G: ((7, 10), (18, 20))} == ranges(step), "one is missing to five"
-    rest = [a_holder(A, (0, 7)), a_holder(B, (10, 18)), a_holder(G, (7, 10), (18, 20))]
-    done = deal(20, rest, 100, quota=QUARTER)
-    assert {A: ((0, 7),), B: ((10, 18),), G: ((7, 10), (18, 20))} == ranges(done)
+    assert {A: ((0, 8),), B: ((10, 20),), G: ((8, 10), (16, 18))} == ranges(step), "b's highest are as a's were"
+    less = a_holder(B, (10, 16), (18, 20))
+    step = deal(20, [a_holder(A, (0, 8)), less, a_holder(G, (8, 10), (16, 18))], 100, quota=QUARTER)
+    green = (3, 4), (8, 10), (16, 18)
+    assert {A: ((0, 8),), B: ((10, 16), (18, 20)), G: green} == ranges(step), "one is missing to five"
+    done = deal(20, [a_holder(A, (0, 3), (4, 8)), less, a_holder(G, *green)], 100, quota=QUARTER)
+    assert {A: ((0, 3), (4, 8)), B: ((10, 16), (18, 20)), G: green} == ranges(done)
     assert not done.moving
+
+
+@pytest.mark.parametrize("runners", [1, 4, 10])
+@pytest.mark.parametrize("percent", [10, 25, 50, 75])
+def test_a_version_gets_every_archetype_and_users_that_are_on(runners: int, percent: int) -> None:
+    """Ten archetypes alike, half of the users on: green gets about its share of each, and half of its users are on."""
+    total, size = 200, 200 // runners
+    held = {f"blue-{number}": Places.of(((size * number, size * (number + 1)),)) for number in range(runners)}
+    held["green-0"] = Places()
+    for _ in range(100):
+        there = [
+            Holder(name=name, held=places, settled=True, answers=True, takes=True, colour=name.split("-")[0])
+            for name, places in held.items()
+        ]
+        held = dict(deal(total, there, 200, quota=split(total, percent)).places)
+    green = [place for low, high in held["green-0"].ranges for place in range(low, high)]
+    assert total * percent // 100 == len(green)
+    kinds = [sum(place % 10 == kind for place in green) for kind in range(10)]
+    assert max(kinds) - min(kinds) <= max(4, len(green) // 20)
+    assert abs(sum(position(place, total) < total // 2 for place in green) - len(green) / 2) <= len(green) / 5
 
 
 def test_a_hasty_way_back_does_not_wait_for_the_giver() -> None:

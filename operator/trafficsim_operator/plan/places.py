@@ -90,8 +90,8 @@ def deal(
 
     *quota* says how many places each colour is to have, T in all; None: one colour has them all. *chunk* is c.
     20 places, blue's a and b hold 0–9 and 10–19, green's g joins, quota 15 and 5: g takes 8 and 9, a drops them when g
-    has settled; when a has, g takes 18 and 19, then b drops them; at last g takes 7 and a drops it: 7, 8 and 5.
-    Called back hastily with c = 5, quota 20 and 0: a takes 7, 8 and 9, b takes 18 and 19, and g drops all five.
+    has settled; when a has, g takes 16 and 17, then b drops them; at last g takes 3 and a drops it: 7, 8 and 5.
+    Called back hastily with c = 5, quota 20 and 0: a takes three of them, b takes two, and g drops all five.
     """
     table = _Table(total, holders, capacity, quota)
     is_strict = quota is not None and not hasty
@@ -322,19 +322,28 @@ class _Table:
         return offers
 
     def _offers_of(self, colour: _Colour, count: int, *, alone: bool) -> list[tuple[str, Places]]:
-        """Return up to *count* places of *colour*: of retiring runners, then what is above an equal share, then any."""
+        """
+        Return up to *count* places of *colour*: of retiring runners, then what is above an equal share, then any.
+
+        Subtle: of several givers the highest places all have the same archetype, and the same turn in the profile, when
+        each has a block as long as the mix. So each gives from as far below its highest as others have given before.
+        """
         share = colour.share(colour.quota)
         givers = [name for name in sorted(colour.names, key=self._giver_order) if self._by_name[name].answers]
         free = {name: self._alone(name) if alone else self._held[name] for name in givers}
+        before = sum(self._sum(other.names) for other in self._colours if other is not colour) if len(givers) > 1 else 0
         offers: list[tuple[str, Places]] = []
         for spare_above in (share, 0):
             for name in givers:
                 keeps = 0 if self._by_name[name].retiring else spare_above
-                some = free[name].highest(min(count, max(0, len(free[name]) - keeps)))
-                if some:
+                most = min(count, max(0, len(free[name]) - keeps))
+                if most:
+                    above = before % (len(free[name]) - most + 1)
+                    some = free[name].highest(above + most) - free[name].highest(above)
                     offers.append((name, some))
                     free[name] = free[name] - some
-                    count -= len(some)
+                    count -= most
+                    before += most if len(givers) > 1 else 0
         return offers
 
     def _alone(self, name: str) -> Places:
