@@ -36,6 +36,8 @@ from trafficsim_operator.cli.main import trafficsim
 from trafficsim_operator.cli.rollout_view import rolled_out, rolled_out_lines, rollout_line, rollout_of, rollout_panel
 from trafficsim_operator.cli.simulation_view import line, panel, table
 from trafficsim_operator.local import RolledOut
+from trafficsim_operator.reconcile import read
+from trafficsim_operator.store import Document
 from trafficsim_operator.store.sqlite import SqliteRecord
 
 COMMANDS = ("promote", "promote-full", "skip-step", "pause", "resume", "abort", "retry")
@@ -536,3 +538,22 @@ async def test_a_command_stays_with_the_object_when_its_spec_is_edited(tmp_path:
         newer = await record.read("local", "web")
         assert newer is not None
         assert {COMMAND_ANNOTATION: '{"id": "2"}'} == newer.body["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "problem"),
+    [
+        ({COMMAND_ANNOTATION: {"id": "1", "action": "pause"}}, "trafficsim.io/command: text is needed, in quotes"),
+        ({COMMAND_ANNOTATION: "pause"}, 'a JSON object {"id", "action"} is needed'),
+        ({COMMAND_ANNOTATION: ""}, None),
+        (["pause"], None),
+        (None, None),
+    ],
+)
+def test_a_file_may_hold_anything_for_a_command(annotations: Any, problem: str | None) -> None:
+    """An API server takes text only; what a file on this machine has beside it is answered, or is no command."""
+    document = Document(
+        namespace="local", name="web", uid="one", generation=1, version="1", body=body(annotations=annotations)
+    )
+    command = read(document).command
+    assert problem == (command.problem if command is not None else None)
