@@ -19,6 +19,7 @@ from trafficsim_operator.plan import commands, once, verdict
 from trafficsim_operator.plan.acceptance import Accepted, Refused, accept
 from trafficsim_operator.plan.arrivals import course_on, turning_of
 from trafficsim_operator.plan.assignments import Terms, assign, at_rest, cause_of, held_by, holders
+from trafficsim_operator.plan.colours import written_off
 from trafficsim_operator.plan.data import gives_first
 from trafficsim_operator.plan.document import status_of
 from trafficsim_operator.plan.handover import NO_TURNS, HandOver, hand_over
@@ -29,6 +30,7 @@ from trafficsim_operator.plan.objects import objects
 from trafficsim_operator.plan.places import Deal, deal
 from trafficsim_operator.plan.planned import plan_on
 from trafficsim_operator.plan.refusal import name_taken, refuse, told
+from trafficsim_operator.plan.split import SPLIT
 from trafficsim_operator.plan.versions import excess, runners_of_run, versions
 
 __all__ = ["decide"]
@@ -56,6 +58,7 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
         running=on or before.phase is Phase.PENDING,
         rollout=before.rollout,
         paused=accepted.spec.rollout.paused,
+        forbidden=accepted.forbidden,
     )
     look = _look(desired, observed, accepted, refused, command, now_ms)
     dealt = _deal(look)
@@ -158,6 +161,9 @@ def _live(
         run = run.model_copy(update={"phase_since": format_instant(now_ms)})
     if is_edit and run.generation != desired.generation:
         run = run.model_copy(update={"generation": desired.generation})
+        pinned = before.stable.revision if before.stable is not None else ""
+        if not run.origin and pinned != accepted.revision.revision:
+            run = run.model_copy(update={"phase_since": format_instant(now_ms)})  # its runners are yet to start
     return live(Life(phase=phase, run=run, reason=_reason_of(before), message=before.message), seen)
 
 
@@ -184,9 +190,11 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
     up = [runner for runner in ready if (ack := held_by(runner, number)) is not None and ack.settled]
     retired = [ack for runner in alive if (ack := held_by(runner, number)) is not None]
     has_values = observed.saved is not None
+    # Not by a version that is not proven, or rejected, while there is another.
+    cleaning = [runner for runner in alive if runner.revision == accepted.revision.revision] or alive
     return Seen(
         setup=once.chore("setup", spec, run, observed.runners, up=up, has_values=has_values),
-        teardown=once.chore("teardown", spec, run, observed.runners, up=alive, has_values=has_values),
+        teardown=once.chore("teardown", spec, run, observed.runners, up=cleaning, has_values=has_values),
         now_ms=now_ms,
         generation=desired.generation,
         request=spec.run_request,
@@ -233,15 +241,22 @@ def _total(desired: Desired, observed: Observed, accepted: Accepted, life: Life)
     Return the T to deal places for; 0 outside Running and Suspended.
 
     In a raise it stays what it was until the runners for the new one are ready (capacity first), so that the newcomers
-    get the new places and nobody has to move.
+    get the new places and nobody has to move: those of stable, and of a candidate that is to have all users.
     """
     before, run, wanted = desired.status, life.run, accepted.sizing.users
     if run is None or not run.origin or life.phase not in (Phase.RUNNING, Phase.SUSPENDED):
         return 0
     dealt = before.users.dealt if before.run is not None and before.run.id == run.id else 0
-    seen = observed.revisions.get(accepted.revision.revision)
-    ready = sum(r.answered and r.state is RunnerState.READY for r in seen.runners) if seen else 0
-    return wanted if wanted <= dealt or ready >= accepted.sizing.runners else dealt
+    full = [accepted.revision.revision]
+    if before.rollout is not None and before.rollout.phase in SPLIT and before.rollout.percent == 100:
+        full += [before.candidate.revision] if before.candidate is not None else []
+    has_room = all(_ready(observed, name) >= accepted.sizings.get(name, accepted.sizing).runners for name in full)
+    return wanted if wanted <= dealt or has_room else dealt
+
+
+def _ready(observed: Observed, revision: str) -> int:
+    seen = observed.revisions.get(revision)
+    return sum(r.answered and r.state is RunnerState.READY for r in seen.runners) if seen else 0
 
 
 def _deal(look: Look) -> Deal:
@@ -273,8 +288,20 @@ def _deal(look: Look) -> Deal:
         hasty=found.hasty,
         unknown=unknown,
         exclusive=gives_first(look.accepted.load),
-        at_rest=at_rest(look.observed.runners, look.run.id),
+        at_rest=at_rest(_waited_for(look), look.run.id),
     )
+
+
+def _waited_for(look: Look) -> list[Runner]:
+    """
+    Return the runners whose word is waited for where a user must never be on twice: on the way back not green's silent.
+
+    What those hold they keep until they are taken away, and one that is being taken away is waited for.
+    """
+    found = look.versions
+    others = (r for r in look.observed.runners if r.revision != found.stable.revision)
+    silent = written_off(r for r in others if r.state is not RunnerState.LEAVING) if found.hasty else frozenset()
+    return [runner for runner in look.observed.runners if runner.name not in silent]
 
 
 def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:

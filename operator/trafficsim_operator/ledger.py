@@ -79,6 +79,7 @@ class Ledger:
     _colours: ColourWindows = field(default_factory=ColourWindows)
     _looked_ms: int = 0
     _listening_ms: int = 0
+    _attending_ms: int = 0
     _windows: Windows = field(default_factory=Windows)
     _accounts: dict[str, _Account] = field(default_factory=dict)
     _layout: Layout = field(default_factory=lambda: Layout(actions=()))
@@ -147,6 +148,7 @@ class Ledger:
         # Subtle: the run's time goes back when a pause is over, and with it the instant since when somebody listens.
         is_new = not self._looked_ms or now_ms - self._looked_ms > _BREAK_MS
         self._listening_ms = run_ms if is_new else min(self._listening_ms, run_ms)
+        self._attending_ms = now_ms if is_new else self._attending_ms
         self._looked_ms = now_ms
         self._colours.begin(grid_of(self.rollout))
 
@@ -268,6 +270,7 @@ class Ledger:
             complete=self._complete,
             colours=self._colours.told(),
             listening_ms=self._listening_ms,
+            attended_ms=self._looked_ms - self._attending_ms,
         )
 
     def _gathered(self, spec: TrafficSimulationSpec | None) -> Evidence:

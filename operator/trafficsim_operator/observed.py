@@ -227,6 +227,8 @@ class Evidence:
     """The windows of the rollout's present step by revision, oldest first; a window that nobody told of is absent."""
     listening_ms: int = 0
     """Since when, in run time, they have been asked for without a break: what is missing before is no finding."""
+    attended_ms: int | None = None
+    """For how long looks have followed one another without a break; None: ever since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

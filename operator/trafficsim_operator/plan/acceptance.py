@@ -44,6 +44,8 @@ class Accepted:
     """Of all users on the runners of each version that may have some, by revision."""
     load: Load
     limits: Limits
+    forbidden: str = ""
+    """Why *wanted*, which was rejected, can't be tried again: policy or size."""
     waiting: str = ""
     missing: str = ""
     """What of its data is not there, or not as it must be, while the run goes on by what the runners have."""
@@ -96,18 +98,20 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
     held = _processes_held(desired, observed) if pinned is not None else 0
     try:
         sizing = _sized(spec, observed, held)
-        sizings = {revision.revision: sizing}
-        rolls = wanted.revision not in (revision.revision, _rejected(desired))
-        if rolls:
-            sizings[wanted.revision] = _sized(asked, observed, held)
     except SpecError as error:
         return Refused(problems=error.problems)
     ruling = judge(spec, revision.image, observed.target, observed.policy, sizing.runners)
-    if rolls and not ruling.refusals:
-        more = sizings[wanted.revision].runners
-        ruling = judge(spec, wanted.image, observed.target, observed.policy, sizing.runners, more=more)
     if ruling.refusals:
         return Refused(problems=ruling.refusals, snippet=ruling.snippet)
+    sizings, forbidden = {revision.revision: sizing}, ""
+    if wanted.revision != revision.revision:
+        beside = _beside(asked, wanted, observed, held, sizing.runners)
+        if isinstance(beside, Sizing):
+            sizings[wanted.revision] = beside
+        elif wanted.revision != _rejected(desired):
+            return beside
+        else:
+            forbidden = "; ".join(map(str, beside.problems))
     return Accepted(
         spec=spec,
         sizing=sizing,
@@ -115,6 +119,7 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
         wanted=wanted,
         sizings=sizings | _of_others(desired, spec, observed, held, sizings),
         limits=ruling.limits,
+        forbidden=forbidden,
         waiting=observed.target.problem or observed.ca_problem,
         missing=data.missing or "; ".join(map(str, data.problems)),
         rows=data.packed,
@@ -141,7 +146,8 @@ def _revisions(
     """
     Return the version that runners are of, and the one that *runner* asks for.
 
-    A run begins with what is asked for, but for a version that was rejected: it is not started before it changes.
+    A run begins with what is asked for, but for a version that was rejected: it is not started before it changes. Until
+    its setup or its first user a change takes the place of what was asked for: there is nothing to roll over from.
     """
     before = desired.status
     if pinned is None:
@@ -154,6 +160,8 @@ def _revisions(
     if template == template_of(_runner_of(pinned), pinned.image):
         return pinned, pinned
     wanted = _revision(template, image, named=runner.image is not None)
+    if _is_before_setup(desired) and wanted.revision != _rejected(desired):
+        return wanted, wanted
     known = (before.candidate, before.previous)
     same = next((r for r in known if r is not None and r.revision == wanted.revision), wanted)
     return pinned, same.model_copy(update={"places": 0})
@@ -172,6 +180,23 @@ def _default_image(known: Iterable[Revision | None], installation: str) -> str:
     """
     resolved = next((revision.image for revision in known if revision is not None and not revision.named), None)
     return resolved or installation
+
+
+def _beside(
+    asked: TrafficSimulationSpec, wanted: Revision, observed: Observed, held: int, runners: int
+) -> Sizing | Refused:
+    """Return the size of the version *wanted* beside the *runners* that there are, or why there can be no rollout."""
+    try:
+        sizing = _sized(asked, observed, held)
+    except SpecError as error:
+        return Refused(problems=error.problems)
+    ruling = judge(asked, wanted.image, observed.target, observed.policy, runners, more=sizing.runners)
+    return Refused(problems=ruling.refusals, snippet=ruling.snippet) if ruling.refusals else sizing
+
+
+def _is_before_setup(desired: Desired) -> bool:
+    run = desired.status.run
+    return run is not None and not run.origin and run.setup is None
 
 
 def _rejected(desired: Desired) -> str:

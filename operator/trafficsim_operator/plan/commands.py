@@ -38,15 +38,19 @@ def answer(
     *,
     rollout: RolloutStatus | None = None,
     paused: bool = False,
+    forbidden: str = "",
 ) -> LastCommand | None:
     """
     Return the answer to a new *command*, None when there is none or it was answered before.
 
-    *running*: a run is on, so that there is something to stop; *paused*: `spec.rollout.paused` is set.
+    *running*: a run is on, so that there is something to stop; *paused*: `spec.rollout.paused` is set; *forbidden*: why
+    the rejected version can't be tried again.
     """
     if command is None or (last is not None and last.id == command.id):
         return None
     why = command.problem or _refusal(command, phase, running, rollout or RolloutStatus(), paused)
+    if not why and command.action == "retry":
+        why = forbidden
     result: Literal["Done", "Refused"] = "Refused" if why else "Done"
     return LastCommand(id=command.id, action=command.action, result=result, reason=why)
 

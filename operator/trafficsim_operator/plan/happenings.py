@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from trafficsim_api.names import Event
 from trafficsim_api.phases import Phase
@@ -13,6 +14,9 @@ from trafficsim_operator.plan.conditions import MESSAGE
 from trafficsim_operator.plan.look import Look
 
 __all__ = ["happenings"]
+
+# What a pause that ended leads to, unless the rollout ended with it.
+_ONWARD: Final = (RolloutPhase.PREPARING, RolloutPhase.SHIFTING, RolloutPhase.ANALYZING, RolloutPhase.PROMOTING)
 
 
 def happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple[Happening, ...]:
@@ -80,13 +84,13 @@ def _told_of_rollout(before: Status, old: RolloutStatus, status: Status, new: Ro
         yield Happening(reason=Event.ROLLOUT_STARTED, message=f"{text}: {_way(status)}{_steps(new)}")
     is_on = new.step > old.step and new.attempt == old.attempt
     if (new.passed or is_on) and not old.passed:
-        yield Happening(reason=Event.STEP_PASSED, message=f"{text}: {old.percent}% passed{_why(old)}")
+        yield Happening(reason=Event.STEP_PASSED, message=f"{text}: {old.percent}% passed{_why(new)}")
     if new.phase is RolloutPhase.SHIFTING and (old.phase, old.step) != (new.phase, new.step):
         share = f"{new.percent}%, {new.wanted} of {status.users.dealt} users"
         yield Happening(reason=Event.ROLLOUT_STEP, message=f"{text}: {share}")
     if new.pause is not None and new.pause is not old.pause:
         yield Happening(reason=Event.ROLLOUT_PAUSED, message=f"{text}: {new.pause}{_why(new)}")
-    if new.pause is None and old.pause is not None and new.attempt == old.attempt:
+    if new.pause is None and old.pause is not None and new.attempt == old.attempt and new.phase in _ONWARD:
         yield Happening(reason=Event.ROLLOUT_RESUMED, message=f"{text}: goes on after {old.pause}")
     if new.phase is old.phase:
         return

@@ -78,5 +78,7 @@ class Seen:
     """Runners that green needs for the present step."""
     analysis: Analysis | None = None
     """Of the present step, None when it was not asked for."""
+    attended_ms: int | None = None
+    """For how long looks have followed one another without a break; None: ever since."""
     disturbed: bool = False
     """Load, limits or target were edited since the last look: windows are void."""

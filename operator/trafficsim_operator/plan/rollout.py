@@ -159,7 +159,10 @@ def _attempt(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
     if seen.wanted and seen.wanted != seen.candidate:
         message = f"the spec asks for {seen.wanted}: all users go back to {seen.stable} first"
         return back(_P.SUPERSEDING, rollout, seen, Reason.SUPERSEDED, message)
-    rollout = _told(rollout, seen)
+    told = _told(rollout, seen)
+    if told.step != rollout.step and told.phase in SPLIT:
+        return told  # its message says why the step before was not judged
+    rollout = told
     if rollout.pause is PauseReason.SPEC and not seen.paused:
         rollout = resumed(rollout, seen)
     elif rollout.pause is None and seen.paused:
@@ -210,7 +213,7 @@ def _told(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
         case "promote-full":
             return rollout.model_copy(update=unjudged | {"step": last})
         case "skip-step" if phase is _P.SHIFTING:
-            return shift(rollout, seen, rollout.step + 1)
+            return shift(rollout, seen, rollout.step + 1).model_copy(update={"message": unjudged["message"]})
         case "skip-step" if was is not PauseReason.STEP:
             rollout = rollout.model_copy(update=unjudged)
             return _awaiting(rollout, seen) if rollout.step == last else rollout
@@ -317,10 +320,12 @@ def _judged(rollout: RolloutStatus, seen: Seen, analysis: Analysis) -> RolloutSt
             return abort(rollout, seen, reason, f"{at(rollout)}: {analysis.message}")
     rollout = rollout.model_copy(update={"passed": True})
     step = plan.steps[rollout.step]
-    if step.pause:
+    is_last = rollout.step == len(plan.steps) - 1
+    # Where the promotion is to be accepted, a pause before it that `resume` ends would promote unaccepted.
+    if step.pause and (plan.auto_promote or not is_last):
         message = f"{step.percent}% is passed, it waits for promote: {analysis.message}"
         return paused(rollout, seen, PauseReason.STEP, message)
-    if rollout.step == len(plan.steps) - 1:
+    if is_last:
         rollout = _awaiting(rollout, seen)
         return rollout if rollout.pause is not None else promote(rollout, seen)
     return shift(rollout, seen, rollout.step + 1)
@@ -330,7 +335,8 @@ def _awaiting(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
     """Return *rollout*, its last step passed, paused where the promotion is to be accepted by somebody."""
     if rollout.plan is None or rollout.plan.auto_promote:
         return rollout
-    return paused(rollout, seen, PauseReason.AWAITING_PROMOTION, "100% is passed, it waits for promote")
+    message = f"100% is passed, it waits for promote: {rollout.message}"
+    return paused(rollout, seen, PauseReason.AWAITING_PROMOTION, message)
 
 
 def _moving_back(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
@@ -411,8 +417,12 @@ def _is_split(seen: Seen, users: int) -> bool:
 
 
 def _is_late(rollout: RolloutStatus, seen: Seen) -> bool:
+    """Say whether the phase lasts as long as it may; what nobody was there to take on is not held against it."""
     assert rollout.plan is not None and rollout.since is not None
-    return seen.now_ms - parse_instant(rollout.since) >= rollout.plan.deadline_ms
+    lasts_ms = seen.now_ms - parse_instant(rollout.since)
+    if seen.attended_ms is not None:
+        lasts_ms = min(lasts_ms, seen.attended_ms)
+    return lasts_ms >= rollout.plan.deadline_ms
 
 
 def _deadline(rollout: RolloutStatus) -> str:

@@ -8,7 +8,7 @@ where it stands then (plan/split.py), and are on record before anything is done 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from trafficsim_api.phases import Phase
@@ -21,6 +21,7 @@ from trafficsim_operator.plan.acceptance import Accepted
 from trafficsim_operator.plan.analysis import Analysis, Users, analyse
 from trafficsim_operator.plan.assignments import held_by, retiring
 from trafficsim_operator.plan.colours import colour_of, written_off
+from trafficsim_operator.plan.data import gives_first
 from trafficsim_operator.plan.lifecycle import Life, start_at
 from trafficsim_operator.plan.pauses import COMMANDS
 from trafficsim_operator.plan.rolling import Colour, Seen
@@ -159,6 +160,7 @@ def _seen(
         old=old,
         needed=split.needed(rollout, total, sizing.runners),
         analysis=_analysis(rollout, observed, stable, candidate, blue, green, now_ms, run_ms),
+        attended_ms=observed.evidence.attended_ms,
         disturbed=_is_disturbed(desired, observed, accepted.spec),
     )
 
@@ -246,7 +248,7 @@ def _split(
         quota=None if is_single else quota,
         chunk=split.chunk(rollout, total),
         hasty=split.is_hasty(rollout),
-        silent=_silent(observed, rollout, stable),
+        silent=_silent(observed, rollout, stable, exclusive=gives_first(accepted.load)),
     )
 
 
@@ -276,6 +278,9 @@ def _replicas(
         green=green,
         old=old,
     )
+    if gives_first(accepted.load) and green.is_silent and green.held and split.is_hasty(rollout):
+        # Its users may be at work with the rows that blue's would have: its runners go first, nobody waits for more.
+        replicas = replace(replicas, green=0)
     counts = {stable.revision: _at_least(observed, stable, replicas.blue, keep=rollout.phase not in _SETTLED_DOWN)}
     for version, count in ((candidate, replicas.green), (previous, replicas.previous)):
         if version is not None:
@@ -290,9 +295,9 @@ def _at_least(observed: Observed, version: Revision, count: int | None, *, keep:
     return max(count or 0, there) if keep else count or 0
 
 
-def _silent(observed: Observed, rollout: RolloutStatus, stable: Revision) -> frozenset[str]:
-    """Return the silent runners of other versions than *stable*, unless users are to stay with them."""
-    if rollout.phase in split.SPLIT:
+def _silent(observed: Observed, rollout: RolloutStatus, stable: Revision, *, exclusive: bool) -> frozenset[str]:
+    """Return the silent runners of other versions than *stable*, unless users, or *exclusive* rows, stay with them."""
+    if rollout.phase in split.SPLIT or (exclusive and split.is_hasty(rollout)):
         return frozenset()
     others = (seen.runners for name, seen in observed.revisions.items() if name != stable.revision)
     return frozenset().union(*(written_off(runners) for runners in others))

@@ -1,0 +1,298 @@
+"""Where a rollout meets the rest: policy at a retry, rows of one's own, a long absence, raises, teardown, events."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from trafficsim_api.policy import LOCAL_DEFAULT, Policy
+from trafficsim_api.status import RolloutStatus, Status
+from trafficsim_operator.ledger import Ledgers
+from trafficsim_operator.testing.fakes import FakeHealth, FakeRunner, FakeWorld
+
+QUICK = {
+    "dwell": "10s",
+    "warmUp": "3s",
+    "window": "2s",
+    "scaleDownDelay": "5s",
+    "abortScaleDownDelay": "20s",
+    "deadline": "60s",
+}
+Check = Callable[[Status], bool]
+
+
+def a_document(version: int = 1, *, rollout: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    """Build a document of 400 users on runner *version*, one request each a second, whose rollouts are quick."""
+    full = {
+        "target": {"url": "http://127.0.0.1:8080"},
+        "users": 400,
+        "duration": "1h",
+        "archetypes": [{"name": "a", "flow": [{"request": {"get": "/"}}, {"think": {"constant": "1s"}}]}],
+        "runner": {"image": f"shop:{version}"},
+        "rollout": QUICK | (rollout or {}),
+    } | spec
+    return {
+        "apiVersion": "trafficsim.io/v1alpha1",
+        "kind": "TrafficSimulation",
+        "metadata": {"name": "shop", "namespace": "n"},
+        "spec": full,
+    }
+
+
+async def until(world: FakeWorld, is_there: Check, looks: int = 2_000) -> Status:
+    """Look, at most every second, until the status is as asked for."""
+    for _ in range(looks):
+        world.waits = min(world.waits if world.waits is not None else 1_000, 1_000)
+        status = await world.look("n", "shop")
+        if is_there(status):
+            return status
+    raise AssertionError(f"not there after {looks} looks: {world.status.phase} {world.status.rollout}")
+
+
+async def some_looks(world: FakeWorld, looks: int = 10) -> Status:
+    """Look some times more."""
+    seen = iter(range(looks - 1, -1, -1))
+    return await until(world, lambda _: not next(seen))
+
+
+def phase(name: str, step: int | None = None) -> Check:
+    """Return whether the rollout is in phase *name* (at *step*)."""
+
+    def check(status: Status) -> bool:
+        rollout = status.rollout
+        return rollout is not None and rollout.phase == name and step in (None, rollout.step)
+
+    return check
+
+
+def rollout_of(status: Status) -> RolloutStatus:
+    """Return the rollout that the status tells of."""
+    assert status.rollout is not None
+    return status.rollout
+
+
+async def running(**document: Any) -> FakeWorld:
+    """Begin a run of the first version, all users on."""
+    world = FakeWorld()
+    world.fleet.tells = True
+    world.record.put(a_document(**document))
+    await until(world, lambda status: status.phase == "Running" and status.users.placed == status.users.target)
+    return world
+
+
+def ail(world: FakeWorld, **health: Any) -> None:
+    """Have the runners of every version that is made from now on ail."""
+    known = set(world.fleet.health)
+
+    class Ailing(dict[str, FakeHealth]):
+        def setdefault(self, revision: str, default: FakeHealth | None = None) -> FakeHealth:
+            if revision not in known and revision not in self:
+                self[revision] = FakeHealth(tells=True, **health)
+            assert default is not None
+            return super().setdefault(revision, default)
+
+    world.fleet.health = Ailing(world.fleet.health)
+
+
+def command(world: FakeWorld, action: str) -> None:
+    """Write a command into the annotation."""
+    document = world.record.documents["n", "shop"]
+    text = json.dumps({"id": f"{action}-{world.now_ms}", "action": action})
+    metadata = {**document["metadata"], "annotations": {"trafficsim.io/command": text}}
+    world.record.put({**document, "metadata": metadata})
+    world.waits = 0
+
+
+def runners_of(world: FakeWorld, *, stable: bool) -> list[FakeRunner]:
+    """Return the runners of the stable version, or all others."""
+    assert world.status.stable is not None
+    own = world.status.stable.revision
+    return [runner for runner in world.fleet.runners.values() if (runner.revision == own) is stable]
+
+
+def held_by(runners: list[FakeRunner]) -> int:
+    """Return how many places *runners* were told to hold."""
+    return sum(len(runner.assignment.held) for runner in runners if runner.assignment is not None)
+
+
+def told(world: FakeWorld, reason: str) -> list[str]:
+    """Return the messages of the events of *reason*."""
+    return [happening.message for happening in world.record.happenings if happening.reason == reason]
+
+
+async def test_retry_is_judged_by_policy_as_the_first_attempt_was() -> None:
+    """
+    Users were raised while a version is rejected: two runners beside two are more than three.
+
+    The run is not ended by the retry: it is refused in words, and the rejection stands.
+    """
+    world = await running(users=200)
+    world.policy = Policy(targets=LOCAL_DEFAULT.targets, max_runners=3)
+    ail(world, failed_permille=400)
+    world.record.put(a_document(2, users=200))
+    await until(world, phase("Rejected"))
+    world.record.put(a_document(2, users=1200))
+    await until(world, lambda status: status.users.placed == 1200)
+    command(world, "retry")
+    status = await some_looks(world, 20)
+    assert status.last_command is not None
+    assert ("Running", "Rejected") == (status.phase, rollout_of(status).phase)
+    assert "Refused" == status.last_command.result
+    assert "4 runners are more than the policy's 3" in status.last_command.reason
+
+
+UNIQUE = {
+    "data": [{"name": "people", "mode": "unique", "from": {"inline": [{"n": str(n)} for n in range(40)]}}],
+    "users": 40,
+}
+
+
+async def test_unique_rows_come_back_from_a_version_that_is_silent() -> None:
+    """Its users may be at work with their rows: its runners go first, then blue has all. Its word is not waited for."""
+    world = await running(**UNIQUE)
+    world.record.put(a_document(2, **UNIQUE))
+    await until(world, phase("Analyzing"))
+    for runner in runners_of(world, stable=False):
+        runner.silent = True
+    command(world, "abort")
+    await until(world, phase("Rejected"), 400)
+    await some_looks(world)
+    assert 40 == held_by(runners_of(world, stable=True))
+    assert [] == runners_of(world, stable=False)
+
+
+async def test_each_step_is_told_with_what_passed_it() -> None:
+    """Not with what was said of it at the look before: the numbers that it was judged by, or that it was not judged."""
+    world = await running()
+    world.record.put(a_document(2))
+    await until(world, phase("Shifting", 2))
+    command(world, "skip-step")
+    await until(world, phase("Analyzing", 3))
+    command(world, "promote-full")
+    await until(world, phase("Stable"))
+    numbers = r"error_rate 0\.0% \(blue 0\.0%\), success 100\.0% \(blue 100\.0%\), p95 1ms \(blue 1ms\), n=\d+"
+    expected = [
+        f"rollout 1: 10% passed: {numbers}",
+        f"rollout 1: 25% passed: {numbers}",
+        "rollout 1: 50% passed: not judged, skip-step by command",
+        "rollout 1: 75% passed: not judged, promote-full by command",
+    ]
+    passed = told(world, "StepPassed")
+    assert [True] * 4 == [bool(re.fullmatch(*pair)) for pair in zip(expected, passed, strict=True)], passed
+
+
+async def test_a_pause_that_is_aborted_does_not_go_on() -> None:
+    """The events tell the pause and the way back, nothing in between."""
+    world = await running()
+    world.record.put(a_document(2))
+    await until(world, phase("Analyzing", 1))
+    command(world, "pause")
+    await until(world, lambda status: rollout_of(status).pause is not None)
+    command(world, "abort")
+    await until(world, phase("Rejected"))
+    assert (1, 1, 0) == tuple(len(told(world, f"Rollout{what}")) for what in ("Paused", "Aborted", "Resumed"))
+
+
+async def test_a_promotion_is_accepted_by_promote_alone() -> None:
+    """A last step with a pause of its own, too, waits for it, and says by which numbers it was passed."""
+    world = await running()
+    rollout = {"autoPromote": False, "steps": [{"percent": 50}, {"percent": 100, "pause": True}]}
+    world.record.put(a_document(2, rollout=rollout))
+    status = await until(world, lambda status: rollout_of(status).pause is not None)
+    assert "AwaitingPromotion" == rollout_of(status).pause
+    assert re.match(r"100% is passed, it waits for promote: error_rate 0\.0%.*n=\d+", rollout_of(status).message)
+    command(world, "resume")
+    status = await some_looks(world)
+    assert status.last_command is not None
+    assert ("Refused", "Analyzing") == (status.last_command.result, rollout_of(status).phase)
+    command(world, "promote")
+    await until(world, phase("Stable"))
+
+
+async def test_users_raised_at_the_last_step_wait_for_the_new_version_s_runners() -> None:
+    """Capacity first: blue has no users there, so green's runners are what counts, and those start slowly."""
+    world = await running()
+    rollout = {"autoPromote": False}
+    world.record.put(a_document(2, rollout=rollout))
+    await until(world, lambda status: rollout_of(status).pause == "AwaitingPromotion")
+    known = set(world.fleet.runners)
+    world.record.put(a_document(2, users=2400, rollout=rollout))
+    missing: list[int] = []
+
+    def is_there(status: Status) -> bool:
+        for runner in runners_of(world, stable=False):
+            runner.ready_after_ms = 1_000 if runner.name in known else 20_000
+        missing.append(status.users.dealt - status.users.placed)
+        return status.users.placed == 2400
+
+    await until(world, is_there, 200)
+    assert {0} == set(missing)
+
+
+@pytest.mark.parametrize("station", ["Preparing", "Shifting"])
+async def test_a_deadline_does_not_count_the_operator_s_absence(station: str) -> None:
+    """It died before it could do what it had put on record, and comes back ten deadlines later: nobody is to blame."""
+    world = await running()
+    world.record.put(a_document(2))
+    await until(world, phase(station, None if station == "Preparing" else 1))
+    if station == "Preparing":
+        own = runners_of(world, stable=True)
+        world.fleet.replicas = {own[0].revision: len(own)}
+        world.fleet.runners = {runner.name: runner for runner in own}
+    world.world.ledgers = Ledgers()
+    world.now_ms += 600_000
+    await until(world, lambda status: rollout_of(status).phase not in (station, "Shifting", "Analyzing"), 800)
+    assert ("Promoted", 1) == (rollout_of(world.status).reason, rollout_of(world.status).attempt)
+
+
+async def test_a_deadline_counts_from_when_the_operator_is_back() -> None:
+    """A version that does not start is not waited for for ever by an operator that was away."""
+    world = await running()
+    ail(world, problem="Unschedulable: no node")
+    world.record.put(a_document(2))
+    await until(world, phase("Preparing"))
+    world.world.ledgers = Ledgers()
+    world.now_ms += 600_000
+    back = world.now_ms
+    await until(world, phase("Aborting"), 400)
+    assert 60_000 <= world.now_ms - back <= 63_000
+    assert "PrepareTimeout" == rollout_of(world.status).reason
+
+
+async def test_teardown_is_done_by_the_version_that_runs() -> None:
+    """Not by one that was rejected, whose runners stand for their logs and whose name comes first."""
+    once = {"teardown": {"flow": [{"request": {"post": "/reset"}}]}}
+    world = await running(**once)
+    ail(world, failed_permille=400)
+    world.record.put(a_document(2, **once))
+    status = await until(world, phase("Rejected"))
+    assert status.stable is not None
+    assert min(world.fleet.runners) == runners_of(world, stable=False)[0].name
+    command(world, "stop")
+    status = await until(world, lambda status: status.phase == "Completed")
+    assert status.run is not None
+    assert status.run.teardown is not None
+    assert ("Done", True) == (status.run.teardown.state, status.stable.revision in status.run.teardown.runner)
+
+
+@pytest.mark.parametrize("problem", ["ErrImagePull: no such image", ""])
+async def test_a_version_changed_before_the_run_begins_takes_the_other_s_place(problem: str) -> None:
+    """There is no user to move: a mended image is begun with at once, and given the time that any has to start."""
+    world = FakeWorld()
+    ail(world, problem=problem, target="refused")
+    world.record.put(a_document(1))
+    await until(world, lambda status: status.phase == "Preflight")
+    began = world.now_ms
+    await until(world, lambda _: world.now_ms >= began + 280_000)
+    assert "Preflight" == world.status.phase
+    world.fleet.health = {}
+    world.record.put(a_document(2))
+    await until(world, lambda status: status.phase == "Running", 100)
+    status = await some_looks(world)
+    assert status.stable is not None
+    assert (None, "shop:2", 400) == (status.rollout, status.stable.image, status.users.placed)
+    assert {status.stable.revision} == set(world.fleet.replicas)
