@@ -136,11 +136,13 @@ class Schedule:
         """Return how many arrivals of the places that are given away now were begun from their turn on."""
         if not self._pieces:
             return 0
-        piece, late = self._pieces[0][0], 0
+        (piece, after), late = self._pieces[0], 0
+        begun = piece.first_after(after) if gives else 0  # what came before was begun as an older piece had it
         for place, number in gives.items():
-            if place in piece.places and self._at > number:
+            since = max(number, begun, piece.takes.get(place, 0))
+            if place in piece.places and self._at > since:
                 at = position(place, piece.users)
-                late += _turns(self._at, at, piece.users) - _turns(number, at, piece.users)
+                late += _turns(self._at, at, piece.users) - _turns(since, at, piece.users)
         return late
 
     def _open(self) -> None:

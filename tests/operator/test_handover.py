@@ -194,12 +194,15 @@ class Arriving:
 
 TWICE_ON_THE_WAY = [("users", 33), ("look", 2), ("users", 27), ("users", 11)]
 """Places that are given away before their taker began."""
+BEGUN_BY_OTHERS = [("users", 4), ("users", 38), ("users", 28), ("look", 4), ("users", 1)]
+"""A place is given away that the giver came by after arrivals which others had begun."""
 
 EVENTS = st.sampled_from(["look", "look", "look", "users", "users", "rate", "silence", "speak", "forget"])
 
 
 @settings(deadline=None, max_examples=40)
 @example(TWICE_ON_THE_WAY, "constant")
+@example(BEGUN_BY_OTHERS, "constant")
 @given(st.lists(st.tuples(EVENTS, st.integers(1, 40)), max_size=8), st.sampled_from(["constant", "poisson"]))
 async def test_whatever_happens_every_arrival_comes_once(history: list[tuple[str, int]], process: str) -> None:
     """
