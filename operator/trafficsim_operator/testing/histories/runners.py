@@ -123,7 +123,8 @@ class LightRunner:
                 epoch=told.epoch,
                 held=told.places,
                 users=told.total,
-                active=self.on.bit_count(),
+                # Who is on its way out is active until parked; who has not made its first send is not yet.
+                active=(self.on | (self.may & ~bits(told.places))).bit_count(),
                 settled=now_ms >= self.rests_ms,
                 suspended=told.suspended,
                 retire=told.retire,
