@@ -92,6 +92,11 @@ def phase(name: str, percent: int) -> Callable[[dict[str, Any]], bool]:
     return lambda status: (name, percent) == tuple(status.get("rollout", {}).get(key) for key in ("phase", "percent"))
 
 
+def has_windows(count: int) -> Callable[[dict[str, Any]], bool]:
+    """Return whether the step is held so long; what its first users were late is then no share of the run."""
+    return lambda status: len(status.get("rollout", {}).get("windows", ())) >= count
+
+
 async def ended(run: Run) -> dict[str, Any]:
     """Stop the run in an orderly way and return its document."""
     await run.signal(signal.SIGINT)
@@ -160,6 +165,7 @@ async def test_users_are_edited_in_mid_rollout(shop: str, write: Any, tmp_path: 
             return phase("Analyzing", 25)(status) and (5, 15) == (rollout["green"]["active"], rollout["blue"]["active"])
 
         await until(tmp_path, is_split)
+        await until(tmp_path, has_windows(6))
         found = await ended(run)
     rollout = found["status"]["rollout"]
     assert (1, "SimulationEnded", 25) == (rollout["attempt"], rollout["reason"], rollout["plan"]["steps"][0]["percent"])
@@ -172,7 +178,7 @@ async def test_ctrl_c_in_mid_rollout_drains_both_versions(shop: str, write: Any,
     async with trafficsim("run", write(a_document(shop, "1")), "--watch", "--json", home=tmp_path) as run:
         await until_requests(shop)
         write(a_document(shop, "2", dwell="30s"))
-        await until(tmp_path, phase("Analyzing", 25))
+        await until(tmp_path, has_windows(6))
         family = [pid for runner in run.runners() for pid in (runner, *children_of(runner))]
         assert {"1", "2"} == set(versions_of(run).values())
         found = await ended(run)
