@@ -104,6 +104,12 @@ NOTHING = HandOver()
             },
             id="given away before it was taken",
         ),
+        pytest.param(
+            places(a=((0, 10),), b=()),
+            {"a": holding((0, 10)), "b": holding((8, 10), takes=turns(900, (8, 10)))},
+            {"a": NOTHING, "b": HandOver(takes=turns(900, (8, 10)), gives=turns(900, (8, 10)))},
+            id="the taker gives it back: the giver had not been heard",
+        ),
         pytest.param(places(a=((0, 10),)), {"a": None}, {"a": NOTHING}, id="nobody had it: at once"),
         pytest.param(
             places(a=((0, 8),)), {"a": holding((0, 10))}, {"a": NOTHING}, id="nobody takes it: T is less now"
@@ -196,6 +202,8 @@ TWICE_ON_THE_WAY = [("users", 33), ("look", 2), ("users", 27), ("users", 11)]
 """Places that are given away before their taker began."""
 BEGUN_BY_OTHERS = [("users", 4), ("users", 38), ("users", 28), ("look", 4), ("users", 1)]
 """A place is given away that the giver came by after arrivals which others had begun."""
+GIVEN_BACK = [("users", 18), ("rate", 15), ("users", 8), ("silence", 10), ("rate", 19)]
+"""A silent giver is heard again when its taker, which has begun to count, is to go."""
 
 EVENTS = st.sampled_from(["look", "look", "look", "users", "users", "rate", "silence", "speak", "forget"])
 
@@ -203,6 +211,7 @@ EVENTS = st.sampled_from(["look", "look", "look", "users", "users", "rate", "sil
 @settings(deadline=None, max_examples=40)
 @example(TWICE_ON_THE_WAY, "constant")
 @example(BEGUN_BY_OTHERS, "constant")
+@example(GIVEN_BACK, "poisson")
 @given(st.lists(st.tuples(EVENTS, st.integers(1, 40)), max_size=8), st.sampled_from(["constant", "poisson"]))
 async def test_whatever_happens_every_arrival_comes_once(history: list[tuple[str, int]], process: str) -> None:
     """

@@ -4,6 +4,7 @@ Handing arrivals over: in a move of the open model each arrival is begun by the 
     n₀ = the first arrival due 3 s from now or later
     1. the taker gets the place from arrival n₀ on, and says from which on it does: n₁ ≥ n₀, later if it was late
     2. the giver, dropping the place, gets it until n₁; if it has begun later ones by then it counts them as begun twice
+       (when it is the taker that drops it again, having begun to count, all from n₁ on were)
 
 What is under way is kept in the runners' acknowledgements alone, so another operator goes on with it. A turn is told
 again with every assignment until it has passed for a second, and while the other of the two may still need it.
@@ -79,7 +80,7 @@ def hand_over(
         given = [leaving for _, ack in others for leaving in ack.gives if not turning.has_passed(leaving.number)]
         had = mine.held if mine else Places()
         gained, lost = places - had, had - places
-        gives = [*_kept_gives(mine, places, turning), *_new_gives(lost, others, dealt)]
+        gives = [*_kept_gives(mine, places, turning), *_new_gives(mine, lost, others, dealt)]
         # What is given away before it was even taken counts between the two turns.
         takes = [*_kept_takes(mine, places | places_of(gives), theirs | places_of(given), turning)]
         if moved := gained & theirs:
@@ -107,8 +108,14 @@ def _kept_gives(mine: Acknowledgement | None, places: Places, turning: Turning) 
 
 
 def _new_gives(
-    lost: Places, others: Sequence[tuple[str, Acknowledgement]], dealt: Mapping[str, Places]
+    mine: Acknowledgement | None,
+    lost: Places,
+    others: Sequence[tuple[str, Acknowledgement]],
+    dealt: Mapping[str, Places],
 ) -> Iterable[Turn]:
     """Yield the turns of the places *lost* now: from when on who has them says it counts."""
     for name, ack in others:
-        yield from within(ack.takes or (), lost & ack.held & dealt.get(name, ack.held))
+        kept = lost & ack.held & dealt.get(name, ack.held)
+        yield from within(ack.takes or (), kept)
+        # Who had them all along, and was not heard, goes by no turn: what was begun here since ours was begun twice.
+        yield from within((mine.takes if mine else None) or (), kept - places_of(ack.takes or ()))
