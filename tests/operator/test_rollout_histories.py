@@ -26,6 +26,7 @@ def test_histories() -> None:
 @pytest.mark.parametrize(
     "seed",
     [
+        pytest.param(343, id="a place went to a runner that was suspended still"),
         pytest.param(381, id="a silent version was let go before blue's users were on"),
         pytest.param(662, id="users on their way out were taken for gone"),
         pytest.param(1344, id="a version not heard yet was taken away"),
