@@ -289,12 +289,26 @@ def test_a_lost_split_voids_the_windows_and_keeps_the_clock():
     before = a_rollout(step_started_at=ago(4))
     lost = advance(before, a_look(green=2, analysis=FAIL))
     assert (RolloutPhase.ANALYZING, 0, False) == (lost.phase, lost.settled, is_judged(lost))
-    assert lost.message == "2 of 3 users are at r2: windows count anew when the split holds"
+    assert lost.message == "2 of 3 users are at r2, 8 at r1: windows count anew when the split holds"
     again = advance(advance(lost, a_look()), a_look(analysis=FAIL))
     assert (RolloutPhase.ANALYZING, 2, RUN + 6_000) == (again.phase, again.settled, again.windows_from_ms)
     assert (ago(4), True) == (again.step_started_at, is_judged(again))
     late = advance(advance(a_rollout(settled=0), a_look()), a_look())
     assert RUN == late.windows_from_ms
+
+
+def test_a_passed_step_says_which_split_it_waits_for():
+    """Where the users are and the pods' cause; the numbers it was passed by are kept, and told when it goes on."""
+    passed = a_rollout(step=4, passed=True, settled=0, message="n=812")
+    green = Colour(held=8, runners=1, ready=1, cause="Unschedulable: no node has room")
+    waiting = advance(passed, a_look(green=green, blue=Colour(held=1)))
+    words = "n=812 · 8 of 10 users are at r2, 1 at r1; Unschedulable: no node has room"
+    assert (RolloutPhase.ANALYZING, words) == (waiting.phase, waiting.message)
+    assert waiting == advance(waiting, a_look(green=green, blue=Colour(held=1)))
+    there = advance(advance(waiting, a_look(green=10)), a_look(green=10))
+    assert (RolloutPhase.PROMOTING, "r2 is promoted: n=812") == (there.phase, there.message)
+    unjudged = advance(passed.model_copy(update={"message": ""}), a_look(green=8, blue=Colour(held=2)))
+    assert "passed · 8 of 10 users are at r2, 2 at r1" == unjudged.message
 
 
 def test_an_edit_of_load_or_target_voids_the_windows():

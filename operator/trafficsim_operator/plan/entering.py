@@ -75,7 +75,7 @@ def analyze(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
 
 def promote(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
     """Return *rollout* with its candidate promoted."""
-    why = rollout.message or (rollout.plan.note if rollout.plan is not None else "")
+    why = rollout.message.partition(" · ")[0] or (rollout.plan.note if rollout.plan is not None else "")
     message = f"{seen.candidate} is promoted" + (f": {why}" if why else "")
     return to(
         RolloutPhase.PROMOTING, rollout, seen, reason=Reason.PROMOTED, message=message, windows_from_ms=None, settled=0

@@ -287,9 +287,12 @@ def _is_unjudged(rollout: RolloutStatus, seen: Seen) -> bool:
 def _unsettled(rollout: RolloutStatus, seen: Seen, users: int) -> RolloutStatus:
     """Hold a step whose split is not as it is to be; the time it may be held goes on."""
     assert rollout.plan is not None and rollout.step_started_at is not None
-    message = f"{seen.green.held} of {users} users are at {seen.candidate}: windows count anew when the split holds"
+    split = f"{seen.green.held} of {users} users are at {seen.candidate}, {seen.blue.held} at {seen.stable}"
+    cause = seen.green.cause or seen.blue.cause
     if rollout.passed:
-        return saying(rollout, rollout.message, settled=0)
+        numbers = rollout.message.partition(" · ")[0] or "passed"
+        return saying(rollout, f"{numbers} · {split}" + (f"; {cause}" if cause else ""), settled=0)
+    message = f"{split}: windows count anew when the split holds" + (f"; {cause}" if cause else "")
     over = seen.now_ms - parse_instant(rollout.step_started_at) >= rollout.plan.max_dwell_ms
     if over:
         return paused(rollout, seen, PauseReason.INCONCLUSIVE, f"{message}; maxDwell is over")
