@@ -233,6 +233,24 @@ async def test_users_raised_at_the_last_step_wait_for_the_new_version_s_runners(
     assert {0} == set(missing)
 
 
+async def test_what_the_spec_asks_for_while_suspended_is_said() -> None:
+    """A third version, asked for after a rejection, waits until the simulation goes on: it is not the rejected one."""
+    world = await running()
+    ail(world, failed_permille=400)
+    world.record.put(a_document(2))
+    status = await until(world, phase("Rejected"))
+    rejected = rollout_of(status).rejected
+    world.record.put(a_document(3, suspend=True))
+    status = await until(world, lambda status: status.phase == "Suspended" and status.observed_generation == 3)
+    status = await some_looks(world)
+    assert status.stable is not None
+    message = next(c.message for c in status.conditions if c.type == "Ready")
+    told = rf"running {status.stable.revision}; spec asks (\w+); {rejected} was rejected at 10%: error_rate .*"
+    match = re.fullmatch(told, message)
+    assert match is not None, message
+    assert match[1] not in (rejected, status.stable.revision)
+
+
 @pytest.mark.parametrize("station", ["Preparing", "Shifting"])
 async def test_a_deadline_does_not_count_the_operator_s_absence(station: str) -> None:
     """It died before it could do what it had put on record, and comes back ten deadlines later: nobody is to blame."""

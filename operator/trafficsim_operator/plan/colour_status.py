@@ -77,7 +77,10 @@ def of_rollout(found: tuple[Finding, ...], look: Look, rollout: RolloutStatus | 
         return ready, moving, stalled
     if rollout.phase is not RolloutPhase.REJECTED:
         return found
-    text = f"running {look.versions.stable.revision}; spec asks {rollout.rejected}, {rollout.message}"
+    asked = look.accepted.wanted.revision
+    # Subtle: a third version that is asked for while the simulation is suspended is begun with when it goes on.
+    which = "," if asked == rollout.rejected else f"; {rollout.rejected} was"
+    text = f"running {look.versions.stable.revision}; spec asks {asked}{which} {rollout.message}"
     reason = Reason.REVISION_REJECTED
     return (
         Finding(type=Condition.READY, status=False, reason=reason, message=text),
