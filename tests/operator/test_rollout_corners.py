@@ -197,6 +197,19 @@ async def test_a_pause_that_is_aborted_does_not_go_on() -> None:
     assert (1, 1, 0) == tuple(len(told(world, f"Rollout{what}")) for what in ("Paused", "Aborted", "Resumed"))
 
 
+async def test_a_pause_amid_a_shift_holds_the_step_and_not_its_users() -> None:
+    """They get to that step's split; then nothing goes on."""
+    world = await running()
+    world.record.put(a_document(2))
+    await until(world, phase("Shifting", 2))
+    assert held_by(runners_of(world, stable=False)) < 200
+    command(world, "pause")
+    await until(world, lambda status: rollout_of(status).pause is not None)
+    status = await some_looks(world, 60)
+    assert ("Shifting", 2, 200) == (rollout_of(status).phase, rollout_of(status).step, rollout_of(status).green.users)
+    assert (200, 200) == tuple(held_by(runners_of(world, stable=stable)) for stable in (True, False))
+
+
 async def test_a_promotion_is_accepted_by_promote_alone() -> None:
     """A last step with a pause of its own, too, waits for it, and says by which numbers it was passed."""
     world = await running()

@@ -2,7 +2,8 @@
 What a rollout means for both versions: users and runners of each, and which version the pointers name.
 
 Blue is `stable`, green `candidate`; after the promotion green is `stable` and the old blue `previous`, until its
-runners are gone. One function says how many users each has, and from the same numbers another how many runners.
+runners are gone. One function says how many users each has, and from the same numbers another how many runners. A pause
+changes neither: in Shifting it holds the step, and users still move until its split is there.
 """
 
 from __future__ import annotations
