@@ -231,7 +231,7 @@ class History:
     def _floor(self, status: Status) -> None:
         total = status.users.dealt
         if self.suspended or status.phase != "Running":
-            self.excused |= set(range(total))  # nobody is to be on, and after a while the runners go
+            self.excused |= set(range(60))  # nobody is to be on, and after a while the runners go
         on = {place for places in self.held().values() for place in places}
         missing = set(range(total)) - on
         self.excused = {place for place in self.excused if place in missing or place >= total}
