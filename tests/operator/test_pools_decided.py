@@ -76,3 +76,34 @@ async def test_a_max_below_the_processes_is_refused(users: int, most: int) -> No
     assert runner.assignment is not None
     assert runner.assignment.load.connections.groups is not None
     assert 30 == runner.assignment.load.connections.groups["user"].max
+
+
+async def test_the_processes_of_a_version_that_was_replaced_do_not_count() -> None:
+    """Its runners stand for the way back, with more processes: what fits those of the version that runs is accepted."""
+    world = FakeWorld()
+    world.fleet.tells = True
+    document = a_simulation(mode="pooled", groups={"user": {"max": 30}})
+    quick = {"dwell": "10s", "warmUp": "3s", "window": "2s", "scaleDownDelay": "10m"}
+    document["spec"] |= {"runner": sized(2), "rollout": quick}
+    world.record.put(deepcopy(document))
+    assert "Running" == (await looks(world)).phase
+    document["spec"]["runner"] = sized(1)
+    world.record.put(deepcopy(document))
+    for _ in range(1_000):
+        rollout = world.status.rollout
+        if rollout is not None and rollout.phase == "Retiring":
+            break
+        world.waits = min(world.waits or 0, 1_000)
+        await world.look("n", "shop")
+    told = {r.revision: r.assignment.processes for r in world.fleet.runners.values() if r.assignment is not None}
+    assert world.status.stable is not None
+    assert {1: 1, 2: 1} == {count: list(told.values()).count(count) for count in told.values()}
+    assert 1 == told[world.status.stable.revision]
+    document["spec"]["connections"] = {"mode": "pooled", "groups": {"user": {"max": 1}}}
+    world.record.put(deepcopy(document))
+    assert ("True", "") == accepted(await looks(world))
+
+
+def sized(cores: int) -> dict[str, Any]:
+    resources = {"limits": {"cpu": str(cores), "memory": "1Gi"}}
+    return {"image": "shop:1", "resources": resources}

@@ -95,9 +95,9 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
     asked = spec
     if revision is not wanted:
         spec = spec.model_copy(update={"runner": _runner_of(revision)})
-    held = _processes_held(desired, observed) if pinned is not None else 0
+    held = _processes_held(desired, observed) if pinned is not None else {}
     try:
-        sizing = _sized(spec, observed, held)
+        sizing = _sized(spec, observed, held.get(revision.revision, 0))
     except SpecError as error:
         return Refused(problems=error.problems)
     ruling = judge(spec, revision.image, observed.target, observed.policy, sizing.runners)
@@ -105,7 +105,7 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
         return Refused(problems=ruling.refusals, snippet=ruling.snippet)
     sizings, forbidden = {revision.revision: sizing}, ""
     if wanted.revision != revision.revision:
-        beside = _beside(asked, wanted, observed, held, sizing.runners)
+        beside = _beside(asked, wanted, observed, held.get(wanted.revision, 0), sizing.runners)
         if isinstance(beside, Sizing):
             sizings[wanted.revision] = beside
         elif wanted.revision != _rejected(desired):
@@ -215,7 +215,11 @@ def _sized(spec: TrafficSimulationSpec, observed: Observed, processes_held: int)
 
 
 def _of_others(
-    desired: Desired, spec: TrafficSimulationSpec, observed: Observed, held: int, known: Mapping[str, Sizing]
+    desired: Desired,
+    spec: TrafficSimulationSpec,
+    observed: Observed,
+    held: Mapping[str, int],
+    known: Mapping[str, Sizing],
 ) -> dict[str, Sizing]:
     """Return the sizings of versions that nobody asks for any more; one that could not hold the users gets no more."""
     found = {}
@@ -223,7 +227,7 @@ def _of_others(
         if revision is not None and revision.revision not in known:
             with contextlib.suppress(SpecError):
                 as_it_was = spec.model_copy(update={"runner": _runner_of(revision)})
-                found[revision.revision] = _sized(as_it_was, observed, held)
+                found[revision.revision] = _sized(as_it_was, observed, held.get(revision.revision, 0))
     return found
 
 
@@ -233,11 +237,15 @@ def _is_edit(desired: Desired, pinned: Revision | None) -> bool:
     return pinned is None or run is None or run.generation != desired.generation
 
 
-def _processes_held(desired: Desired, observed: Observed) -> int:
-    """Return the most worker processes of a runner of the run that is on: within a run they become no fewer."""
+def _processes_held(desired: Desired, observed: Observed) -> Mapping[str, int]:
+    """Return by revision the most worker processes of a runner of the run: within a run they become no fewer."""
     run = desired.status.run.id if desired.status.run is not None else 0
-    acks = [runner.acknowledgement for runner in observed.runners]
-    return max((ack.processes for ack in acks if ack is not None and ack.run == run), default=0)
+    found: dict[str, int] = {}
+    for runner in observed.runners:
+        ack = runner.acknowledgement
+        if ack is not None and ack.run == run:
+            found[runner.revision] = max(found.get(runner.revision, 0), ack.processes)
+    return found
 
 
 def _runner_of(revision: Revision) -> Runner:
