@@ -264,6 +264,41 @@ async def test_what_the_spec_asks_for_while_suspended_is_said() -> None:
     assert match[1] not in (rejected, status.stable.revision)
 
 
+async def test_a_rejected_version_that_falls_silent_is_no_fault_of_the_run() -> None:
+    """Its runners have no users and stand for their logs; one with users that falls silent is told as ever."""
+    world = await running()
+    ail(world, failed_permille=400)
+    world.record.put(a_document(2))
+    await until(world, phase("Rejected"))
+    for runner in runners_of(world, stable=False):
+        runner.silent = True
+    status = await some_looks(world, 3)
+    assert "RunnersReady" == reason_of(status, "RunnersHealthy")
+    for runner in runners_of(world, stable=True):
+        runner.silent = True
+    status = await some_looks(world, 3)
+    assert "Unreachable" == reason_of(status, "RunnersHealthy")
+
+
+async def test_a_silent_runner_of_the_new_version_with_users_is_told() -> None:
+    """Both versions have users in mid-rollout, and on the way back until they are gone."""
+    world = await running()
+    world.record.put(a_document(2))
+    await until(world, phase("Analyzing", 1))
+    for runner in runners_of(world, stable=False):
+        runner.silent = True
+    status = await some_looks(world, 2)
+    assert "Unreachable" == reason_of(status, "RunnersHealthy")
+    command(world, "abort")
+    status = await until(world, phase("Aborting"))
+    assert "Unreachable" == reason_of(status, "RunnersHealthy")
+
+
+def reason_of(status: Status, kind: str) -> str:
+    """Return the reason of a condition."""
+    return next(condition.reason for condition in status.conditions if condition.type == kind)
+
+
 @pytest.mark.parametrize("station", ["Preparing", "Shifting"])
 async def test_a_deadline_does_not_count_the_operator_s_absence(station: str) -> None:
     """It died before it could do what it had put on record, and comes back ten deadlines later: nobody is to blame."""

@@ -16,7 +16,7 @@ from trafficsim_api.status import (
     Users,
 )
 from trafficsim_api.units import format_instant, parse_instant
-from trafficsim_operator.observed import RunnerState
+from trafficsim_operator.observed import Runner, RunnerState
 from trafficsim_operator.plan import once, verdict
 from trafficsim_operator.plan.assignments import cause_of, held_by
 from trafficsim_operator.plan.bounds import fitted
@@ -213,6 +213,8 @@ def _health(look: Look) -> tuple[Finding, ...]:
         runner.name
         for runner in look.runners
         if runner.address is not None and not runner.answered and runner.state is RunnerState.READY
+        # One without users, of a version that is to have none, stands for its logs or for the way back.
+        and (look.versions.may_take(runner.revision) or _has_users(look, runner))
     ]
     if silent:
         return (
@@ -233,6 +235,11 @@ def _health(look: Look) -> tuple[Finding, ...]:
     acks = [runner.acknowledgement for runner in own]
     fault = next((ack.fault for ack in acks if ack is not None and ack.fault), "")
     return (Finding(type=kind, status=True, reason=Reason.RUNNERS_READY, message=fault),)
+
+
+def _has_users(look: Look, runner: Runner) -> bool:
+    ack = held_by(runner, look.run.id)
+    return ack is not None and bool(ack.held)
 
 
 def _saturation(look: Look) -> tuple[Finding, ...]:
