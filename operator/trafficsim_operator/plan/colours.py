@@ -2,7 +2,8 @@
 One runner version as it is seen: the places its runners hold by acknowledgement, who is ready, and why others are not.
 
 An unreachable runner keeps its places, one that is being deleted keeps nothing. A cause that does not mend itself (a
-crash, an image that is not there, a load that its workers refuse) counts as crashed.
+crash loop, an image that is not there, a load that its workers refuse) counts as crashed; the end of a container, that
+is started again, only where no runner of the version is ready.
 """
 
 from __future__ import annotations
@@ -15,25 +16,25 @@ from trafficsim_operator.observed import RevisionSeen, Runner, RunnerState
 from trafficsim_operator.plan.assignments import cause_of, held_by
 from trafficsim_operator.plan.rolling import SILENT_MS, Colour
 
-__all__ = ["colour_of", "is_crash", "is_ready", "written_off"]
+__all__ = ["colour_of", "is_ready", "written_off"]
 
-# How causes begin that another try does not mend: of a kubelet, and of a runner about its workers.
+# How causes begin that another try does not mend, however other runners do: of a kubelet, and of a runner about its
+# workers.
 _CRASHES: Final = (
     "CrashLoopBackOff",
     "CreateContainerConfigError",
     "CreateContainerError",
-    "Ended",
     "ErrImageNeverPull",
     "ErrImagePull",
     "ImageInspectError",
     "ImagePullBackOff",
     "InvalidImageName",
-    "Restarted",
     "RunContainerError",
     "an assignment was refused",
     "worker ",
 )
-# A local runner's cause begins with its name.
+# How those begin of a container that ended once: of one runner, not of its version. A local one begins with its name.
+_ENDS: Final = ("Ended", "Restarted")
 _EXITED: Final = (" exited with ", " killed by ")
 
 
@@ -43,16 +44,17 @@ def colour_of(seen: RevisionSeen | None, run: int) -> Colour:
         return Colour(gone=True)
     runners = [runner for runner in seen.runners if runner.state is not RunnerState.LEAVING]
     acks = {r.uid: ack for r in runners if (ack := held_by(r, run)) is not None}
-    cause = "its name is taken by an object that is not ours" if seen.foreign else cause_of(runners, seen.problem)
+    ready = sum(is_ready(runner, run) for runner in runners)
+    cause, crashed = _fault(seen, runners, ready)
     return Colour(
         held=sum(len(ack.held) for ack in acks.values()),
         active=sum(ack.active for ack in acks.values()),
         runners=len(runners),
-        ready=sum(is_ready(runner, run) for runner in runners),
+        ready=ready,
         settled=all(_is_settled(acks[runner.uid]) for runner in runners if runner.answered and runner.uid in acks),
         silent_ms=_silent_ms(runners, run),
         cause=cause,
-        crashed=seen.foreign or is_crash(cause),
+        crashed=crashed,
         gone=not runners,
     )
 
@@ -72,9 +74,19 @@ def _is_settled(ack: Acknowledgement) -> bool:
     return ack.settled and not ack.suspended
 
 
-def is_crash(cause: str) -> bool:
-    """Say whether *cause* does not mend itself."""
-    return cause.startswith(_CRASHES) or any(text in cause for text in _EXITED)
+def _fault(seen: RevisionSeen, runners: list[Runner], ready: int) -> tuple[str, bool]:
+    """Return why the version does not get on, and whether that is a crash of it; what makes it one is told first."""
+    if seen.foreign:
+        return "its name is taken by an object that is not ours", True
+    said = [cause for runner in runners if (cause := cause_of((runner,), ""))] + [seen.problem]
+    crash = next((cause for cause in said if _is_crash(cause, ready)), "")
+    return crash or said[0], bool(crash)
+
+
+def _is_crash(cause: str, ready: int) -> bool:
+    """Say whether *cause* does not mend itself, where so many runners of the version are *ready*."""
+    is_end = cause.startswith(_ENDS) or any(text in cause for text in _EXITED)
+    return cause.startswith(_CRASHES) or (is_end and not ready)
 
 
 def written_off(runners: Iterable[Runner]) -> frozenset[str]:

@@ -212,7 +212,9 @@ def _health(look: Look) -> tuple[Finding, ...]:
     silent = [
         runner.name
         for runner in look.runners
-        if runner.address is not None and not runner.answered and runner.state is RunnerState.READY
+        if runner.address is not None
+        and not runner.answered
+        and runner.state is RunnerState.READY
         # One without users, of a version that is to have none, stands for its logs or for the way back.
         and (look.versions.may_take(runner.revision) or _has_users(look, runner))
     ]
