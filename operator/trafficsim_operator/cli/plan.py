@@ -130,7 +130,7 @@ def _lines(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rows: Ma
         ("in all", f"{all_cores:g} cores, {all_memory}"),
         *once.planned_lines(spec),
     )
-    head = f"{simulation.metadata.name}: {count(spec.users)} users against {spec.target.url}"
+    head = f"{simulation.metadata.name}: {counted(spec.users, 'user')} against {spec.target.url}"
     return [head, "", *(f"{name:<11} {term}" for name, term in terms), "", *_profile_lines(spec, rows), ""]
 
 
@@ -167,9 +167,9 @@ def _profile_lines(spec: TrafficSimulationSpec, rows: Mapping[str, RowsSeen]) ->
         at = after
     if spec.arrivals is not None:
         lines.append(f"            {_arrivals(spec, profile, end)}")
-    peak, planned = count(profile.peak(spec.users, 0, end)), profile.user_ms(spec.users, 0, end) / 3_600_000
+    peak, planned = profile.peak(spec.users, 0, end), profile.user_ms(spec.users, 0, end) / 3_600_000
     warm_up = format_duration(spec.warm_up)
-    lines.append(f"            at most {peak} users, {planned:.2f} user-hours; warm-up {warm_up}")
+    lines.append(f"            at most {counted(peak, 'user')}, {planned:.2f} user-hours; warm-up {warm_up}")
     for number, text in enumerate(planned_lines(spec, rows, profile, end)):
         lines.append(f"{'' if number else 'data':<11} {text}")
     return lines

@@ -157,11 +157,13 @@ def rollout_panel(rolled: Rolled, windows: int = WINDOWS) -> RenderableType:
 def rolled_out_lines(rollouts: Sequence[RolledOut]) -> Sequence[str]:
     """Return what each rollout of a run came to, in a line: `1.0 → 1.1: rejected at 10%: error_rate 9.1%`."""
     found = []
-    for it in rollouts:
+    for number, it in enumerate(rollouts, 1):
         blue, green = _labels(it.blue, it.green)
         rollout = it.rollout
-        unfinished = f"{rollout.phase} when the run ended: " if rollout.phase in _ON else ""
-        found.append(f"{blue} → {green}: {unfinished}{_came_to(rollout) or rollout.reason}")
+        is_on = rollout.phase in _ON and number == len(rollouts)  # another began: it is over, whatever was seen last
+        unfinished = f"{rollout.phase} when the run ended: " if is_on else ""
+        came_to = rollout.message if is_on else _came_to(rollout)
+        found.append(f"{blue} → {green}: {unfinished}{came_to or rollout.reason}")
     return found
 
 
@@ -176,8 +178,8 @@ def rolled_out(rollouts: Sequence[RolledOut]) -> list[dict[str, Any]]:
 
 
 def _came_to(rollout: RolloutStatus) -> str:
-    """Return the outcome of a rollout that is over: the version before is no longer kept then."""
-    return re.sub(r"; \S+ is kept for the way back$", "", rollout.message)
+    """Return the outcome of a rollout that is over: no version is kept then, and no user is on the way back."""
+    return re.sub(r"; \S+ is kept for the way back$|: all users go back to \S+ first( · .*)?$", "", rollout.message)
 
 
 def _colours(rolled: Rolled) -> Iterator[tuple[str, str, ColourStatus]]:
