@@ -30,6 +30,7 @@ from trafficsim_operator.plan.objects import objects
 from trafficsim_operator.plan.places import Deal, deal
 from trafficsim_operator.plan.planned import plan_on
 from trafficsim_operator.plan.refusal import name_taken, refuse, told
+from trafficsim_operator.plan.rolling import SILENT_MS
 from trafficsim_operator.plan.split import SPLIT
 from trafficsim_operator.plan.versions import excess, runners_of_run, versions
 
@@ -263,12 +264,16 @@ def _deal(look: Look) -> Deal:
     """
     Deal the places; none that seem missing while a runner that is up has never been heard: it may hold them.
 
-    So after a restart of the operator an unreachable runner keeps its places too.
+    So after a restart of the operator an unreachable runner keeps its places too. One of the new version that was never
+    told anything holds none, and is waited for as long as any that is silent.
     """
     found = look.versions
     heard = [runner for runner in look.runners if runner.name not in found.silent]
     unknown = any(
-        r.acknowledgement is None and r.state in (RunnerState.READY, RunnerState.UNREADY) and found.may_hold(r.revision)
+        r.acknowledgement is None
+        and r.state in (RunnerState.READY, RunnerState.UNREADY)
+        and found.may_hold(r.revision)
+        and not _was_never_told(look, r)
         for r in heard
     )
     capacities = {name: max(1, sizing.capacity) for name, sizing in look.accepted.sizings.items()}
@@ -290,6 +295,21 @@ def _deal(look: Look) -> Deal:
         exclusive=gives_first(look.accepted.load),
         at_rest=at_rest(_waited_for(look), look.run.id),
     )
+
+
+def _was_never_told(look: Look, runner: Runner) -> bool:
+    """
+    Say whether *runner*, of the new version and never heard, can't hold a place: only who answers is told of any.
+
+        made ≥ 10 s after the looks without a break began, and silent for ≥ 10 s
+
+    One that was there before may have been told by another operator. The first 10 s allow for clocks that differ.
+    """
+    candidate, attended_ms = look.versions.candidate, look.observed.evidence.attended_ms
+    if candidate is None or runner.revision != candidate.revision or attended_ms is None:
+        return False
+    is_ours = runner.started_ms >= look.now_ms - attended_ms + SILENT_MS
+    return is_ours and runner.silent_ms >= SILENT_MS
 
 
 def _waited_for(look: Look) -> list[Runner]:

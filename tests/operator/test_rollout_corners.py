@@ -264,6 +264,48 @@ async def test_what_the_spec_asks_for_while_suspended_is_said() -> None:
     assert match[1] not in (rejected, status.stable.revision)
 
 
+async def deaf_runner(world: FakeWorld) -> list[FakeRunner]:
+    """Have a second runner of the new version be ready and never answer, from its first moment on; return blue's."""
+    world.record.put(a_document(2, users=800, rollout={"dwell": "5m"}))
+    await until(world, phase("Analyzing", 0))
+    await some_looks(world, 30)
+    (green,) = {runner.revision for runner in runners_of(world, stable=False)}
+    known = set(world.fleet.runners)
+    world.fleet.replicas[green] += 1
+
+    def is_made(status: Status) -> bool:
+        for name in world.fleet.runners.keys() - known:
+            world.fleet.runners[name].silent = True
+        return len(world.fleet.runners) > len(known)
+
+    await until(world, is_made)
+    return runners_of(world, stable=True)
+
+
+async def test_a_runner_of_the_new_version_that_was_never_heard_holds_nothing_up_for_long() -> None:
+    """It was made under this operator's eyes and never told anything: what a lost runner had is dealt after ten s."""
+    world = await running(users=800)
+    blue = await deaf_runner(world)
+    del world.fleet.runners[blue[0].name]
+    lost_ms = world.now_ms
+    status = await until(world, lambda status: status.users.placed == 800, 60)
+    assert world.now_ms - lost_ms <= 15_000
+    await until(world, lambda _: world.now_ms >= lost_ms + 60_000)
+    assert 800 <= held_by(list(world.fleet.runners.values())) <= 880
+    assert ("Analyzing", 0) == (rollout_of(status).phase, rollout_of(status).step)
+
+
+async def test_one_that_an_operator_finds_silent_may_hold_places() -> None:
+    """After a restart of the operator: what it was told before nobody knows, so nothing is dealt in its place."""
+    world = await running(users=800)
+    blue = await deaf_runner(world)
+    await some_looks(world, 20)
+    world.world.ledgers = Ledgers()
+    del world.fleet.runners[blue[0].name]
+    status = await some_looks(world, 60)
+    assert status.users.placed < 800
+
+
 async def test_a_rejected_version_that_falls_silent_is_no_fault_of_the_run() -> None:
     """Its runners have no users and stand for their logs; one with users that falls silent is told as ever."""
     world = await running()
