@@ -404,3 +404,15 @@ async def test_a_version_changed_before_the_run_begins_takes_the_other_s_place(p
     assert status.stable is not None
     assert (None, "shop:2", 400) == (status.rollout, status.stable.image, status.users.placed)
     assert {status.stable.revision} == set(world.fleet.replicas)
+
+
+async def test_both_versions_of_a_local_run_have_processes_for_all_users() -> None:
+    """Each by itself within the machine's cores: neither is judged by what it has less of than the other."""
+    world = FakeWorld()
+    world.fleet.tells, world.fleet.cores = True, 2
+    world.record.put(a_document())
+    await until(world, lambda status: status.phase == "Running" and status.users.placed == 400)
+    world.record.put(a_document(2))
+    await until(world, phase("Analyzing", 1))
+    told = [runner.assignment.processes for runner in world.fleet.runners.values() if runner.assignment is not None]
+    assert [2, 2] == told

@@ -11,7 +11,8 @@ Sizing: from users to runners and processes.
 
 Default runner (2 cores, 1 GiB): users 1·50·51·300·500·501·1200·2000·2001·5000·5001·12000
 → runners 1·1·1·1·1·2·2·2·3·5·6·12, processes 1·1·2·2·2·2·2·2·2·2·2·2.
-Where all runners share one machine, worker processes in total stay within its cores (at least one a runner).
+Where all runners share one machine, worker processes in total stay within its cores (at least one a runner); in a
+rollout those of each version by itself, so that both can carry all users alike.
 """
 
 from __future__ import annotations
