@@ -110,6 +110,16 @@ def test_the_live_view_shows_phase_progress_figures_and_rules() -> None:
         assert seen in text
 
 
+def test_without_users_the_live_view_tells_of_runners_alone() -> None:
+    console, out = a_console(terminal=True)
+    view = LiveView(console)
+    view.show(a_frame(tier="", strategy="", sizing=SizingTerms()))
+    view.close()
+    assert "1 of 1 runners ready" in out.getvalue()
+    assert "()" not in out.getvalue()
+    assert "0 processes" not in out.getvalue()
+
+
 def test_saturation_is_seen_while_it_happens() -> None:
     console, out = a_console(terminal=True)
     frame = a_frame()

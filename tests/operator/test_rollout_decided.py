@@ -432,6 +432,11 @@ async def test_promotion_that_waits_for_somebody() -> None:
     await shifting(world, step=0, rollout=rollout)
     status = await until(world, lambda status: rollout_of(status).pause is not None)
     assert "PausedAfterStep" == rollout_of(status).pause
+    told = {it.reason: it.message for it in world.record.happenings if it.reason in ("StepPassed", "RolloutPaused")}
+    assert told["StepPassed"].startswith("rollout 1: 50% passed: error_rate ")
+    assert told["RolloutPaused"].startswith(
+        "rollout 1: PausedAfterStep: 50% is passed, it waits for promote: error_rate "
+    )
     command(world, "promote")
     status = await until(world, lambda status: rollout_of(status).pause == "AwaitingPromotion")
     assert status.candidate is not None

@@ -152,7 +152,10 @@ def _headline(frame: Frame) -> RenderableType:
     if status.runners.wanted:
         runners = f"{status.runners.ready} of {status.runners.wanted} runners ready"
         each = counted(status.sizing.processes, "process", "processes")
-        text.append(f"  {status.tier} ({status.strategy}), {runners}, {each} each", "dim")
+        # With no users there is no tier, while the runners of a version may still stand.
+        text.append(
+            f"  {status.tier} ({status.strategy}), {runners}, {each} each" if status.tier else f"  {runners}", "dim"
+        )
     if status.message and status.phase is not Phase.RUNNING:
         text.append(f"\n{status.message.partition(chr(10))[0]}", "dim")
     return text

@@ -240,4 +240,6 @@ def _run(outcome: Outcome) -> str:
         f"{status.tier} ({status.strategy})",
         f"{counted(outcome.runners, 'runner')} of {counted(status.sizing.processes, 'process', 'processes')}",
     ]
+    if not status.tier:  # the users were taken away: no tier and no processes are left to tell of
+        parts[1:] = [counted(outcome.runners, "runner")]
     return " · ".join(parts)

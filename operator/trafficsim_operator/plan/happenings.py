@@ -84,7 +84,7 @@ def _told_of_rollout(before: Status, old: RolloutStatus, status: Status, new: Ro
         yield Happening(reason=Event.ROLLOUT_STARTED, message=f"{text}: {_way(status)}{_steps(new)}")
     is_on = new.step > old.step and new.attempt == old.attempt
     if (new.passed or is_on) and not old.passed:
-        yield Happening(reason=Event.STEP_PASSED, message=f"{text}: {old.percent}% passed{_why(new)}")
+        yield Happening(reason=Event.STEP_PASSED, message=f"{text}: {old.percent}% passed{_numbers(new)}")
     if new.phase is RolloutPhase.SHIFTING and (old.phase, old.step) != (new.phase, new.step):
         share = f"{new.percent}%, {new.wanted} of {status.users.dealt} users"
         yield Happening(reason=Event.ROLLOUT_STEP, message=f"{text}: {share}")
@@ -114,6 +114,11 @@ def _steps(rollout: RolloutStatus) -> str:
         return ""
     steps = "/".join(str(step.percent) for step in rollout.plan.steps)
     return f", steps {steps}%" + (f"; {rollout.plan.note}" if rollout.plan.note else "")
+
+
+def _numbers(rollout: RolloutStatus) -> str:
+    """Return what a step passed by; that it waits now is told by the pause."""
+    return _why(rollout).replace(f" {rollout.percent}% is passed, it waits for promote:", "", 1)
 
 
 def _why(rollout: RolloutStatus) -> str:
