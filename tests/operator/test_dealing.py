@@ -1,5 +1,6 @@
 """Dealing places: nobody is ever dropped by us, moves overlap by at most a tenth, and everything comes to rest."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,12 @@ def a_holder(
 def ranges(found: Deal) -> dict[str, tuple[tuple[int, int], ...]]:
     """Return the places dealt as plain ranges."""
     return {name: places.ranges for name, places in found.places.items()}
+
+
+@pytest.mark.parametrize(("total", "most"), [(0, 1), (1, 1), (9, 1), (10, 1), (19, 1), (20, 2), (400, 40), (5000, 500)])
+def test_a_tenth_may_be_on_twice(total: int, most: int) -> None:
+    """At most max(1, ⌊T ÷ 10⌋) places overlap in a move."""
+    assert most == max_over(total)
 
 
 def test_first_deal_is_equal_and_contiguous() -> None:
