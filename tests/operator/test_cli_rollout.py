@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from trafficsim_api.errors import SpecError
+from trafficsim_api.errors import Problem, SpecError
 from trafficsim_api.names import COMMAND_ANNOTATION
 from trafficsim_api.phases import Phase
 from trafficsim_api.rollout import PauseReason, RolloutPhase
@@ -319,6 +319,17 @@ def test_no_cluster_is_the_environments_fault(command: str, tmp_path: Path) -> N
     assert 3 == result.exit_code
     assert "no way to a cluster" in result.output
     assert "Traceback" not in result.output
+    assert "--local" not in result.output
+
+
+def test_who_forgets_local_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*_: object) -> int:
+        raise SpecError(Problem(field="", reason="no way to a cluster (the default kubeconfig)"))
+
+    monkeypatch.setattr("trafficsim_operator.cli.rollout.run_at", nowhere)
+    result = CliRunner().invoke(trafficsim, ["pause", "web"])
+    assert 3 == result.exit_code
+    assert "no way to a cluster (the default kubeconfig); a run on this machine is meant with --local" in result.output
 
 
 @pytest.mark.parametrize(

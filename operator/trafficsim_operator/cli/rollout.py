@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from trafficsim_api.errors import SpecError
 from trafficsim_operator.cli.command import PATIENCE, Answered, InCluster, conclude, give
 from trafficsim_operator.cli.faults import tells_faults
 from trafficsim_operator.cli.objects import Place, Time, at_a_place, fault, run_at
@@ -58,7 +59,12 @@ def _command(action: str, *, help: str, examples: Sequence[str]) -> click.Comman
             to = InCluster(api=api, namespace=namespace, name=name)
             return _conclude(await give(to, action, to_rollout=True, patience=timeout or PATIENCE), name, as_json_)
 
-        return run_at(place, in_cluster)
+        try:
+            return run_at(place, in_cluster)
+        except SpecError as error:
+            if place != Place():
+                raise
+            raise fault(f"{error}; a run on this machine is meant with --local") from error
 
     return command
 
