@@ -295,6 +295,7 @@ def test_what_the_rollouts_of_a_run_came_to() -> None:
     going = "the spec asks for cccc3333: all users go back to aaaa1111 first · 30 of 30 users are at aaaa1111"
     third = RolledOut(blue=BLUE, green=GREEN, rollout=a_rollout(RolloutPhase.SUPERSEDING, message=going))
     assert ["1.2 → 1.3: the spec asks for cccc3333", f"1.2 → 1.3: {message}"] == rolled_out_lines((third, rejected))
+    assert ["the spec asks for cccc3333", message] == [it["message"] for it in rolled_out((third, rejected))]
     assert [f"1.2 → 1.3: Superseding when the run ended: {going}"] == rolled_out_lines((third,))
     assert {
         "from": "1.2", "to": "1.3", "attempt": 2, "phase": "Rejected", "reason": "AnalysisFailed", "message": message,

@@ -170,9 +170,11 @@ def rolled_out_lines(rollouts: Sequence[RolledOut]) -> Sequence[str]:
 def rolled_out(rollouts: Sequence[RolledOut]) -> list[dict[str, Any]]:
     """Return the same as plain values."""
     found = []
-    for it in rollouts:
+    for number, it in enumerate(rollouts, 1):
         blue, green = _labels(it.blue, it.green)
         values = it.rollout.model_dump(mode="json", include={"attempt", "phase", "reason", "message"})
+        if number < len(rollouts):
+            values["message"] = _came_to(it.rollout)
         found.append({"from": blue, "to": green, **values})
     return found
 
