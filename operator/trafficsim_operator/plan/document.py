@@ -85,7 +85,7 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
                 reason=sizing.reason,
             ),
             version=accepted.revision.label,
-            stable=_placed(look, dealt, versions.stable, users.placed),
+            stable=_stable(look, dealt, users.placed),
             candidate=_placed(look, dealt, versions.candidate, 0),
             previous=_placed(look, dealt, versions.previous, 0),
             rollout=rollout,
@@ -98,6 +98,14 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
             conditions=conditions(before.conditions, found, generation=look.desired.generation, now=now),
         )
     )
+
+
+def _stable(look: Look, dealt: Deal, placed: int) -> Revision | None:
+    """Return the version that counts; after a run the one it ended with, whatever the next is asked to begin with."""
+    before = look.before
+    if look.life.phase in ENDED and before.phase in ENDED and before.stable is not None:
+        return before.stable
+    return _placed(look, dealt, look.versions.stable, placed)
 
 
 def _placed(look: Look, dealt: Deal, version: Revision | None, placed: int) -> Revision | None:
