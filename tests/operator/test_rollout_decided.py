@@ -505,8 +505,11 @@ async def test_ended_in_mid_rollout(station: str) -> None:
     status = await until(world, lambda status: status.phase == "Completed")
     assert "Passed" == status.verdict, status.verdict_reason
     assert status.stable is not None
+    ended_with = status.stable.revision
     await settled(world)
     assert {} == world.fleet.runners
+    assert world.status.stable is not None
+    assert ended_with == world.status.stable.revision, "the next run's version is not stable before there is one"
     rollout = rollout_of(world.status)
     if station not in ("Rejected", "Retiring", "Aborting"):
         assert ("Stable", "SimulationEnded", "") == (rollout.phase, rollout.reason, rollout.rejected)
