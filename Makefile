@@ -62,7 +62,7 @@ generate: setup ## write the generated files: the CRD, the field reference, the 
 	$(BIN)/python -m trafficsim_operator.rollout_diagram
 	tools/lock
 
-bench: setup ## what a request and a user cost, against wrk, vegeta and Locust (half an hour)
+bench: setup ## what a request and a user cost, against wrk, vegeta and Locust (about an hour)
 	$(BIN)/python bench/run.py $(ARGS)
 
 clean: ## remove .venv, caches and what was built

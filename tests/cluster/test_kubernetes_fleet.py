@@ -233,8 +233,9 @@ async def test_somebody_elses_deployment_is_never_adopted(api, fleet, owner):
     assert (await fleet.observe(owner))[REVISION].foreign
     assert made["spec"] == (await live(api, owner))["spec"]
     await api.delete(DEPLOYMENTS, owner.namespace, name, made["metadata"]["uid"])
-    while await live(api, owner):
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(30):
+        while await live(api, owner):
+            await asyncio.sleep(0.1)
     assert {} == dict(await fleet.observe(owner))
     await fleet.apply(owner, ensure(2))
     assert not (await fleet.observe(owner))[REVISION].foreign
@@ -246,10 +247,11 @@ async def test_a_deleted_simulation_takes_everything_along(api, fleet, owner, ku
     await api.delete(SIMULATIONS, owner.namespace, owner.name, owner.uid)
     labels = {"trafficsim.io/simulation-uid": owner.uid}
     left = {"any"}
-    while left:
-        await asyncio.sleep(0.1)
-        found = [await api.list(kind, owner.namespace, labels) for kind in (DEPLOYMENTS, CONFIG_MAPS, PODS)]
-        left = {item["metadata"]["name"] for part in found for item in part}
+    async with asyncio.timeout(60):
+        while left:
+            await asyncio.sleep(0.1)
+            found = [await api.list(kind, owner.namespace, labels) for kind in (DEPLOYMENTS, CONFIG_MAPS, PODS)]
+            left = {item["metadata"]["name"] for part in found for item in part}
 
 
 async def test_public_keys_that_vanished_are_made_again(api, fleet, owner, kubelet):
@@ -260,8 +262,9 @@ async def test_public_keys_that_vanished_are_made_again(api, fleet, owner, kubel
     made = await api.get(CONFIG_MAPS, owner.namespace, name)
     assert {f"{kid}.pem": pem for kid, pem in KEYS.items()} == made["data"]
     await api.delete(CONFIG_MAPS, owner.namespace, name, made["metadata"]["uid"])
-    while not (await fleet.observe(owner))[REVISION].drifted:
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(30):
+        while not (await fleet.observe(owner))[REVISION].drifted:
+            await asyncio.sleep(0.1)
     await fleet.apply(owner, ensure(1))
     assert await api.get(CONFIG_MAPS, owner.namespace, name) is not None
 

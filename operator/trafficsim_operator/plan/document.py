@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from trafficsim_api.names import Condition, Reason
-from trafficsim_api.phases import Phase
+from trafficsim_api.phases import Phase, Verdict
 from trafficsim_api.status import (
     Accounts,
     Figures,
     MetricStatus,
     Revision,
     RuleStatus,
+    Run,
     Runners,
     SizingTerms,
     Status,
@@ -36,21 +37,7 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
     before, accepted, life, now = look.before, look.accepted, look.life, format_instant(look.now_ms)
     ended = life.phase is Phase.COMPLETED and before.phase is not Phase.COMPLETED
     fresh = life.phase is Phase.PENDING or look.run.id != (before.run.id if before.run else 0)
-    run, judged, why, reason = look.run, before.verdict, before.verdict_reason, verdict_reason(before.conditions)
-    if fresh:
-        judged, why, reason = None, "", Reason.IN_PROGRESS
-    if ended:
-        planned = planned_user_ms(run, accepted.spec, look.now_ms)
-        lost = max(0, planned - look.observed.evidence.wanted_user_ms)
-        came = look.observed.evidence.arrivals_planned - look.observed.evidence.arrivals_twice
-        missed = max(0, run.arrivals_planned - came)
-        run = run.model_copy(update={"planned_user_ms": planned, "lost_user_ms": lost, "arrivals_lost": missed})
-        judgement = verdict.judge(
-            look.observed.evidence, planned_user_ms=planned, lost_user_ms=lost, stopped=run.stop or ""
-        )
-        judged, why, reason = judgement.verdict, judgement.message, judgement.reason
-    if life.phase in (Phase.RUNNING, Phase.DRAINING) or ended:
-        run = run.model_copy(update={"lost_runners": look.observed.evidence.lost_runners})
+    run, judged, why, reason = _judged(look, ended=ended, fresh=fresh)
     wanted, users = _users(look, dealt)
     is_due = ended or _is_due(look, users)
     figures, accounts, rules, users = _figures(look, users, final=ended, fresh=fresh, is_due=is_due)
@@ -98,6 +85,24 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
             conditions=conditions(before.conditions, found, generation=look.desired.generation, now=now),
         )
     )
+
+
+def _judged(look: Look, *, ended: bool, fresh: bool) -> tuple[Run, Verdict | None, str, str]:
+    """Return the run with what is known of its losses, and verdict, sentence and reason: given when it has *ended*."""
+    before, life, run, evidence = look.before, look.life, look.run, look.observed.evidence
+    judged, why, reason = before.verdict, before.verdict_reason, verdict_reason(before.conditions)
+    if fresh:
+        judged, why, reason = None, "", Reason.IN_PROGRESS
+    if ended:
+        planned = planned_user_ms(run, look.accepted.spec, look.now_ms)
+        lost = max(0, planned - evidence.wanted_user_ms)
+        missed = max(0, run.arrivals_planned - (evidence.arrivals_planned - evidence.arrivals_twice))
+        run = run.model_copy(update={"planned_user_ms": planned, "lost_user_ms": lost, "arrivals_lost": missed})
+        judgement = verdict.judge(evidence, planned_user_ms=planned, lost_user_ms=lost, stopped=run.stop or "")
+        judged, why, reason = judgement.verdict, judgement.message, judgement.reason
+    if life.phase in (Phase.RUNNING, Phase.DRAINING) or ended:
+        run = run.model_copy(update={"lost_runners": evidence.lost_runners})
+    return run, judged, why, reason
 
 
 def _stable(look: Look, dealt: Deal, placed: int) -> Revision | None:
