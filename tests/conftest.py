@@ -3,6 +3,7 @@ What every level of the tests shares: goldens with --update, a full disk, and wh
 """
 
 import contextlib
+import gc
 import os
 import resource
 from collections import Counter
@@ -73,6 +74,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.line(f"{level}: {ran[level]} ran, {skipped.total()} skipped")
         for reason, count in skipped.most_common():
             terminalreporter.line(f"    {count} × {reason}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """Find what a module left open in that module, and not when the collector comes by, in somebody else's test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

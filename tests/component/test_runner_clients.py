@@ -30,7 +30,9 @@ async def test_one_that_was_silent_is_not_waited_for_as_long(monkeypatch: pytest
                     body = Acknowledgement(boot="b").model_dump_json().encode()
                     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
         except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()  # the client has given up
+            pass  # the client has given up
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
