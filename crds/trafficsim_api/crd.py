@@ -190,6 +190,16 @@ RULES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
             "!has(self.maxRunners) || (has(self.minRunners) ? self.minRunners : 1) <= self.maxRunners",
             "minRunners: must not be above maxRunners",
         ),
+        (
+            "!has(self.targetUtilisation) || double(self.targetUtilisation.replace('%', '')) >= 10.0"
+            " && double(self.targetUtilisation.replace('%', '')) <= 95.0",
+            "targetUtilisation: from 10% to 95% is needed",
+        ),
+        (
+            "!has(self.lookAhead) || duration(self.lookAhead) >= duration('15s')"
+            " && duration(self.lookAhead) <= duration('10m')",
+            "lookAhead: from 15s to 10m is needed",
+        ),
     ),
 }
 

@@ -35,6 +35,7 @@ from trafficsim_api.layout import MAX_ACTIONS
 from trafficsim_api.model import PRESERVE, Model, fault
 from trafficsim_api.rollout import Rollout
 from trafficsim_api.rules import parse_rule
+from trafficsim_api.scaling import Scaling
 from trafficsim_api.segments import Curve, CurvePoint, Hold, Profile, Ramp, Sine, Spike, Steps
 from trafficsim_api.target import TLS, CAFrom, Target, Timeouts
 from trafficsim_api.template import EnvVar, ImagePullSecret, Quantities, Resources, Runner, Toleration
@@ -102,25 +103,6 @@ class Threshold(Model):
     def _parses(cls, rule: str) -> str:
         parse_rule(rule)
         return rule
-
-
-class Scaling(Model):
-    """How users become runners and processes."""
-
-    min_runners: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Never fewer runners than this."""
-    max_runners: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Absent: the policy's."""
-    users_per_process: Annotated[int, Field(ge=1, le=50_000)] = 1000
-    """The most users of one worker process."""
-    max_processes: Annotated[int, Field(ge=1, le=64)] = 16
-    """The most worker processes of one runner."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.max_runners is not None and self.min_runners > self.max_runners:
-            raise fault("minRunners", "must not be above maxRunners")
-        return self
 
 
 class TrafficSimulationSpec(Model):

@@ -14,15 +14,20 @@ from pydantic.alias_generators import to_camel
 from trafficsim_api.phases import Phase, Verdict
 from trafficsim_api.resource import PRESERVE, Model
 from trafficsim_api.rollout import PauseReason, RolloutPhase
+from trafficsim_api.scaling import ScalingReason
 
 __all__ = [
     "Accounts",
+    "Barrier",
     "ColourFigures",
     "ColourStatus",
     "ConditionStatus",
+    "DemandStatus",
     "Figures",
+    "ForecastStatus",
     "MetricStatus",
     "LastCommand",
+    "LostRunner",
     "PlannedStep",
     "Revision",
     "RolloutPlan",
@@ -31,10 +36,13 @@ __all__ = [
     "RuleStatus",
     "Run",
     "Runners",
+    "ScaleEvent",
+    "ScalingStatus",
     "SizingTerms",
     "Status",
     "TaskStatus",
     "Users",
+    "VersionScaling",
 ]
 
 
@@ -74,6 +82,33 @@ class TaskStatus(_Part):
     """How many values it saved; the values themselves are nowhere in the status."""
 
 
+class LostRunner(_Part):
+    """A runner that was lost in the run."""
+
+    name: str
+    users: int = 0
+    """Places that it held."""
+    since: str
+    """From when on its numbers are missing."""
+    at: str
+    """When it was seen lost; its users went to others from then on."""
+    end_unseen: bool = False
+    """Nobody saw it end: its node was not ready. It may have been at work beside those that took its users."""
+
+
+class Barrier(_Part):
+    """How all runners began at one instant that they were told beforehand."""
+
+    moved: bool = False
+    """The instant was moved on, once: not every runner had acknowledged it in time."""
+    runners: int = 0
+    """How many told when their first user began; 0: not known yet."""
+    skew_ms: int = 0
+    """The latest of those beginnings less the earliest."""
+    offset_error_ms: int = 0
+    """By how much a runner's clock may be off at most: half the round trip that it was compared in."""
+
+
 class Run(_Part):
     """One run of the simulation; runs are numbered from 1."""
 
@@ -97,8 +132,16 @@ class Run(_Part):
     planned_user_ms: int = 0
     """User-milliseconds that T and profile asked for until *plannedSince*; edits fold into it."""
     lost_user_ms: int = 0
-    """Planned user time that no runner gave, known when the run has ended."""
+    """Planned user time that no runner gave: what was lost with runners so far, all of it when the run has ended."""
     lost_runners: int = 0
+    lost: Annotated[tuple[LostRunner, ...], Field(max_length=8)] = ()
+    """The newest of them."""
+    short_users: int = 0
+    """Places that no runner has room for just now."""
+    short_since: str | None = None
+    """From when on their time is not yet in *lostUserMs*."""
+    barrier: Barrier | None = None
+    """Of tiers large and xlarge; absent: the run began without."""
     arrivals_since_ms: int = 0
     """Open model: from when on the present rate and profile count, ms from the origin."""
     arrivals_before: int = 0
@@ -270,6 +313,99 @@ class RolloutStatus(_Part):
     windows: Annotated[tuple[RolloutWindow, ...], Field(max_length=10)] = ()
 
 
+class ScaleEvent(_Part):
+    """A change of the runners that a version is to have, while it counts for the next one."""
+
+    at: str
+    revision: str
+    runners: int
+    """How many more; below 0: fewer."""
+
+
+class VersionScaling(_Part):
+    """How many runners one version is to have, and what that comes from."""
+
+    revision: str
+    wanted: int = 0
+    """Runners it is to have for the users that it is to carry: in a rollout the new version's share of them."""
+    needed: int = 0
+    """Runners those users take now: `wanted` follows, up and down, as fast as it may."""
+    static: int = 0
+    """The fewest, by users, tier and capacity."""
+    users: int = 0
+    """Users it is to carry: now, or with prediction within the time that another runner takes to start."""
+    users_per_runner: int = 0
+    """Users that a runner carries at the target utilisation, as measured; 0: not measured yet."""
+    utilisation: int = 0
+    """Of its runners on the average, percent, at the newest sample."""
+    milliusers: int = 0
+    """Thousandths of a user that take all of a runner: the moving average behind `usersPerRunner`."""
+    samples: int = 0
+    """How many samples it is made of, at most 100."""
+    ceiling: int = 0
+    """Thousandths of a user at which a runner could not keep up, though its CPU could: the lesser counts; 0: none."""
+    strained: int = 0
+    """Samples in a row, at most 2, at which a runner could not keep up."""
+    recommended: Annotated[tuple[int, ...], Field(max_length=20)] = ()
+    """What was needed at each of the newest samples, 15 s apart, the newest last."""
+    reason: ScalingReason = ScalingReason.STATIC
+    message: str = ""
+
+
+class DemandStatus(_Part):
+    """The demand of late, where no profile tells it; begun anew by an edit of users and by a gap."""
+
+    since: str | None = None
+    """The instant of the first one."""
+    every_ms: int = 0
+    users: Annotated[tuple[int, ...], Field(max_length=24)] = ()
+    """Users at work at each of the samples."""
+
+
+class ForecastStatus(_Part):
+    """What was forecast, and what came of it."""
+
+    at: str | None = None
+    """The instant that the newest forecast is for."""
+    users: int = 0
+    """The users that it says; 0: there is no trend to go by."""
+    predicted: int = 0
+    """What had been forecast for the newest sample …"""
+    actual: int = 0
+    """… and what it was."""
+    pending: Annotated[tuple[int, ...], Field(max_length=24)] = ()
+    """Forecasts whose instant is yet to come, one a sample, the next due first; 0: none was made."""
+    errors: Annotated[tuple[int, ...], Field(max_length=20)] = ()
+    """Of the newest comparisons, in percent of what came, the newest last."""
+    error: int | None = None
+    """Their mean, percent; absent: too few yet."""
+    off: bool = False
+    """The mean is above 30 %: nothing is done by a forecast until it is below again."""
+
+
+class ScalingStatus(_Part):
+    """How runners follow the load: everything the next decision builds on. Of the present run."""
+
+    at: str | None = None
+    """The instant of the newest sample; one is taken every 15 s."""
+    users: int = 0
+    """T as it was then: an edit is seen by it."""
+    load: str = ""
+    """Hash over what a user does, as it was then."""
+    no_numbers_since: str | None = None
+    """Since when no runner has told its load."""
+    start_up_ms: int = 0
+    """How long a runner takes from being made until it is ready, by the newest that started; 0: not known."""
+    versions: Annotated[tuple[VersionScaling, ...], Field(max_length=3)] = ()
+    """The stable version first."""
+    events: Annotated[tuple[ScaleEvent, ...], Field(max_length=16)] = ()
+    demand: DemandStatus = DemandStatus()
+    forecast: ForecastStatus = ForecastStatus()
+    reason: ScalingReason = ScalingReason.STATIC
+    """Of the version whose runners are changed, else of the stable one."""
+    message: str = ""
+
+
 class Figures(_Part):
     """What the last ten seconds were like, rounded."""
 
@@ -348,6 +484,8 @@ class Status(_Part):
     previous: Revision | None = None
     """The version before the last promotion, while its runners stand."""
     rollout: RolloutStatus | None = None
+    scaling: ScalingStatus | None = None
+    """Absent while no run is on."""
     figures: Figures = Figures()
     accounts: Accounts = Accounts()
     rules: Annotated[tuple[RuleStatus, ...], Field(max_length=64)] = ()

@@ -20,12 +20,16 @@ __all__ = [
     "Command",
     "Desired",
     "Evidence",
+    "Fence",
+    "ForeignScaler",
+    "Loss",
     "MetricRow",
     "Observed",
     "RevisionSeen",
     "RowsSeen",
     "RuleEvidence",
     "Runner",
+    "RunnerLoad",
     "RunnerState",
     "TargetFacts",
 ]
@@ -64,13 +68,55 @@ class Runner:
     restarts: int = 0
     clock_offset_ms: int = 0
     """How far the runner's wall clock is ahead of ours."""
+    clock_error_ms: int = 0
+    """By how much that may be wrong: half the round trip it was found in."""
     started_ms: int = 0
     killed_ms: int = 0
     """When its container was last killed for want of memory (wall clock), 0: never."""
+    node_lost: bool = False
+    """Its node is not ready: nobody there hears that it is to end, and nobody tells that it did."""
+    grace_ends_ms: int = 0
+    """When the grace of one that is being deleted ends (wall clock), 0: it isn't."""
     heard_ms: int = 0
     """When it answered last, or was first asked in vain (our clock); 0: never asked."""
     silent_ms: int = 0
     """For how long it has not answered; 0: it answers, or was never asked."""
+
+    @property
+    def is_out(self) -> bool:
+        """Say whether it is being deleted by a node that hears of it: it drains by itself, and keeps nothing."""
+        return self.state is RunnerState.LEAVING and not self.node_lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """
+    A runner that was lost in the run, seen at *at_ms*: *users* places it held, numbers missing from *since_ms* on.
+
+    *end_unseen*: nobody saw it end, it may still be at work.
+    """
+
+    name: str
+    users: int
+    since_ms: int
+    at_ms: int
+    end_unseen: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignScaler:
+    """An autoscaler that is not ours: the *name* it writes under, and when it wrote last (wall clock, 0: not said)."""
+
+    name: str
+    wrote_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """From which *epoch* on assignments are this operator's own, and since when (wall clock) it goes by that."""
+
+    epoch: int
+    since_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +127,14 @@ class RevisionSeen:
     replicas: int
     runners: tuple[Runner, ...] = ()
     problem: str = ""
+    unseen: tuple[Runner, ...] = ()
+    """Runners that count as lost though nobody saw them end; not among *runners*."""
     foreign: bool = False
     """An object of that name belongs to somebody else: never adopted."""
     drifted: bool = False
     """The object is not as it was applied: EnsureRevision repairs it."""
+    scaler: ForeignScaler | None = None
+    """Who else sets its replicas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +233,25 @@ class ColourWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerLoad:
+    """
+    What one *runner* carried in its newest 15 s.
+
+    *users* at work on the average; *utilisation* in permille: max(pod CPU ÷ quota, busiest worker ÷ one core), nothing
+    else in it; *strained*: it could not keep up, lag p99 above 50 ms or more than 5 % of the quota's periods throttled.
+    *covered_ms* is how much of the 15 s was told, *ready_ms* for how long the runner has been ready.
+    """
+
+    runner: str
+    revision: str
+    users: float
+    utilisation: int
+    strained: bool
+    covered_ms: int
+    ready_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """
     What the merged statistics of all runners say: shares and times since the warm-up, figures of the last ten seconds.
@@ -205,6 +274,8 @@ class Evidence:
     wanted_user_ms: int = 0
     active_user_ms: int = 0
     lost_runners: int = 0
+    losses: tuple[Loss, ...] = ()
+    """Those of them that this operator saw, oldest first."""
     rps: float = 0.0
     error_rate: float | None = None
     p50: int | None = None
@@ -253,6 +324,8 @@ class Desired:
     problems: tuple[Problem, ...] = ()
     status: Status = Status()
     command: Command | None = None
+    scaler: ForeignScaler | None = None
+    """An autoscaler that sets `users`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +359,8 @@ class Observed:
     """What the world last said no to, when the newest actions did not come through."""
     watched: bool = False
     """Somebody looks on: figures every second instead of every five."""
+    fence: Fence | None = None
+    """What runners must have acknowledged before places move; None: whatever they hold."""
 
     @property
     def runners(self) -> tuple[Runner, ...]:
