@@ -22,6 +22,7 @@ __all__ = [
     "ColourFigures",
     "ColourStatus",
     "ConditionStatus",
+    "DemandMeans",
     "DemandStatus",
     "Figures",
     "ForecastStatus",
@@ -352,6 +353,15 @@ class VersionScaling(_Part):
     message: str = ""
 
 
+class DemandMeans(_Part):
+    """The demand over hours or weeks: means of equal spans of the clock, one after another."""
+
+    until: str | None = None
+    """The end of the newest one."""
+    users: Annotated[tuple[int, ...], Field(max_length=337)] = ()
+    """The newest last; -1: not known."""
+
+
 class DemandStatus(_Part):
     """The demand of late, where no profile tells it; begun anew by an edit of users and by a gap."""
 
@@ -360,6 +370,10 @@ class DemandStatus(_Part):
     every_ms: int = 0
     users: Annotated[tuple[int, ...], Field(max_length=24)] = ()
     """Users at work at each of the samples."""
+    fives: DemandMeans = DemandMeans()
+    """Of five minutes each, for two hours; outlives a gap."""
+    hours: DemandMeans = DemandMeans()
+    """Of an hour each, for two weeks; outlives a gap."""
 
 
 class ForecastStatus(_Part):

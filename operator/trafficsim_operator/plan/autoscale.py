@@ -1,6 +1,5 @@
 """
-Scaling by what runners measure: how many runners each version is to have now. Pure, idempotent, never more than one
-decision in the same instant; everything the next one builds on stands in `status.scaling`.
+Scaling by what runners measure: how many runners each version is to have now.
 
     users_per_runner    u*: what its runners carry at the target utilisation, measured (plan/utilisation.py)
     users               its share of the users wanted now, or of those due before another runner could be ready
@@ -11,7 +10,7 @@ decision in the same instant; everything the next one builds on stands in `statu
 one fewer a minute.
 
 A sample is taken every 15 s. Between samples runners only ever become more: by an edit, by the static size, by users
-who are due.
+who are due. Everything the next decision builds on stands in `status.scaling`; the same look twice changes nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +18,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from trafficsim_api.status import ScalingStatus
+from trafficsim_api.scaling import ScalingReason
+from trafficsim_api.status import DemandStatus, ForecastStatus, ScaleEvent, ScalingStatus, VersionScaling
+from trafficsim_api.units import format_instant, parse_instant
 from trafficsim_operator.observed import RunnerLoad
+from trafficsim_operator.plan.forecast import is_proven, is_releasable, observed_demand, raised
+from trafficsim_operator.plan.need import need, runners_for_users
+from trafficsim_operator.plan.pace import down, noted, remembered, seeded, up
+from trafficsim_operator.plan.scaling_reasons import Case, why
+from trafficsim_operator.plan.utilisation import full_milliusers, milliusers_per_runner, sampled
 
 __all__ = ["SAMPLE_MS", "ScalingSeen", "VersionSeen", "ahead_ms", "scale"]
 
 SAMPLE_MS: Final = 15_000
-START_UP_MS: Final = 30_000
-"""Taken for the start-up time of a runner while none was measured."""
+_START_UP_MS: Final = 30_000
+_BLIND_MS: Final = 180_000
+_SURE: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +94,7 @@ def ahead_ms(before: ScalingStatus | None) -> int:
 
     A runner that takes 8 s: 23 s.
     """
-    return (before.start_up_ms if before is not None and before.start_up_ms else START_UP_MS) + SAMPLE_MS
+    return (before.start_up_ms if before is not None and before.start_up_ms else _START_UP_MS) + SAMPLE_MS
 
 
 def scale(before: ScalingStatus | None, seen: ScalingSeen, now_ms: int) -> ScalingStatus:
@@ -97,4 +104,275 @@ def scale(before: ScalingStatus | None, seen: ScalingSeen, now_ms: int) -> Scali
     *before* is `status.scaling`, None at the first look of a run that is on. The runners of a version are `wanted`, the
     final count, its share of a rollout included; a raise of users waits for `needed` ones, which no rate holds back.
     """
-    raise NotImplementedError
+    was = before or ScalingStatus()
+    if not seen.versions:
+        return was
+    if _is_off(seen):
+        return _off(seen)
+    look = _look(was, seen, now_ms)
+    status = was.model_copy(update={"start_up_ms": max(seen.start_ups_ms, default=was.start_up_ms)})
+    if look.is_fresh:
+        status = _demanded(status, seen, look)
+    for version in seen.versions:
+        status = _with(status, was, version, seen, look)
+    listed = {version.revision for version in seen.versions}
+    return _told(was, status.model_copy(update={"versions": tuple(v for v in status.versions if v.revision in listed)}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """
+    What this look is: *missed* samples before the one that is due (None: none is due), or the first after a *gap*.
+
+    *is_edit*: other users are asked for than at the look before; *is_new_load*: they do something else; *is_turn*:
+    another version is the stable one. *since*: since when nobody has told any load.
+    """
+
+    now_ms: int
+    at_ms: int
+    missed: int | None
+    is_gap: bool
+    is_edit: bool
+    is_new_load: bool
+    is_turn: bool
+    since: str | None
+
+    @property
+    def is_due(self) -> bool:
+        """Say whether a sample is due."""
+        return self.missed is not None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Say whether there is anything to note, whatever comes of it."""
+        return self.is_due or self.is_edit or self.is_new_load or self.is_turn
+
+    @property
+    def is_blind(self) -> bool:
+        """Say whether nobody has told any load for so long that what was measured is no guide."""
+        return self.since is not None and self.now_ms - parse_instant(self.since) >= _BLIND_MS
+
+
+def _look(was: ScalingStatus, seen: ScalingSeen, now_ms: int) -> _Look:
+    at_ms = parse_instant(was.at) if was.at is not None else None
+    elapsed = now_ms - at_ms if at_ms is not None else -1
+    is_gap = elapsed < 0 or 2 * elapsed > 5 * SAMPLE_MS
+    slots = elapsed // SAMPLE_MS
+    is_silent = bool(seen.missing) and not seen.loads
+    return _Look(
+        now_ms=now_ms,
+        at_ms=now_ms if is_gap or at_ms is None else at_ms + slots * SAMPLE_MS,
+        missed=0 if is_gap else slots - 1 if slots else None,
+        is_gap=is_gap,
+        is_edit=at_ms is not None and seen.total != was.users,
+        is_new_load=at_ms is not None and seen.load != was.load,
+        is_turn=bool(was.versions) and was.versions[0].revision != seen.versions[0].revision,
+        since=(was.no_numbers_since or format_instant(now_ms)) if is_silent else None,
+    )
+
+
+def _demanded(status: ScalingStatus, seen: ScalingSeen, look: _Look) -> ScalingStatus:
+    """Return *status* with what this look adds to the demand and its forecast."""
+    demand, forecast = DemandStatus(), ForecastStatus()
+    if seen.prediction and seen.known_ahead is not None:
+        forecast = ForecastStatus(at=format_instant(look.at_ms + ahead_ms(status)), users=seen.known_ahead)
+    elif seen.prediction:
+        demand, forecast = observed_demand(
+            status.demand,
+            status.forecast,
+            users=seen.demand,
+            at_ms=look.at_ms,
+            look_ahead_ms=seen.look_ahead_ms,
+            is_edit=look.is_edit or look.is_gap,
+        )
+    return status.model_copy(
+        update={
+            "at": format_instant(look.at_ms),
+            "users": seen.total,
+            "load": seen.load,
+            "no_numbers_since": look.since,
+            "demand": demand,
+            "forecast": forecast,
+        }
+    )
+
+
+def _with(
+    status: ScalingStatus, was: ScalingStatus, version: VersionSeen, seen: ScalingSeen, look: _Look
+) -> ScalingStatus:
+    """Return *status* with the runners that *version* is to have, those before it being decided."""
+    known = next((v for v in was.versions if v.revision == version.revision), None)
+    most = _most(status, version, seen)
+    old = _begun(was, version, known, seen, look, most)
+    case = _case(status, version, old, seen, look, most)
+    wanted, recommended = _paced(old, version, case, status.events, look)
+    if known is not None and wanted == known.wanted and not look.is_fresh:
+        return status
+    reason, message = why(case, wanted)
+    found = old.model_copy(
+        update={
+            "wanted": wanted,
+            "needed": case.needed,
+            "static": version.static,
+            "users": max(case.users, case.ahead),
+            "users_per_runner": case.milliusers // 1000,
+            "recommended": recommended,
+            "reason": reason,
+            "message": message,
+        }
+    )
+    others = tuple(v for v in status.versions if v.revision != version.revision)
+    place = seen.versions.index(version)
+    return status.model_copy(
+        update={
+            "versions": (*others[:place], found, *others[place:]),
+            "events": noted(status.events, version.revision, wanted - old.wanted, look.now_ms),
+        }
+    )
+
+
+def _most(status: ScalingStatus, version: VersionSeen, seen: ScalingSeen) -> int | None:
+    """
+    Return the most runners that *version* may have, None: any number.
+
+        min(maxRunners, the policy's - those of all other versions)
+
+    Those of the version that follows count as what it has or needs at least, so that the stable one does not take what
+    a rollout was promised.
+    """
+    limits = [] if seen.max_runners is None else [seen.max_runners]
+    if seen.most_runners is not None:
+        wanted = {v.revision: v.wanted for v in status.versions}
+        beside = sum(max(v.static, wanted.get(v.revision, 0)) for v in seen.versions if v is not version)
+        limits.append(max(1, seen.most_runners - seen.others - beside))
+    return min(limits, default=None)
+
+
+def _begun(
+    was: ScalingStatus,
+    version: VersionSeen,
+    known: VersionScaling | None,
+    seen: ScalingSeen,
+    look: _Look,
+    most: int | None,
+) -> VersionScaling:
+    """
+    Return *version* with this look's sample, before anything is decided.
+
+    Where there is no history (first sight, a gap in the looks) what there is was always needed; after the promotion
+    what either version had, so that the new one is not taken runners away that the users needed a moment ago.
+    """
+    if known is None:
+        there = max(version.existing, version.static)
+        there = there if most is None else min(there, most)
+        known = VersionScaling(revision=version.revision, wanted=there, recommended=seeded(there))
+    elif look.is_gap:
+        known = known.model_copy(update={"recommended": seeded(known.wanted)})
+    elif look.is_turn and seen.versions[0] is version:
+        known = known.model_copy(update={"recommended": seeded(max(was.versions[0].wanted, known.wanted))})
+    if look.is_new_load:
+        known = known.model_copy(update={"samples": 0, "ceiling": 0, "strained": 0})
+    return sampled(known, seen.loads, target=seen.target) if look.is_due else known
+
+
+def _case(
+    status: ScalingStatus,
+    version: VersionSeen,
+    old: VersionScaling,
+    seen: ScalingSeen,
+    look: _Look,
+    most: int | None,
+) -> Case:
+    """Return what the runners of *version* are decided by."""
+    milliusers = milliusers_per_runner(old, target=seen.target, capacity=version.capacity)
+    users, ahead, releasable = _share(seen.demand, version, seen), 0, 0
+    source, span_ms = ScalingReason.PROFILE, ahead_ms(status)
+    if seen.prediction and seen.known_ahead is not None:
+        ahead = _share(seen.known_ahead, version, seen)
+    elif seen.prediction and is_proven(status.forecast):
+        source, span_ms = ScalingReason.FORECAST, seen.look_ahead_ms
+        forecast, full = _share(status.forecast.users, version, seen), full_milliusers(old)
+        ahead = raised(forecast, now=users, most=version.places, runners=old.wanted, full_milliusers=full)
+        if is_releasable(forecast, runners=old.wanted, full_milliusers=full):
+            releasable = max(0, old.wanted - max(version.static, runners_for_users(forecast, milliusers)))
+    held = ScalingReason.ROLLOUT if seen.in_rollout else None
+    held = ScalingReason.METRICS_MISSING if seen.missing else held
+    return Case(
+        users=users,
+        ahead=ahead,
+        ahead_ms=span_ms,
+        source=source,
+        milliusers=milliusers,
+        need=need(users, ahead, milliusers=milliusers, there=old.wanted, static=version.static),
+        there=old.wanted,
+        most=most,
+        held=ScalingReason.CONFLICT if version.conflict else held,
+        missing=seen.missing,
+        is_blind=look.is_blind,
+        releasable=releasable,
+    )
+
+
+def _share(users: int, version: VersionSeen, seen: ScalingSeen) -> int:
+    """Return how many of *users* at work *version* is to carry by its places: ⌈users · places ÷ T⌉."""
+    return -(-users * version.places // seen.total) if seen.total else 0
+
+
+def _paced(
+    old: VersionScaling, version: VersionSeen, case: Case, events: tuple[ScaleEvent, ...], look: _Look
+) -> tuple[int, tuple[int, ...]]:
+    """
+    Return the runners that *version* is to have, and the history with what was needed now.
+
+    Users who are due by the profile are a number, not a measurement: once u* is one of three samples no rate holds
+    their runners back.
+    """
+    if case.held is ScalingReason.CONFLICT:
+        return version.existing, seeded(version.existing)
+    own = tuple(event for event in events if event.revision == version.revision)
+    wanted, needed = old.wanted, case.needed
+    if needed > wanted:
+        wanted = up(wanted, needed, own, look.now_ms)
+        if case.source is ScalingReason.PROFILE and old.samples >= _SURE:
+            wanted = max(wanted, min(needed, case.need.ahead))
+    recommended = old.recommended
+    if look.missed is not None and not look.is_gap:
+        counted = needed if case.held is None else max(needed, old.wanted)
+        recommended = remembered(recommended, counted, missed=look.missed)
+        if needed < wanted and case.held is None:
+            wanted = down(wanted, recommended, own, look.now_ms)
+    elif needed > recommended[-1]:
+        recommended = (*recommended[:-1], needed)
+    wanted = max(wanted, version.static)
+    return wanted if case.most is None else min(wanted, case.most), recommended
+
+
+def _is_off(seen: ScalingSeen) -> bool:
+    limits = [limit for limit in (seen.max_runners, seen.most_runners) if limit is not None]
+    return bool(limits) and min(limits) <= seen.min_runners
+
+
+def _off(seen: ScalingSeen) -> ScalingStatus:
+    """Return what is left where minRunners and maxRunners leave no choice: the static size, nothing measured."""
+    versions = tuple(
+        VersionScaling(
+            revision=version.revision,
+            wanted=version.static,
+            needed=version.static,
+            static=version.static,
+            reason=ScalingReason.OFF,
+            message=f"minRunners and the most that is allowed are {seen.min_runners}: nothing is scaled",
+        )
+        for version in seen.versions
+    )
+    return _told(ScalingStatus(), ScalingStatus(versions=versions))
+
+
+def _told(was: ScalingStatus, status: ScalingStatus) -> ScalingStatus:
+    """Return *status* with the reason of the version whose runners change, else of the stable one."""
+    if status.versions == was.versions or not status.versions:
+        return status
+    before = {v.revision: v.wanted for v in was.versions}
+    changed = [v for v in status.versions if before.get(v.revision, v.wanted) != v.wanted]
+    said = (*changed, *status.versions)[0]
+    return status.model_copy(update={"reason": said.reason, "message": said.message})
