@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, Final
 import aiohttp
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.names import GROUP, KIND, PLURAL, VERSION
@@ -115,6 +117,7 @@ async def load_configuration(kubeconfig: str | None = None, context: str | None 
         if kubeconfig is None and context is None and _ACCOUNT.exists():
             kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
+            _check_there(kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION)
             await kube_config.load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=kubeconfig, context=context, client_configuration=configuration, persist_config=False
             )
@@ -124,6 +127,12 @@ async def load_configuration(kubeconfig: str | None = None, context: str | None 
     configuration.client_session_kwargs = {"trust_env": False}  # a proxy is what the kubeconfig says, no other
     configuration.connection_pool_maxsize = 32
     return configuration
+
+
+def _check_there(paths: str) -> None:
+    """Raise Unavailable when there is no file at any of *paths*; the client logs it, and fails for another reason."""
+    if not any(path and Path(path).expanduser().exists() for path in paths.split(os.pathsep)):
+        raise Unavailable(f"no way to a cluster: there is no kubeconfig {paths}")
 
 
 def default_namespace(kubeconfig: str | None = None, context: str | None = None) -> str:

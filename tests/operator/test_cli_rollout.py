@@ -145,8 +145,8 @@ def test_the_weight_is_told_as_whole_users_make_it() -> None:
             id="a rejected version is kept for its logs",
         ),
         pytest.param(
-            a_rollout(pause=PauseReason.COMMAND, message="paused by command"),
-            "on 1/1  paused by command",
+            a_rollout(pause=PauseReason.COMMAND, message="paused by command, it waits for resume"),
+            "on 1/1  paused by command, it waits for resume",
             id="a pause that says so itself",
         ),
     ],

@@ -508,7 +508,8 @@ def test_a_pause_outlasts_a_suspension():
     paused = advance(a_rollout("Shifting"), a_look(command="pause"))
     suspended = advance(paused, replace(later(100), on=False, suspended=True))
     on = advance(suspended, later(300))
-    assert (PauseReason.COMMAND, None, "paused by command") == (on.pause, on.suspended_at, on.message)
+    assert (PauseReason.COMMAND, None) == (on.pause, on.suspended_at)
+    assert "paused by command, it waits for resume" == on.message
     after = advance(on, later(400, command="resume", green=2))
     assert parse_instant(paused.since) + 400_000 == parse_instant(after.since)
 

@@ -50,6 +50,21 @@ def test_default_runner(users: int, runners: int, processes: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("users", "scaling", "reason"),
+    [
+        (0, {}, "0 users need no runner"),
+        (1, {}, "1 user at 1000 a runner needs 1"),
+        (1200, {}, "1200 users at 1000 a runner need 2"),
+        (501, {}, "tier medium has at least 2"),
+        (1, {"min_runners": 2}, "scaling.minRunners asks for 2"),
+    ],
+)
+def test_why_so_many(users: int, scaling: dict[str, int], reason: str) -> None:
+    """One sentence with the term that decided."""
+    assert reason == size(a_spec(users, **scaling), connections=1000).reason
+
+
+@pytest.mark.parametrize(
     ("users", "tier", "strategy"),
     [
         (1, "micro", "single_process"),

@@ -198,7 +198,7 @@ def _told(rollout: RolloutStatus, seen: Seen) -> RolloutStatus:
         return rollout
     was, phase = rollout.pause, rollout.phase
     if action == "pause":
-        return paused(rollout, seen, PauseReason.COMMAND, "paused by command")
+        return paused(rollout, seen, PauseReason.COMMAND, "paused by command, it waits for resume")
     if was is not None:
         rollout = resumed(rollout, seen)
     last = len(rollout.plan.steps) - 1 if rollout.plan else 0

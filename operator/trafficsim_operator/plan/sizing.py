@@ -62,7 +62,8 @@ class Sizing:
         if self.runners > self.needed:
             return f"scaling.minRunners asks for {self.runners}"
         if by_capacity >= self.tier.least_runners:
-            return f"{self.users} users at {self.capacity} a runner need {by_capacity}"
+            who = "1 user at" if self.users == 1 else f"{self.users} users at"
+            return f"{who} {self.capacity} a runner {'needs' if self.users == 1 else 'need'} {by_capacity}"
         return f"tier {self.tier.name} has at least {self.tier.least_runners}"
 
 
