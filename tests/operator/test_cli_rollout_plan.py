@@ -12,25 +12,6 @@ import yaml
 from trafficsim_operator.cli.main import main
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Any:
-    def to_file(**spec: Any) -> str:
-        document = {
-            "apiVersion": "trafficsim.io/v1alpha1",
-            "kind": "TrafficSimulation",
-            "metadata": {"name": "shop"},
-            "spec": {
-                "target": {"url": "http://127.0.0.1:8080"},
-                "archetypes": [{"name": "browser", "flow": [{"request": {"get": "/"}}]}],
-                **spec,
-            },
-        }
-        (tmp_path / "shop.yaml").write_text(yaml.safe_dump(document))
-        return str(tmp_path / "shop.yaml")
-
-    return to_file
-
-
 def lines_of(text: str) -> list[str]:
     """Return what stands under `rollout`."""
     part = text.partition("\nrollout ")[2].partition("\n\n")[0]

@@ -2,109 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from driven.rollouts import (
+    NEW,
+    THIRD,
+    a_document,
+    a_world,
+    ail,
+    command,
+    phase,
+    rollout_of,
+    running,
+    some_looks,
+    until,
+)
 from trafficsim_api.policy import LOCAL_DEFAULT, Policy
-from trafficsim_api.status import RolloutStatus, Status
+from trafficsim_api.status import Status
 from trafficsim_operator.ledger import Ledgers
-from trafficsim_operator.testing.fakes import FakeHealth, FakeRunner, FakeWorld
-
-QUICK = {
-    "dwell": "10s",
-    "warmUp": "3s",
-    "window": "2s",
-    "scaleDownDelay": "5s",
-    "abortScaleDownDelay": "20s",
-    "deadline": "60s",
-}
-Check = Callable[[Status], bool]
+from trafficsim_operator.testing.fakes import FakeRunner, FakeWorld
 
 
-def a_document(version: int = 1, *, rollout: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
-    """Build a document of 400 users on runner *version*, one request each a second, whose rollouts are quick."""
-    full = {
-        "target": {"url": "http://127.0.0.1:8080"},
-        "users": 400,
-        "duration": "1h",
-        "archetypes": [{"name": "a", "flow": [{"request": {"get": "/"}}, {"think": {"constant": "1s"}}]}],
-        "runner": {"image": f"shop:{version}"},
-        "rollout": QUICK | (rollout or {}),
-    } | spec
-    return {
-        "apiVersion": "trafficsim.io/v1alpha1",
-        "kind": "TrafficSimulation",
-        "metadata": {"name": "shop", "namespace": "n"},
-        "spec": full,
-    }
-
-
-async def until(world: FakeWorld, is_there: Check, looks: int = 2_000) -> Status:
-    """Look, at most every second, until the status is as asked for."""
-    for _ in range(looks):
-        world.waits = min(world.waits if world.waits is not None else 1_000, 1_000)
-        status = await world.look("n", "shop")
-        if is_there(status):
-            return status
-    raise AssertionError(f"not there after {looks} looks: {world.status.phase} {world.status.rollout}")
-
-
-async def some_looks(world: FakeWorld, looks: int = 10) -> Status:
-    """Look some times more."""
-    seen = iter(range(looks - 1, -1, -1))
-    return await until(world, lambda _: not next(seen))
-
-
-def phase(name: str, step: int | None = None) -> Check:
-    """Return whether the rollout is in phase *name* (at *step*)."""
-
-    def check(status: Status) -> bool:
-        rollout = status.rollout
-        return rollout is not None and rollout.phase == name and step in (None, rollout.step)
-
-    return check
-
-
-def rollout_of(status: Status) -> RolloutStatus:
-    """Return the rollout that the status tells of."""
-    assert status.rollout is not None
-    return status.rollout
-
-
-async def running(**document: Any) -> FakeWorld:
+async def a_running_world(**document: Any) -> FakeWorld:
     """Begin a run of the first version, all users on."""
-    world = FakeWorld()
-    world.fleet.tells = True
-    world.record.put(a_document(**document))
-    await until(world, lambda status: status.phase == "Running" and status.users.placed == status.users.target)
+    world = a_world()
+    await running(world, **document)
     return world
-
-
-def ail(world: FakeWorld, **health: Any) -> None:
-    """Have the runners of every version that is made from now on ail."""
-    known = set(world.fleet.health)
-
-    class Ailing(dict[str, FakeHealth]):
-        def setdefault(self, revision: str, default: FakeHealth | None = None) -> FakeHealth:
-            if revision not in known and revision not in self:
-                self[revision] = FakeHealth(tells=True, **health)
-            assert default is not None
-            return super().setdefault(revision, default)
-
-    world.fleet.health = Ailing(world.fleet.health)
-
-
-def command(world: FakeWorld, action: str) -> None:
-    """Write a command into the annotation."""
-    document = world.record.documents["n", "shop"]
-    text = json.dumps({"id": f"{action}-{world.now_ms}", "action": action})
-    metadata = {**document["metadata"], "annotations": {"trafficsim.io/command": text}}
-    world.record.put({**document, "metadata": metadata})
-    world.waits = 0
 
 
 def runners_of(world: FakeWorld, *, stable: bool) -> list[FakeRunner]:
@@ -130,12 +56,12 @@ async def test_retry_is_judged_by_policy_as_the_first_attempt_was() -> None:
 
     The run is not ended by the retry: it is refused in words, and the rejection stands.
     """
-    world = await running(users=200)
+    world = await a_running_world(users=200)
     world.policy = Policy(targets=LOCAL_DEFAULT.targets, max_runners=3)
     ail(world, failed_permille=400)
-    world.record.put(a_document(2, users=200))
+    world.record.put(a_document(NEW, users=200))
     await until(world, phase("Rejected"))
-    world.record.put(a_document(2, users=1200))
+    world.record.put(a_document(NEW, users=1200))
     await until(world, lambda status: status.users.placed == 1200)
     command(world, "retry")
     status = await some_looks(world, 20)
@@ -153,8 +79,8 @@ UNIQUE = {
 
 async def test_unique_rows_come_back_from_a_version_that_is_silent() -> None:
     """Its users may be at work with their rows: its runners go first, then blue has all. Its word is not waited for."""
-    world = await running(**UNIQUE)
-    world.record.put(a_document(2, **UNIQUE))
+    world = await a_running_world(**UNIQUE)
+    world.record.put(a_document(NEW, **UNIQUE))
     await until(world, phase("Analyzing"))
     for runner in runners_of(world, stable=False):
         runner.silent = True
@@ -167,8 +93,8 @@ async def test_unique_rows_come_back_from_a_version_that_is_silent() -> None:
 
 async def test_each_step_is_told_with_what_passed_it() -> None:
     """Not with what was said of it at the look before: the numbers that it was judged by, or that it was not judged."""
-    world = await running()
-    world.record.put(a_document(2))
+    world = await a_running_world()
+    world.record.put(a_document(NEW))
     await until(world, phase("Shifting", 2))
     command(world, "skip-step")
     await until(world, phase("Analyzing", 3))
@@ -187,8 +113,8 @@ async def test_each_step_is_told_with_what_passed_it() -> None:
 
 async def test_a_pause_that_is_aborted_does_not_go_on() -> None:
     """The events tell the pause and the way back, nothing in between."""
-    world = await running()
-    world.record.put(a_document(2))
+    world = await a_running_world()
+    world.record.put(a_document(NEW))
     await until(world, phase("Analyzing", 1))
     command(world, "pause")
     await until(world, lambda status: rollout_of(status).pause is not None)
@@ -199,8 +125,8 @@ async def test_a_pause_that_is_aborted_does_not_go_on() -> None:
 
 async def test_a_pause_amid_a_shift_holds_the_step_and_not_its_users() -> None:
     """They get to that step's split; then nothing goes on."""
-    world = await running()
-    world.record.put(a_document(2))
+    world = await a_running_world()
+    world.record.put(a_document(NEW))
     await until(world, phase("Shifting", 2))
     assert held_by(runners_of(world, stable=False)) < 200
     command(world, "pause")
@@ -212,9 +138,9 @@ async def test_a_pause_amid_a_shift_holds_the_step_and_not_its_users() -> None:
 
 async def test_a_promotion_is_accepted_by_promote_alone() -> None:
     """A last step with a pause of its own, too, waits for it, and says by which numbers it was passed."""
-    world = await running()
+    world = await a_running_world()
     rollout = {"autoPromote": False, "steps": [{"percent": 50}, {"percent": 100, "pause": True}]}
-    world.record.put(a_document(2, rollout=rollout))
+    world.record.put(a_document(NEW, rollout=rollout))
     status = await until(world, lambda status: rollout_of(status).pause is not None)
     assert "AwaitingPromotion" == rollout_of(status).pause
     assert re.match(r"100% is passed, it waits for promote: error_rate 0\.0%.*n=\d+", rollout_of(status).message)
@@ -228,12 +154,12 @@ async def test_a_promotion_is_accepted_by_promote_alone() -> None:
 
 async def test_users_raised_at_the_last_step_wait_for_the_new_version_s_runners() -> None:
     """Capacity first: blue has no users there, so green's runners are what counts, and those start slowly."""
-    world = await running()
+    world = await a_running_world()
     rollout = {"autoPromote": False}
-    world.record.put(a_document(2, rollout=rollout))
+    world.record.put(a_document(NEW, rollout=rollout))
     await until(world, lambda status: rollout_of(status).pause == "AwaitingPromotion")
     known = set(world.fleet.runners)
-    world.record.put(a_document(2, users=2400, rollout=rollout))
+    world.record.put(a_document(NEW, users=2400, rollout=rollout))
     missing: list[int] = []
 
     def is_there(status: Status) -> bool:
@@ -248,12 +174,12 @@ async def test_users_raised_at_the_last_step_wait_for_the_new_version_s_runners(
 
 async def test_what_the_spec_asks_for_while_suspended_is_said() -> None:
     """A third version, asked for after a rejection, waits until the simulation goes on: it is not the rejected one."""
-    world = await running()
+    world = await a_running_world()
     ail(world, failed_permille=400)
-    world.record.put(a_document(2))
+    world.record.put(a_document(NEW))
     status = await until(world, phase("Rejected"))
     rejected = rollout_of(status).rejected
-    world.record.put(a_document(3, suspend=True))
+    world.record.put(a_document(THIRD, suspend=True))
     status = await until(world, lambda status: status.phase == "Suspended" and status.observed_generation == 3)
     status = await some_looks(world)
     assert status.stable is not None
@@ -266,7 +192,7 @@ async def test_what_the_spec_asks_for_while_suspended_is_said() -> None:
 
 async def deaf_runner(world: FakeWorld) -> list[FakeRunner]:
     """Have a second runner of the new version be ready and never answer, from its first moment on; return blue's."""
-    world.record.put(a_document(2, users=800, rollout={"dwell": "5m"}))
+    world.record.put(a_document(NEW, users=800, rollout={"dwell": "5m"}))
     await until(world, phase("Analyzing", 0))
     await some_looks(world, 30)
     (green,) = {runner.revision for runner in runners_of(world, stable=False)}
@@ -284,7 +210,7 @@ async def deaf_runner(world: FakeWorld) -> list[FakeRunner]:
 
 async def test_a_runner_of_the_new_version_that_was_never_heard_holds_nothing_up_for_long() -> None:
     """It was made under this operator's eyes and never told anything: what a lost runner had is dealt after ten s."""
-    world = await running(users=800)
+    world = await a_running_world(users=800)
     blue = await deaf_runner(world)
     del world.fleet.runners[blue[0].name]
     lost_ms = world.now_ms
@@ -297,7 +223,7 @@ async def test_a_runner_of_the_new_version_that_was_never_heard_holds_nothing_up
 
 async def test_one_that_an_operator_finds_silent_may_hold_places() -> None:
     """After a restart of the operator: what it was told before nobody knows, so nothing is dealt in its place."""
-    world = await running(users=800)
+    world = await a_running_world(users=800)
     blue = await deaf_runner(world)
     await some_looks(world, 20)
     world.world.ledgers = Ledgers()
@@ -308,9 +234,9 @@ async def test_one_that_an_operator_finds_silent_may_hold_places() -> None:
 
 async def test_a_rejected_version_that_falls_silent_is_no_fault_of_the_run() -> None:
     """Its runners have no users and stand for their logs; one with users that falls silent is told as ever."""
-    world = await running()
+    world = await a_running_world()
     ail(world, failed_permille=400)
-    world.record.put(a_document(2))
+    world.record.put(a_document(NEW))
     await until(world, phase("Rejected"))
     for runner in runners_of(world, stable=False):
         runner.silent = True
@@ -324,8 +250,8 @@ async def test_a_rejected_version_that_falls_silent_is_no_fault_of_the_run() -> 
 
 async def test_a_silent_runner_of_the_new_version_with_users_is_told() -> None:
     """Both versions have users in mid-rollout, and on the way back until they are gone."""
-    world = await running()
-    world.record.put(a_document(2))
+    world = await a_running_world()
+    world.record.put(a_document(NEW))
     await until(world, phase("Analyzing", 1))
     for runner in runners_of(world, stable=False):
         runner.silent = True
@@ -344,8 +270,8 @@ def reason_of(status: Status, kind: str) -> str:
 @pytest.mark.parametrize("station", ["Preparing", "Shifting"])
 async def test_a_deadline_does_not_count_the_operator_s_absence(station: str) -> None:
     """It died before it could do what it had put on record, and comes back ten deadlines later: nobody is to blame."""
-    world = await running()
-    world.record.put(a_document(2))
+    world = await a_running_world()
+    world.record.put(a_document(NEW))
     await until(world, phase(station, None if station == "Preparing" else 1))
     if station == "Preparing":
         own = runners_of(world, stable=True)
@@ -359,9 +285,9 @@ async def test_a_deadline_does_not_count_the_operator_s_absence(station: str) ->
 
 async def test_a_deadline_counts_from_when_the_operator_is_back() -> None:
     """A version that does not start is not waited for for ever by an operator that was away."""
-    world = await running()
+    world = await a_running_world()
     ail(world, problem="Unschedulable: no node")
-    world.record.put(a_document(2))
+    world.record.put(a_document(NEW))
     await until(world, phase("Preparing"))
     world.world.ledgers = Ledgers()
     world.now_ms += 600_000
@@ -374,9 +300,9 @@ async def test_a_deadline_counts_from_when_the_operator_is_back() -> None:
 async def test_teardown_is_done_by_the_version_that_runs() -> None:
     """Not by one that was rejected, whose runners stand for their logs and whose name comes first."""
     once = {"teardown": {"flow": [{"request": {"post": "/reset"}}]}}
-    world = await running(**once)
+    world = await a_running_world(**once)
     ail(world, failed_permille=400)
-    world.record.put(a_document(2, **once))
+    world.record.put(a_document(NEW, **once))
     status = await until(world, phase("Rejected"))
     assert status.stable is not None
     assert min(world.fleet.runners) == runners_of(world, stable=False)[0].name
@@ -392,13 +318,13 @@ async def test_a_version_changed_before_the_run_begins_takes_the_other_s_place(p
     """There is no user to move: a mended image is begun with at once, and given the time that any has to start."""
     world = FakeWorld()
     ail(world, problem=problem, target="refused")
-    world.record.put(a_document(1))
+    world.record.put(a_document())
     await until(world, lambda status: status.phase == "Preflight")
     began = world.now_ms
     await until(world, lambda _: world.now_ms >= began + 280_000)
     assert "Preflight" == world.status.phase
     world.fleet.health = {}
-    world.record.put(a_document(2))
+    world.record.put(a_document(NEW))
     await until(world, lambda status: status.phase == "Running", 100)
     status = await some_looks(world)
     assert status.stable is not None
@@ -412,7 +338,7 @@ async def test_both_versions_of_a_local_run_have_processes_for_all_users() -> No
     world.fleet.tells, world.fleet.cores = True, 2
     world.record.put(a_document())
     await until(world, lambda status: status.phase == "Running" and status.users.placed == 400)
-    world.record.put(a_document(2))
+    world.record.put(a_document(NEW))
     await until(world, phase("Analyzing", 1))
     told = [runner.assignment.processes for runner in world.fleet.runners.values() if runner.assignment is not None]
     assert [2, 2] == told

@@ -2,85 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from driven.rollouts import (
+    NEW,
+    OLD,
+    THIRD,
+    a_document,
+    a_world,
+    ail,
+    command,
+    phase,
+    rollout_of,
+    running,
+    some_looks,
+    until,
+)
 from trafficsim_api.policy import LOCAL_DEFAULT, Policy
-from trafficsim_api.status import RolloutStatus, Status
+from trafficsim_api.status import Status
 from trafficsim_operator.ledger import Ledgers
 from trafficsim_operator.plan.bounds import LIMIT, size_of
-from trafficsim_operator.testing.fakes import FakeHealth, FakeWorld
-
-QUICK = {
-    "dwell": "10s",
-    "warmUp": "3s",
-    "window": "2s",
-    "scaleDownDelay": "5s",
-    "abortScaleDownDelay": "20s",
-    "deadline": "60s",
-}
-OLD, NEW, THIRD = "shop:1", "shop:2", "shop:3"
-
-
-def a_document(image: str = OLD, *, rollout: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
-    """Build a document of 400 users, one request each a second, whose rollouts are quick."""
-    full = {
-        "target": {"url": "http://127.0.0.1:8080"},
-        "users": 400,
-        "duration": "1h",
-        "archetypes": [{"name": "a", "flow": [{"request": {"get": "/"}}, {"think": {"constant": "1s"}}]}],
-        "runner": {"image": image},
-        "rollout": QUICK | (rollout or {}),
-    } | spec
-    return {
-        "apiVersion": "trafficsim.io/v1alpha1",
-        "kind": "TrafficSimulation",
-        "metadata": {"name": "shop", "namespace": "n"},
-        "spec": full,
-    }
-
-
-def a_world() -> FakeWorld:
-    """Build a world whose runners tell windows."""
-    world = FakeWorld()
-    world.fleet.tells = True
-    return world
-
-
-async def until(world: FakeWorld, is_there: Callable[[Status], bool], looks: int = 2000) -> Status:
-    """Look, at most every second, until the status is as asked for; all invariants are held to at every look."""
-    for _ in range(looks):
-        status = await look(world)
-        if is_there(status):
-            return status
-    raise AssertionError(f"not there after {looks} looks: {world.status.rollout}")
-
-
-async def look(world: FakeWorld) -> Status:
-    """Look once: users on runners are at least T, and at most T + maxOver, whenever the run is on."""
-    world.waits = min(world.waits if world.waits is not None else 1_000, 1_000)
-    return await world.look("n", "shop")
-
-
-def phase(name: str, step: int | None = None) -> Callable[[Status], bool]:
-    """Return whether the rollout is in phase *name* (at *step*)."""
-
-    def check(status: Status) -> bool:
-        rollout = status.rollout
-        return rollout is not None and rollout.phase == name and step in (None, rollout.step)
-
-    return check
-
-
-def rollout_of(status: Status) -> RolloutStatus:
-    """Return the rollout that the status tells of."""
-    assert status.rollout is not None
-    return status.rollout
+from trafficsim_operator.testing.fakes import FakeWorld
 
 
 def holding(world: FakeWorld) -> Counter[str]:
@@ -100,14 +46,6 @@ def condition(status: Status, kind: str) -> tuple[str, str, str]:
 def events(world: FakeWorld) -> list[str]:
     """Return the reasons of the events so far."""
     return [happening.reason for happening in world.record.happenings]
-
-
-async def running(world: FakeWorld, **document: Any) -> str:
-    """Begin a run of the old version; return its revision."""
-    world.record.put(a_document(**document))
-    status = await until(world, lambda status: status.phase == "Running" and status.users.placed == status.users.target)
-    assert status.stable is not None
-    return status.stable.revision
 
 
 async def test_a_good_version_is_promoted() -> None:
@@ -148,20 +86,6 @@ async def shifting(world: FakeWorld, image: str = NEW, step: int = 1, **document
     world.record.put(a_document(image, **document))
     await until(world, phase("Analyzing", step))
     return revision_of_image(world, image)
-
-
-def ail(world: FakeWorld, **health: Any) -> None:
-    """Have the runners of every version that is made from now on ail."""
-    known = set(world.fleet.health)
-
-    class Ailing(dict[str, FakeHealth]):
-        def setdefault(self, revision: str, default: FakeHealth | None = None) -> FakeHealth:
-            if revision not in known and revision not in self:
-                self[revision] = FakeHealth(tells=True, **health)
-            assert default is not None
-            return super().setdefault(revision, default)
-
-    world.fleet.health = Ailing(world.fleet.health)
 
 
 async def test_a_bad_version_is_rejected_at_its_first_step() -> None:
@@ -214,15 +138,6 @@ async def test_retry_and_a_changed_version() -> None:
     assert status.stable is not None
     assert (THIRD, 3) == (status.stable.image, rollout_of(status).attempt)
     assert "True" == condition(status, "Ready")[0]
-
-
-def command(world: FakeWorld, action: str, attempt: int | None = None) -> None:
-    """Write a command into the annotation."""
-    document = world.record.documents["n", "shop"]
-    text = json.dumps({"id": f"{action}-{world.now_ms}", "action": action} | ({"attempt": attempt} if attempt else {}))
-    metadata = {**document["metadata"], "annotations": {"trafficsim.io/command": text}}
-    world.record.put({**document, "metadata": metadata})
-    world.waits = 0
 
 
 async def test_a_version_that_crashes_is_rejected_with_the_cause() -> None:
@@ -294,15 +209,8 @@ async def test_back_to_the_old_version_is_fast_while_its_runners_stand() -> None
     assert (OLD, 400) == (status.stable.image, status.stable.places)
     assert first <= set(world.fleet.runners)
     assert sum(holding(world).values()) == 400
-    await settled(world)
+    await some_looks(world)
     assert "True" == condition(world.status, "Ready")[0]
-
-
-async def settled(world: FakeWorld, looks: int = 10) -> Status:
-    """Look some times more."""
-    for _ in range(looks):
-        status = await look(world)
-    return status
 
 
 async def test_a_lost_blue_is_rebuilt_though_the_spec_asks_for_green() -> None:
@@ -314,7 +222,7 @@ async def test_a_lost_blue_is_rebuilt_though_the_spec_asks_for_green() -> None:
     del world.fleet.replicas[stable.revision]
     for name in [name for name, runner in world.fleet.runners.items() if runner.revision == stable.revision]:
         del world.fleet.runners[name]
-    await settled(world, 2)
+    await some_looks(world, 2)
     assert 400 == sum(holding(world).values()), "what green has room for is on at once"
     status = await until(world, lambda _: stable.revision in world.fleet.replicas)
     assert 1 == status.run.lost_runners
@@ -331,7 +239,7 @@ async def test_a_green_runner_lost_at_a_step_voids_its_windows() -> None:
     from_ms = rollout_of(world.status).windows_from_ms
     for name in [name for name, runner in world.fleet.runners.items() if runner.revision == revision]:
         del world.fleet.runners[name]
-    await settled(world, 3)
+    await some_looks(world, 3)
     assert 400 == sum(holding(world).values())
     status = await until(world, phase("Analyzing", 2))
     status = await until(world, lambda status: rollout_of(status).settled == 2)
@@ -392,12 +300,12 @@ async def test_commands() -> None:
     world = a_world()
     await shifting(world, step=0)
     command(world, "abort", attempt=7)
-    status = await settled(world, 1)
+    status = await some_looks(world, 1)
     assert "it is meant for rollout 7, the present one is 1" == status.last_command.reason
     command(world, "resume")
-    assert "it is not paused" == (await settled(world, 1)).last_command.reason
+    assert "it is not paused" == (await some_looks(world, 1)).last_command.reason
     command(world, "pause")
-    status = await settled(world, 1)
+    status = await some_looks(world, 1)
     assert ("True", "PausedByCommand") == condition(status, "RolloutPaused")[:2]
     began = world.now_ms
     await until(world, lambda _: world.now_ms > began + 60_000)
@@ -409,7 +317,7 @@ async def test_commands() -> None:
     status = await until(world, phase("Retiring"))
     assert "not judged" in rollout_of(status).message
     command(world, "abort")
-    assert "no rollout is in progress" == (await settled(world, 1)).last_command.reason
+    assert "no rollout is in progress" == (await some_looks(world, 1)).last_command.reason
 
 
 async def test_paused_by_the_spec() -> None:
@@ -417,10 +325,10 @@ async def test_paused_by_the_spec() -> None:
     world = a_world()
     await shifting(world, step=1)
     world.record.put(a_document(NEW, rollout={"paused": True}))
-    status = await settled(world, 2)
+    status = await some_looks(world, 2)
     assert ("True", "PausedBySpec") == condition(status, "RolloutPaused")[:2]
     command(world, "resume")
-    assert "spec.rollout.paused" in (await settled(world, 1)).last_command.reason
+    assert "spec.rollout.paused" in (await some_looks(world, 1)).last_command.reason
     world.record.put(a_document(NEW))
     await until(world, phase("Stable"))
 
@@ -460,7 +368,7 @@ async def at_station(station: str) -> tuple[FakeWorld, dict[str, Any]]:
     """Bring a rollout to *station*; return the document that asks for it."""
     world = a_world()
     await running(world)
-    await settled(world, 20)
+    await some_looks(world, 20)
     if station in ("Aborting", "Rejected"):
         ail(world, checks_failed_permille=200)
     document = a_document(NEW)
@@ -506,7 +414,7 @@ async def test_ended_in_mid_rollout(station: str) -> None:
     assert "Passed" == status.verdict, status.verdict_reason
     assert status.stable is not None
     ended_with = status.stable.revision
-    await settled(world)
+    await some_looks(world)
     assert {} == world.fleet.runners
     assert world.status.stable is not None
     assert ended_with == world.status.stable.revision, "the next run's version is not stable before there is one"
@@ -517,7 +425,7 @@ async def test_ended_in_mid_rollout(station: str) -> None:
     assert promoted == (rollout.reason == "Promoted")
     writes = len(world.record.writes)
     world.waits = 0
-    await settled(world)
+    await some_looks(world)
     assert writes == len(world.record.writes), "a finished run costs nothing"
 
 
@@ -577,7 +485,7 @@ async def test_the_policy_counts_the_runners_of_both_versions() -> None:
     world.policy = Policy(targets=LOCAL_DEFAULT.targets, max_runners=3)
     old = await running(world, users=1200)
     world.record.put(a_document(NEW, users=1200))
-    status = await settled(world)
+    status = await some_looks(world)
     said = condition(status, "Accepted")
     assert ("False", "Refused") == said[:2]
     assert "runner: a rollout of 2 runners beside 2: 4 runners are more than the policy's 3" in said[2]
@@ -598,7 +506,7 @@ async def test_a_rejected_version_is_not_started_by_the_next_run() -> None:
     await until(world, lambda status: status.phase == "Completed")
     command(world, "rerun")
     status = await until(world, lambda status: status.phase == "Running")
-    status = await settled(world)
+    status = await some_looks(world)
     assert status.stable is not None
     assert (2, old) == (status.run.id, status.stable.revision)
     assert ("False", "RevisionRejected") == condition(status, "Ready")[:2]
@@ -609,7 +517,7 @@ async def test_a_rejected_version_is_not_started_by_the_next_run() -> None:
     status = await until(world, lambda status: status.phase == "Running")
     assert status.stable is not None
     assert (3, THIRD) == (status.run.id, status.stable.image)
-    status = await settled(world)
+    status = await some_looks(world)
     assert ("Stable", "True") == (rollout_of(status).phase, condition(status, "Ready")[0])
 
 
@@ -623,7 +531,7 @@ async def test_an_image_taken_out_of_the_spec_again_leads_back() -> None:
     assert status.stable is not None
     first = status.stable.revision
     world.fleet.image = "trafficsim/runner:9"
-    await settled(world)
+    await some_looks(world)
     assert world.status.rollout is None, "an upgrade of the operator restarts nobody"
     world.record.put(a_document(NEW))
     await until(world, phase("Retiring"))
@@ -639,7 +547,7 @@ async def test_nothing_is_written_while_nothing_changes() -> None:
     world = a_world()
     await shifting(world, step=0, rollout={"paused": False})
     command(world, "pause")
-    await settled(world, 8)
+    await some_looks(world, 8)
     writes, began = len(world.record.writes), world.now_ms
     await until(world, lambda _: world.now_ms > began + 60_000)
     assert len(world.record.writes) - writes <= 62
