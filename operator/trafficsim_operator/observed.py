@@ -217,7 +217,9 @@ class ColourWindow:
     Window *number* is [from + number · length, from + (number + 1) · length) in run time, *from* being
     `rollout.windowsFromMs`. *requests* are finished ones, *in_flight* those under way now, in the newest window only.
     *seen_ms* is what one runner saw of it, at most; it is *whole* once every runner that answers has told of what came
-    after it. *buckets* and *counts* are the histogram of response times, without what is empty.
+    after it. *time_ns* is the time of all workers, in *waited_ns* of which they waited for a CPU; of the *periods* of
+    their quotas so many were *throttled*. *buckets* and *counts* are the histogram of response times, without what is
+    empty.
     """
 
     number: int
@@ -228,6 +230,10 @@ class ColourWindow:
     in_flight: int = 0
     seen_ms: int = 0
     whole: bool = False
+    time_ns: int = 0
+    waited_ns: int = 0
+    periods: int = 0
+    throttled: int = 0
     buckets: npt.NDArray[np.uint16] = field(default_factory=_no_buckets, compare=False, repr=False)
     counts: npt.NDArray[np.uint64] = field(default_factory=_no_counts, compare=False, repr=False)
 

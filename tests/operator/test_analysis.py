@@ -66,6 +66,7 @@ def analysed(
     run_ms: int | None = None,
     users: tuple[int, int] = (10, 90),
     rate: float = 4.0,
+    due: int | None = None,
     **facts: Any,
 ) -> Analysis:
     """Analyse a step at the time at which the newest window of either version is due."""
@@ -78,7 +79,9 @@ def analysed(
         ),
         green=green,
         blue=blue,
-        users=Users(green=users[0], blue=users[1], requests_per_user_s=rate),
+        users=Users(
+            green=users[0], blue=users[1], requests_per_user_s=rate, due=users[0] if due is None else due
+        ),
         now_ms=NOW_MS,
         run_ms=FROM_MS + (newest + 1) * WINDOW_MS + LATE_MS if run_ms is None else run_ms,
         **facts,
@@ -266,6 +269,73 @@ def test_slow_users_are_not_silent() -> None:
     assert (Outcome.HOLD, "n=0 of 500, 0 windows of 3") == (found.outcome, found.message), "nor does the target hang"
 
 
+@pytest.mark.parametrize(
+    ("green", "quiet_ms", "fails"),
+    [
+        pytest.param(None, 31_500, 10, id="nothing told: ten seconds, whatever a request may take"),
+        pytest.param(0, 10_000, 10, id="nothing finished, quick requests: ten seconds as well"),
+        pytest.param(0, 31_500, 32, id="nothing finished where a request may take 31 s and a pause half a second"),
+    ],
+)
+def test_short_windows_do_not_make_a_short_silence(green, quiet_ms, fails) -> None:
+    """With windows of a second three of them are no silence yet: users who are well may be quiet for longer."""
+    plan = PLAN.model_copy(update={"window_ms": 1_000})
+
+    def after(count: int, elapsed_s: float) -> Analysis:
+        run_ms = FROM_MS + count * 1_000 + LATE_MS
+        return analysed(
+            windows(*[green] * count), windows(*[110] * count), plan=plan, users=(3, 9), elapsed_s=elapsed_s,
+            run_ms=run_ms, quiet_ms=quiet_ms,
+        )  # fmt: skip
+
+    for count, outcome in ((3, Outcome.HOLD), (fails - 1, Outcome.HOLD), (fails, Outcome.FAIL)):
+        found = after(count, 60)
+        assert (outcome, count) == (found.outcome, found.errors)
+    assert Reason.CANDIDATE_SILENT is after(4, 600).reason, "longer than maxDwell nobody can wait"
+
+
+STARVED: dict[str, int] = {"time_ns": 5_000_000_000, "waited_ns": 3_000_000_000}
+WAITED = "no verdict, its workers waited 60 % of the time for a CPU that others had: "
+
+
+def starved(*each: dict[str, int] | int | None) -> tuple[ColourWindow, ...]:
+    """Build windows in which the workers waited for a CPU most of the time."""
+    return tuple(replace(window, **STARVED) for window in windows(*each))
+
+
+@pytest.mark.parametrize(
+    ("green", "said"),
+    [
+        pytest.param(starved(200, 0, 0, 0), "10 users finished no request for 15s (blue n=600)", id="silence"),
+        pytest.param(
+            starved(*({"n": 200, "slow": 20} for _ in range(4))), "p95 6.01s (blue 10ms), n=800", id="response times"
+        ),
+    ],
+)
+def test_a_starved_generator_is_no_verdict(green: tuple[ColourWindow, ...], said: str) -> None:
+    """Held, and undecided when the step was held as long as it may be: it is not known how the version does."""
+    found = analysed(green)
+    assert (Outcome.HOLD, WAITED + said) == (found.outcome, found.message)
+    over = analysed(green, elapsed_s=600)
+    assert (Outcome.PAUSE, PauseReason.INCONCLUSIVE, WAITED + said) == (over.outcome, over.pause, over.message)
+    assert Outcome.FAIL is analysed(tuple(replace(window, waited_ns=0) for window in green)).outcome
+
+
+def test_what_starvation_cannot_be_the_cause_of_fails_a_version() -> None:
+    """Errors are the target's answers; and within its limits a version passes though its workers waited."""
+    both = starved(*({"n": 200, "failed": 20, "slow": 20} for _ in range(4)))
+    found = analysed(both)
+    assert (Outcome.FAIL, "error_rate 10.0% (blue 0.0%), n=800") == (found.outcome, found.message)
+    assert Outcome.PASS is analysed(starved(200, 200, 200, 200)).outcome
+
+
+def test_who_is_to_be_on_counts_in_a_silence_not_who_was_said_to_be() -> None:
+    """A runner that fell silent while a worker of it began anew had said that nobody was active; and the other way."""
+    found = analysed((), users=(0, 9), due=3)
+    assert (Reason.CANDIDATE_SILENT, "3 users told nothing for 20s (blue n=800)") == (found.reason, found.message)
+    assert Outcome.HOLD is analysed((), users=(3, 9), due=0).outcome
+
+
 def test_without_a_control() -> None:
     """At 100 % the old version has no users: the absolute rules alone, and what is under way tells a hanging target."""
     nobody = windows(0, 0, 0, 0)
@@ -315,7 +385,7 @@ def test_the_status_gets_the_newest_ten_windows() -> None:
 
 def test_nothing_is_judged_before_there_are_windows() -> None:
     """While users move, or before the warm-up is planned, there is no analysis."""
-    users = Users(green=1, blue=9, requests_per_user_s=1.0)
+    users = Users(green=1, blue=9, requests_per_user_s=1.0, due=1)
     shifting = RolloutStatus(phase=RolloutPhase.SHIFTING, attempt=1, plan=PLAN)
     assert analyse(shifting, green=GOOD, blue=GOOD, users=users, now_ms=NOW_MS, run_ms=0) is None
 

@@ -62,6 +62,21 @@ def told(windows: ColourWindows, revision: str) -> dict[int, tuple[int, bool]]:
     return {window.number: (window.requests, window.whole) for window in windows.told().get(revision, ())}
 
 
+def test_the_time_of_workers_and_what_they_waited_is_added() -> None:
+    """Over the seconds of a window and over runners, like everything else; what is not told counts nothing."""
+    vector = zeros(LAYOUT)
+    for counter, count in (("wall_ns", 900), ("waited_ns", 400), ("cfs_periods", 10), ("cfs_throttled", 3)):
+        vector[LAYOUT.worker(counter)] = count
+    indices, counts = sparse(vector)
+    windows = ColourWindows()
+    windows.begin(GRID)
+    for runner in ("a", "b"):
+        busy = [replace(window, indices=indices, counts=np.asarray(counts)) for window in seconds(20, 22)]
+        windows.add(runner, "green", LAYOUT, [*busy, *seconds(22, 26)])
+    (first, _) = windows.told()["green"]
+    assert (3_600, 1_600, 40, 12) == (first.time_ns, first.waited_ns, first.periods, first.throttled)
+
+
 def test_two_runners_are_merged_into_windows_on_a_grid() -> None:
     """A second counts for the window that it begins in; what began before the first window never counts."""
     windows = ColourWindows()

@@ -1,4 +1,6 @@
-"""One version as it is seen: when a cause counts as a crash of the version, and when as that of one of its runners."""
+"""One version as it is seen: whether its users are where they are to be, and when a cause is a crash of the version."""
+
+from dataclasses import replace
 
 import pytest
 
@@ -51,3 +53,21 @@ def test_a_worker_that_refuses_the_load_is_one():
     """The load is the same for all runners."""
     runners = (a_runner("good", ready=True), a_runner("bad", problem="worker 1: no module named shop"))
     assert colour_of(RevisionSeen(revision="r2", replicas=2, runners=runners), 1).crashed
+
+
+@pytest.mark.parametrize(
+    ("settled", "silent_ms", "seen"),
+    [
+        pytest.param(True, 5_000, True, id="it had said that they were on"),
+        pytest.param(False, 5_000, False, id="they were not on when it was heard last"),
+        pytest.param(False, 10_000, True, id="its word is waited for no longer"),
+    ],
+)
+def test_a_runner_that_does_not_answer_is_as_settled_as_it_said_last(settled, silent_ms, seen):
+    """Ten seconds long: no step is judged with users of whom it is not known whether they have begun."""
+    runner = a_runner("quiet", ready=True)
+    assert runner.acknowledgement is not None
+    ack = runner.acknowledgement.model_copy(update={"settled": settled, "places": ((0, 3),), "users": 12})
+    quiet = replace(runner, acknowledgement=ack, answered=False, silent_ms=silent_ms)
+    found = colour_of(RevisionSeen(revision="r2", replicas=1, runners=(quiet,)), 1)
+    assert (3, seen) == (found.held, found.settled)

@@ -7,13 +7,16 @@ transfer. Each pair of windows first, from the newest back:
 | green | blue | finding |
 |---|---|---|
 | finished requests | any | its numbers are judged, see below |
-| not told, or none finished | has told, with requests | error; 3 in a row: Fail CandidateSilent |
+| not told, or none finished | has told, with requests | error; 3 in a row, and long enough: Fail CandidateSilent |
 | told, none finished | told, none finished | the target hangs: hold, after 180 s pause TargetDegraded |
 | not told | not told | hold: no step, no abort; after 180 s pause MetricsUnavailable |
 
-Silence is an error only where it means something: where 10 requests were to be expected by what a user did in the run
-so far (at that rate nothing at all happens once in 22 000 cases). Without a control, blue having no users left or none
-of its numbers being told, requests that are under way tell a target that hangs from a version that does nothing.
+Silence is an error only where it means something: where it lasts longer than users who are well may be quiet
+(silence.py; at the end of maxDwell it is as long as it can be), and where 10 requests were to be expected by what a
+user did in the run so far (at that rate nothing at all happens once in 22 000 cases); of a version that tells nothing,
+where the profile has one of its users on, whatever was last said of them. Without a control, blue having no users left
+or none of its numbers being told, requests that are under way tell a target that hangs from a version that does
+nothing.
 
 Then the numbers, pooled since the step's first window, and in *merged* windows: adjacent ones together until n ≥ 200.
 
@@ -26,6 +29,9 @@ Then the numbers, pooled since the step's first window, and in *merged* windows:
 | dwell over, ≥ 3 windows with requests, n ≥ minSamples, within every limit | Pass |
 | else, up to maxDwell | hold |
 | maxDwell over | pause Inconclusive |
+
+Silence and response times of windows in which green's workers were starved (starved.py) fail nobody: hold, at the end
+of maxDwell pause Inconclusive. It may pass all the same: what a starved generator measures is never too good.
 
 `comparison: absolute` is the plain contract: blue is told beside green and decides nothing. `relative`: a limit that
 blue breaks in the same windows is the target's fault, and rolling back cannot help: hold, 180 s after the dwell pause
@@ -48,6 +54,8 @@ from trafficsim_api.status import ColourFigures, PlannedStep, RolloutPlan, Rollo
 from trafficsim_api.units import format_duration, parse_instant
 from trafficsim_operator.observed import ColourWindow
 from trafficsim_operator.plan.limits import Share, Sums, shares, sums
+from trafficsim_operator.plan.rolling import SILENT_MS
+from trafficsim_operator.plan.starved import starvation
 
 __all__ = ["LATE_MS", "Analysis", "Outcome", "Users", "analyse"]
 
@@ -96,12 +104,14 @@ class Users:
     """
     Who makes the requests: active users of either version, and what one of them did in the run so far.
 
-    *requests_per_user_s* is over all versions and the whole run: finished requests ÷ active user-seconds.
+    *requests_per_user_s* is over all versions and the whole run: finished requests ÷ active user-seconds. *due* are
+    green's users that are to be active by the profile now: what its runners last said may be of another time.
     """
 
     green: int
     blue: int
     requests_per_user_s: float
+    due: int
 
 
 def analyse(
@@ -113,11 +123,13 @@ def analyse(
     now_ms: int,
     run_ms: int,
     listening_ms: int = 0,
+    quiet_ms: int = SILENT_MS,
 ) -> Analysis | None:
     """
     Return what is to become of the present step; None while no windows count.
 
-    *run_ms* is now in run time. *listening_ms*: what is missing from before is no finding (see Evidence).
+    *run_ms* is now in run time. *listening_ms*: what is missing from before is no finding (see Evidence). *quiet_ms*:
+    for how long users may finish nothing and be well.
     """
     plan, from_ms, since = rollout.plan, rollout.windows_from_ms, rollout.step_started_at
     if plan is None or from_ms is None or since is None or not rollout.step < len(plan.steps):
@@ -130,9 +142,15 @@ def analyse(
         pairs=_pairs(green, blue, due=(run_ms - LATE_MS - from_ms) // plan.window_ms - 1),
         heard_from=-(-(listening_ms - from_ms) // plan.window_ms),
         in_flight=(green[-1].in_flight if green else 0) + (blue[-1].in_flight if blue else 0),
+        quiet_ms=quiet_ms,
     )
     since_ms = parse_instant(rollout.no_numbers_since) if rollout.no_numbers_since else now_ms
     return _decided(case, now_ms, since_ms)
+
+
+def _starvation(pairs: Iterable[_Pair]) -> str:
+    """Return what shows that green's workers were starved in *pairs*; "" when they were not."""
+    return starvation(pair.green for pair in pairs if pair.green is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +183,7 @@ class _Case:
     pairs: tuple[_Pair, ...]
     heard_from: int
     in_flight: int
+    quiet_ms: int
 
     @property
     def dwelt(self) -> bool:
@@ -255,17 +274,26 @@ def _silent(case: _Case, pairs: Sequence[_Pair], length: timedelta, windows: tup
     """Judge a version of which nothing is heard though the other one goes on."""
     untold = sum(pair.green is None for pair in pairs)
     blue = sum(pair.blue.requests for pair in pairs if pair.blue is not None)
-    what = "told nothing" if untold == len(pairs) else "finished no request"
-    text = f"{_many(case.users.green, 'user')} {what} for {format_duration(length)} (blue n={blue})"
-    means = (untold >= _ERRORS and case.users.green) or case.expects(len(pairs), case.users.green)
-    fails = len(pairs) >= _ERRORS and means
-    if not fails and case.is_over:
+    if untold == len(pairs):
+        users, what, quiet_ms = case.users.due, "told nothing", SILENT_MS
+    else:
+        users, what, quiet_ms = case.users.green, "finished no request", case.quiet_ms
+    text = f"{_many(users, 'user')} {what} for {format_duration(length)} (blue n={blue})"
+    means = (untold >= _ERRORS and case.users.due) or case.expects(len(pairs), users)
+    lasts = len(pairs) * case.plan.window_ms >= quiet_ms or case.is_over
+    fails = len(pairs) >= _ERRORS and lasts and means
+    if fails and not (why := _starvation(pairs)):
         return Analysis(
-            outcome=Outcome.PAUSE, pause=PauseReason.INCONCLUSIVE, message=text, windows=windows, errors=len(pairs)
+            outcome=Outcome.FAIL,
+            reason=Reason.CANDIDATE_SILENT,
+            message=text,
+            windows=windows,
+            errors=len(pairs),
         )
+    text = f"no verdict, {why}: {text}" if fails else text
     return Analysis(
-        outcome=Outcome.FAIL if fails else Outcome.HOLD,
-        reason=Reason.CANDIDATE_SILENT if fails else None,
+        outcome=Outcome.PAUSE if case.is_over else Outcome.HOLD,
+        pause=PauseReason.INCONCLUSIVE if case.is_over else None,
         message=text,
         windows=windows,
         errors=len(pairs),
@@ -293,6 +321,12 @@ class _Charge:
         also = {share.name for share in shares(plan, blue) if share.is_over}
         return replace(self, broken=tuple(share for share in self.broken if share.name not in also))
 
+    def fair(self) -> _Charge:
+        """Return what its workers, if they were starved, cannot be the cause of."""
+        if not _starvation(self.pairs):
+            return self
+        return replace(self, broken=tuple(share for share in self.broken if share.name != "p95"))
+
     @property
     def text(self) -> str:
         """Return the numbers: `error_rate 9.1% (blue 0.4%), n=812`."""
@@ -312,7 +346,14 @@ def _by_numbers(case: _Case, windows: tuple[RolloutWindow, ...]) -> Analysis:
         control = case.users.blue > 0
         own = tuple(charge for charge in (found.own(plan, control=control) for found in charges) if charge.broken)
     if own:
-        return Analysis(outcome=Outcome.FAIL, reason=Reason.ANALYSIS_FAILED, message=own[0].text, windows=windows)
+        if fair := tuple(charge for charge in map(_Charge.fair, own) if charge.broken):
+            return Analysis(outcome=Outcome.FAIL, reason=Reason.ANALYSIS_FAILED, message=fair[0].text, windows=windows)
+        return Analysis(
+            outcome=Outcome.PAUSE if case.is_over else Outcome.HOLD,
+            pause=PauseReason.INCONCLUSIVE if case.is_over else None,
+            message=f"no verdict, {_starvation(own[0].pairs)}: {own[0].text}",
+            windows=windows,
+        )
     if charges and pooled.broken:
         is_long = case.elapsed_ms >= case.step.dwell_ms + _HOLD_MS or case.is_over
         return Analysis(

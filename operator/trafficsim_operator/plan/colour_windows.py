@@ -150,6 +150,12 @@ def _with(before: ColourWindow, layout: Layout, window: Window, seen_ms: int) ->
     def counted(counter: str) -> int:
         return int(counts[places == ACTION_INDEX[counter]].sum())
 
+    first = window.indices < FIRST_ACTION
+    of_workers = dict(zip(window.indices[first].tolist(), window.counts[first].tolist(), strict=True))
+
+    def of_worker(counter: str) -> int:
+        return int(of_workers.get(layout.worker(counter), 0))
+
     is_time = places >= RESPONSE
     buckets, times = _together(before, places[is_time] - RESPONSE, counts[is_time])
     return replace(
@@ -159,6 +165,10 @@ def _with(before: ColourWindow, layout: Layout, window: Window, seen_ms: int) ->
         checks=before.checks + counted("checks"),
         checks_failed=before.checks_failed + counted("checks_failed"),
         seen_ms=max(before.seen_ms, seen_ms),
+        time_ns=before.time_ns + of_worker("wall_ns"),
+        waited_ns=before.waited_ns + of_worker("waited_ns"),
+        periods=before.periods + of_worker("cfs_periods"),
+        throttled=before.throttled + of_worker("cfs_throttled"),
         buckets=buckets,
         counts=times,
     )

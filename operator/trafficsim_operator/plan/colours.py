@@ -1,9 +1,10 @@
 """
 One runner version as it is seen: the places its runners hold by acknowledgement, who is ready, and why others are not.
 
-An unreachable runner keeps its places, one that is being deleted keeps nothing. A cause that does not mend itself (a
-crash loop, an image that is not there, a load that its workers refuse) counts as crashed; the end of a container, that
-is started again, only where no runner of the version is ready.
+An unreachable runner keeps its places, and is as settled as it said last; after ten seconds nobody waits for it to be.
+One that is being deleted keeps nothing. A cause that does not mend itself (a crash loop, an image that is not there, a
+load that its workers refuse) counts as crashed; the end of a container, that is started again, only where no runner of
+the version is ready.
 """
 
 from __future__ import annotations
@@ -51,7 +52,11 @@ def colour_of(seen: RevisionSeen | None, run: int) -> Colour:
         active=sum(ack.active for ack in acks.values()),
         runners=len(runners),
         ready=ready,
-        settled=all(_is_settled(acks[runner.uid]) for runner in runners if runner.answered and runner.uid in acks),
+        settled=all(
+            _is_settled(acks[runner.uid])
+            for runner in runners
+            if runner.uid in acks and (runner.answered or runner.silent_ms < SILENT_MS)
+        ),
         silent_ms=_silent_ms(runners, run),
         cause=cause,
         crashed=crashed,

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from trafficsim_api.phases import Phase
+from trafficsim_api.places import Places, position
+from trafficsim_api.profile import shape
 from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.rollout import RolloutPhase
-from trafficsim_api.status import Revision, RolloutPlan, RolloutStatus
-from trafficsim_operator.observed import Desired, Observed, Runner
+from trafficsim_api.status import Revision, RolloutPlan, RolloutStatus, Run
+from trafficsim_operator.observed import Desired, Observed, RevisionSeen, Runner
 from trafficsim_operator.plan import split
 from trafficsim_operator.plan.acceptance import Accepted
 from trafficsim_operator.plan.analysis import Analysis, Users, analyse
@@ -26,6 +28,7 @@ from trafficsim_operator.plan.lifecycle import Life, start_at
 from trafficsim_operator.plan.pauses import COMMANDS
 from trafficsim_operator.plan.rolling import Colour, Seen
 from trafficsim_operator.plan.rollout import advance, is_judged
+from trafficsim_operator.plan.silence import quiet_ms
 from trafficsim_operator.plan.steps import pin
 
 __all__ = ["Versions", "excess", "runners_of_run", "versions"]
@@ -159,7 +162,7 @@ def _seen(
         green=green,
         old=old,
         needed=split.needed(rollout, total, sizing.runners),
-        analysis=_analysis(rollout, observed, stable, candidate, blue, green, now_ms, run_ms),
+        analysis=_analysis(rollout, observed, accepted, candidate, blue, green, run, total, now_ms, run_ms),
         attended_ms=observed.evidence.attended_ms,
         disturbed=_is_disturbed(desired, observed, accepted.spec),
     )
@@ -185,10 +188,12 @@ def _plan(
 def _analysis(
     rollout: RolloutStatus,
     observed: Observed,
-    stable: Revision,
+    accepted: Accepted,
     candidate: Revision | None,
     blue: Colour,
     green: Colour,
+    run: Run,
+    total: int,
     now_ms: int,
     run_ms: int,
 ) -> Analysis | None:
@@ -198,17 +203,29 @@ def _analysis(
     evidence = observed.evidence
     seconds = evidence.active_user_ms / 1000
     users = Users(
-        green=green.active, blue=blue.active, requests_per_user_s=evidence.requests / seconds if seconds else 0.0
+        green=green.active,
+        blue=blue.active,
+        requests_per_user_s=evidence.requests / seconds if seconds else 0.0,
+        due=_due(observed.revisions.get(candidate.revision), run.id, accepted, total, run_ms),
     )
     return analyse(
         rollout,
         green=evidence.colours.get(candidate.revision, ()),
-        blue=evidence.colours.get(stable.revision, ()),
+        blue=evidence.colours.get(accepted.revision.revision, ()),
         users=users,
         now_ms=now_ms,
         run_ms=run_ms,
         listening_ms=evidence.listening_ms,
+        quiet_ms=quiet_ms(accepted.load),
     )
+
+
+def _due(seen: RevisionSeen | None, run: int, accepted: Accepted, total: int, run_ms: int) -> int:
+    """Return how many of the places that the version *seen* holds are to be on by the profile now."""
+    acks = [ack for runner in (seen.runners if seen is not None else ()) if (ack := held_by(runner, run)) is not None]
+    held = Places.union(ack.held for ack in acks).below(total)
+    wanted = shape(accepted.spec.profile).users_at(total, run_ms)
+    return len(held) if wanted == total else sum(position(place, total) < wanted for place in held)
 
 
 def _is_disturbed(desired: Desired, observed: Observed, spec: TrafficSimulationSpec) -> bool:
