@@ -255,6 +255,10 @@ class Acknowledgement(Model):
     """The first exception in the run that a scenario raised, or that is a mistake of ours, with its place."""
     task: TaskReport | None = None
     """The last task of the run that this runner was given."""
+    start_at_ms: int = 0
+    """The assignment's, echoed."""
+    late_us: int | None = None
+    """By how much the first user of the run began after it was due, on the runner's monotonic clock; None: none did."""
 
     @property
     def held(self) -> Places:

@@ -46,6 +46,7 @@ class Crowd:
         self._wanted_ns = 0
         self.active = 0
         self.wanted = 0
+        self.first_ns = 0  # when the first user of all began
         self.log: ActiveLog | None = None
 
     def read_time(self, now_ns: int) -> None:
@@ -111,6 +112,7 @@ class Crowd:
         """Count a user as active: it made its first send, or its first try failed."""
         if not user.begun:
             user.begun = True
+            self.first_ns = self.first_ns or now_ns
             self._count_active(1, now_ns)
             self.client.fold_at = max(1, min(64, self.active))
             self._account.slab.now(active=self.active, wanted=self.wanted)

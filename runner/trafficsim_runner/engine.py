@@ -20,7 +20,7 @@ from trafficsim_runner.acting import Acting, pause_after
 from trafficsim_runner.crowd import MS
 from trafficsim_runner.draws import key_of
 from trafficsim_runner.http.client import Client
-from trafficsim_runner.pacing import Pacer, spread
+from trafficsim_runner.pacing import LOOK_MS, Pacer, spread
 from trafficsim_runner.program import (
     AGAIN,
     CHOOSE,
@@ -85,6 +85,8 @@ class Engine(Acting):
         self._ends: list[tuple[Step, Step]] = []  # of the flows, with what follows
         self._let: User | None = None  # who waited and begins now
         self._origin_ns = 0
+        self._due_us = -1  # of the first user, from the run's start
+        self._late_us: int | None = None
         self.takes: Mapping[int, int] = {}  # from which arrival on the places gained count
         self.client = Client(
             account=account, walker=self, clock=clock, wall_s=wall_s, raw=raw, on_timer=self.wake
@@ -124,6 +126,7 @@ class Engine(Acting):
         if piece is not None:
             self._open(pacer, piece, now_ns)
             return
+        self._note_due(pacer, 0, (now_ns - origin_ns) // MS)
         on = pacer.slice(0, self.wanted)
         wanted = set(on)
         for place in [place for place in self._users if place not in wanted]:
@@ -149,6 +152,7 @@ class Engine(Acting):
                 self._giving = False
                 self._leave_all(now_ns)
         elif wanted > before:
+            self._note_due(self._pacer, at_ms - LOOK_MS, at_ms)
             places = [place for place in self._pacer.slice(before, wanted) if not self._is_on(place)]
             # Within a ramp the next look is near: starts are spread until then. A jump is spread like an assignment's.
             self._start(places, min(START_SPREAD_MS, next_ms - at_ms), now_ns)
@@ -159,6 +163,18 @@ class Engine(Acting):
         self._changed()
         self.client.bury()
         return self._origin_ns + next_ms * MS
+
+    @property
+    def late_us(self) -> int | None:
+        """Return by how much the first user of the run began after it was due; None while nobody has begun."""
+        if self._late_us is None and self.first_ns and self._due_us >= 0:
+            self._late_us = (self.first_ns - self._origin_ns) // 1000 - self._due_us
+        return self._late_us
+
+    def _note_due(self, pacer: Pacer, since_ms: int, at_ms: int) -> None:
+        """Take note of when the first user was due, if it was in the ms from *since_ms* to *at_ms*."""
+        if self._due_us < 0 and self.wanted:
+            self._due_us = 1000 * pacer.first_on_ms(since_ms, at_ms)
 
     def drain(self) -> None:
         """Let everybody leave after the current action; no place is held any more."""
@@ -256,6 +272,8 @@ class Engine(Acting):
         now_ns, schedule, come = self._clock(), self._schedule, 0
         while self._origin_ns + schedule.next_ns <= now_ns:
             number, place, due_ns = schedule.number, schedule.place, self._origin_ns + schedule.due_ns
+            if self._due_us < 0:
+                self._due_us = schedule.due_ns // 1000
             schedule.take()
             self._account.count("arrivals_planned")
             self._arrive(number, place, due_ns)

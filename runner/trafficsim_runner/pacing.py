@@ -48,6 +48,18 @@ class Pacer:
             return 0
         return bisect_left(self._positions, self._shape.users_at(self._users, at_ms))
 
+    def first_on_ms(self, since_ms: int, at_ms: int) -> int:
+        """
+        Return the first ms at which some place held is on, where none was before *since_ms* and some are *at_ms*.
+
+        10 places, all held, ramp to 100 % over 10 s: 0.5 s is the first, seen at 0.52 s or at 3 s.
+        """
+        first, last = max(0, since_ms), at_ms
+        while first < last:
+            middle = (first + last) // 2
+            first, last = (first, middle) if self.wanted(middle) else (middle + 1, last)
+        return first
+
     def is_off(self, at_ms: int) -> bool:
         """Say whether nobody is to be at work *at_ms* after the run's start, whatever the profile says."""
         return self._suspended or at_ms >= self.end_ms

@@ -34,6 +34,7 @@ class Ack:
     parked: int = 0
     starts_waiting: int = 0
     starts_limit: int = 0
+    late_us: int | None = None
     takes: tuple[Turn, ...] = ()
     pools: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By group: the POOL_FIGURES."""
@@ -54,7 +55,8 @@ class Ack:
 
 
 _KINDS = {"epoch": int, "active": int, "settled": bool, "drained": bool, "slab": str, "in_flight": int,
-          "connections": int, "pooled": int, "parked": int, "starts_waiting": int, "starts_limit": int}  # fmt: skip
+          "connections": int, "pooled": int, "parked": int, "starts_waiting": int, "starts_limit": int,
+          "late_us": int}  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -88,6 +88,7 @@ class Supervisor:
         self._sequence = 0
         self._refused = ""
         self._begun: Origin | None = None
+        self._late_us: int | None = None
         self._read_at = 0  # flows begun when the account was last read with nobody at work: as many now, nothing is new
         self._last_read: asyncio.Event | None = None
         self._stop = asyncio.Event()
@@ -272,7 +273,7 @@ class Supervisor:
         if self.ledger is not None:
             self._sequence = self.ledger.ring.sequence
         self.ledger = None
-        self._read_at = 0
+        self._read_at, self._late_us = 0, None
         self.state.forget_run()
 
     def _ask_target(self, assignment: Assignment) -> None:
@@ -326,7 +327,20 @@ class Supervisor:
             problem=self._problem(given.epoch),
             fault=self.crew.fault,
             task=self.once.report,
+            start_at_ms=given.start_at_ms,
+            late_us=self._first_late_us(),
         )
+
+    def _first_late_us(self) -> int | None:
+        """
+        Return what the first user of the run was late, of all workers'; None while nobody has begun.
+
+        What was told stays: a worker that is started again later begins late, and so would the run seem to.
+        """
+        if self._late_us is None:
+            told = [slot.ack.late_us for slot in self.crew.slots if slot.ack and slot.ack.late_us is not None]
+            self._late_us = min(told, default=None)
+        return self._late_us
 
     def _problem(self, epoch: int) -> str:
         refused = f"an assignment was refused: {self._refused}" if self._refused else ""

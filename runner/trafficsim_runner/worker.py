@@ -393,6 +393,8 @@ class Worker:
                 self._snapshot()
             self._said = state
             state = {**state, "takes": self._takes}
+            if engine.late_us is not None:
+                state["late_us"] = engine.late_us
             gauges = {"active": engine.active, "in_flight": engine.client.in_flight, "pooled": engine.pooled,
                       "connections": engine.client.open_connections, "parked": engine.parked,
                       "starts_waiting": len(engine.starts), "starts_limit": engine.starts.limit}  # fmt: skip

@@ -435,3 +435,37 @@ def test_an_archetype_that_is_gone_waits_as_any(tmp_path):
     world.until(3_000)
     assert [] == world.faults
     assert world.count("starts_delayed") > 0
+
+
+RAMP = Shape((Segment(0, 10_000, 0, 10_000),))
+
+
+@pytest.mark.parametrize(
+    ("shape", "look_ms", "late_us"),
+    [
+        pytest.param(ALL_ON, 0, 0, id="at the instant"),
+        pytest.param(ALL_ON, 7, 7_000, id="the look came late"),
+        pytest.param(RAMP, 520, 20_000, id="due within a ramp since the look before"),
+    ],
+)
+def test_how_late_the_first_user_of_all_began(tmp_path, shape, look_ms, late_us):
+    """Its first send less the instant it was due, and that stays; nothing while nobody has begun."""
+    world = World(tmp_path, [{"request": {"get": "/a"}}, {"think": {"constant": "10s"}}], users=0)
+    origin_ns = world.now + 50 * MS
+    world.engine.follow(Pacer(users=10, ranges=[(0, 10)], shape=shape, end_ms=10**9), origin_ns)
+    world.until(50 + look_ms)
+    assert world.engine.late_us is None
+    world.engine.look()
+    world.until(1)
+    assert late_us == world.engine.late_us
+    world.until(5_000)
+    world.engine.look()
+    world.engine.drain()
+    assert late_us == world.engine.late_us
+
+
+def test_a_user_told_after_it_was_due_is_late_by_that(tmp_path):
+    """Whoever hears of its places a second after the start begins a second late."""
+    world = World(tmp_path, [{"request": {"get": "/a"}}, {"think": {"constant": "10s"}}])
+    world.until(1)
+    assert 1_000_000 == world.engine.late_us

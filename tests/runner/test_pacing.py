@@ -78,3 +78,12 @@ def test_starts_are_spread_evenly(count, over):
     assert all(0 <= delay <= over for delay in delays)
     steps = [b - a for a, b in itertools.pairwise(delays)]
     assert not steps or max(steps) - min(steps) <= 1
+
+
+@given(since=integers(-100, 12_000), at=integers(0, 14_000), held=tuples(integers(0, 50), integers(51, 100)))
+def test_the_first_user_is_found_within_a_ramp(since, at, held):
+    """The first ms with anybody on, wherever in the ramp the look before was."""
+    pacer = a_pacer(ranges=[held])
+    first = next(t for t in range(11_000) if pacer.wanted(t))
+    if since <= first <= at:
+        assert first == pacer.first_on_ms(since, at)
