@@ -84,6 +84,7 @@ class Condition(StrEnum):
     FINISHED = "Finished"
     PASSED = "Passed"
     ROLLOUT_PAUSED = "RolloutPaused"
+    AUTOSCALER_CONFLICT = "AutoscalerConflict"
 
 
 class Reason(StrEnum):
@@ -130,6 +131,9 @@ class Reason(StrEnum):
     SUPERSEDED = "Superseded"
     SIMULATION_ENDED = "SimulationEnded"
     PROMOTED = "Promoted"
+    FOREIGN_SCALER = "ForeignScaler"
+    NO_CONFLICT = "NoConflict"
+    POSSIBLE_DOUBLE_LOAD = "PossibleDoubleLoad"
 
 
 class Event(StrEnum):
@@ -156,6 +160,14 @@ class Event(StrEnum):
     REVISION_REJECTED = "RevisionRejected"
     PROMOTED = "Promoted"
     ROLLOUT_ENDED = "RolloutEnded"
+    POSSIBLE_DOUBLE_LOAD = "PossibleDoubleLoad"
+    START_MOVED = "StartMoved"
+    START_MEASURED = "StartMeasured"
+    SCALED_UP = "ScaledUp"
+    SCALED_DOWN = "ScaledDown"
+    FORECAST_OFF = "ForecastOff"
+    FORECAST_ON = "ForecastOn"
+    AUTOSCALER_CONFLICT = "AutoscalerConflict"
 
 
 def hash8(*parts: object) -> str:

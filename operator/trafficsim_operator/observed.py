@@ -306,6 +306,10 @@ class Evidence:
     """Since when, in run time, they have been asked for without a break: what is missing before is no finding."""
     attended_ms: int | None = None
     """For how long looks have followed one another without a break; None: ever since."""
+    loads: tuple[RunnerLoad, ...] = ()
+    """What each runner that answers carries; one that told of nothing within 15 s is absent."""
+    starts_ms: tuple[int, ...] = ()
+    """How long the runners took to start that came up at this look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

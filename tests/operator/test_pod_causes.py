@@ -4,7 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from trafficsim_operator.fleet.pods import cause_of, is_lost, replica_failure, runner_of, state_of
+from trafficsim_operator.fleet.pods import (
+    cause_of,
+    end_unseen,
+    is_lost,
+    is_node_lost,
+    replica_failure,
+    runner_of,
+    state_of,
+)
 from trafficsim_operator.observed import RunnerState
 
 T0 = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -156,3 +164,56 @@ def test_a_quota_is_told_from_the_deployment():
     }
     assert "FailedCreate: exceeded quota: small" == replica_failure({"status": {"conditions": [condition]}})
     assert "" == replica_failure({"status": {"conditions": [condition | {"status": "False"}]}})
+
+
+UNREADY_CONTAINERS = {"type": "ContainersReady", "status": "False"}
+READY_CONTAINERS = {"type": "ContainersReady", "status": "True"}
+BY_GC = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}
+BY_TAINT = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "is_lost"),
+    [
+        pytest.param(a_pod(state=RUNNING, ready="True", conditions=[READY_CONTAINERS]), False, id="at work"),
+        pytest.param(a_pod(state=RUNNING, conditions=[UNREADY_CONTAINERS]), False, id="its probe fails"),
+        pytest.param(a_pod(state=RUNNING, conditions=[READY_CONTAINERS]), True, id="the node controller's word alone"),
+        pytest.param(a_pod(state=RUNNING, ready="True", reason="NodeLost"), True, id="said in so many words"),
+        pytest.param(
+            a_pod(state=RUNNING, ready="True", deleted=30, conditions=[READY_CONTAINERS, BY_TAINT]),
+            False,
+            id="a taint drives it away, and the node hears it",
+        ),
+        pytest.param(a_pod(phase="Pending"), False, id="no condition yet"),
+    ],
+)
+def test_is_node_lost(pod, is_lost):
+    """The node controller takes Ready away and leaves ContainersReady, which a kubelet never does."""
+    assert is_lost == is_node_lost(pod)
+
+
+@pytest.mark.parametrize(
+    ("pod", "unseen"),
+    [
+        pytest.param(a_pod(state=RUNNING, deleted=0), True, id="overdue"),
+        pytest.param(a_pod(state=OOM, phase="Failed"), False, id="its container ended"),
+        pytest.param(a_pod(phase="Failed", reason="Evicted"), False, id="evicted by its kubelet"),
+        pytest.param(a_pod(state=RUNNING, phase="Failed", conditions=[BY_GC]), True, id="ended on paper"),
+        pytest.param(a_pod(state=OOM, phase="Failed", conditions=[BY_GC]), False, id="ended, then its node went"),
+    ],
+)
+def test_end_unseen(pod, unseen):
+    """Of a pod that counts as lost: only its node's word is worth something."""
+    assert unseen == end_unseen(pod)
+
+
+def test_why_a_runner_on_such_a_node_is_not_ready():
+    """The cause says so, and until when a deleted one keeps its users."""
+    pod = a_pod(state=RUNNING, conditions=[READY_CONTAINERS])
+    assert "NodeNotReady: the node of shop-1-abc is not ready" == cause_of(pod)
+    deleted = a_pod(state=RUNNING, deleted=30, conditions=[READY_CONTAINERS])
+    assert cause_of(deleted).endswith(f"it keeps its users until {at(30)}")
+    assert (True, int((T0 + timedelta(seconds=30)).timestamp() * 1000)) == (
+        runner_of(deleted).node_lost,
+        runner_of(deleted).grace_ends_ms,
+    )

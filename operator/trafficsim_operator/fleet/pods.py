@@ -11,7 +11,7 @@ from trafficsim_api.protocol import PORT
 from trafficsim_operator.manifests.deployment import CONTAINER
 from trafficsim_operator.observed import Runner, RunnerState
 
-__all__ = ["cause_of", "is_lost", "replica_failure", "runner_of", "state_of"]
+__all__ = ["cause_of", "end_unseen", "is_lost", "is_node_lost", "replica_failure", "runner_of", "state_of"]
 
 Object = Mapping[str, Any]
 
@@ -34,6 +34,8 @@ def runner_of(pod: Object) -> Runner:
         restarts=int(container.get("restartCount") or 0),
         started_ms=_milliseconds(meta["creationTimestamp"]),
         killed_ms=_killed_ms(container),
+        node_lost=is_node_lost(pod),
+        grace_ends_ms=_milliseconds(end) if (end := meta.get("deletionTimestamp")) else 0,
     )
 
 
@@ -48,6 +50,35 @@ def is_lost(pod: Object, now: datetime) -> bool:
         return True
     end = pod["metadata"].get("deletionTimestamp")
     return end is not None and now > _instant(end) + _OVERDUE
+
+
+def end_unseen(pod: Object) -> bool:
+    """
+    Say whether nobody saw the runner of a pod that is lost end, so that it may still be at work.
+
+    The node's kubelet says how a container ended. Without its word a pod is only overdue; or it was ended on paper,
+    since its node is gone.
+    """
+    if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+        return True
+    return _condition(pod, "DisruptionTarget").get("reason") == "DeletionByPodGC" and "terminated" not in (
+        _container(pod).get("state") or {}
+    )
+
+
+def is_node_lost(pod: Object) -> bool:
+    """
+    Say whether the pod's node is not ready, by what is to be seen on the pod: nodes are not ours to read.
+
+    Subtle: the node controller sets the condition Ready of the node's pods to False and touches nothing else. A kubelet
+    sets it together with ContainersReady, so that the one without the other is the controller's word.
+    """
+    if (pod.get("status") or {}).get("reason") == "NodeLost":
+        return True
+    return (_condition(pod, "Ready").get("status"), _condition(pod, "ContainersReady").get("status")) == (
+        "False",
+        "True",
+    )
 
 
 def state_of(pod: Object) -> RunnerState:
@@ -73,6 +104,10 @@ def state_of(pod: Object) -> RunnerState:
 
 def cause_of(pod: Object) -> str:
     """Return why the runner is not at work, as `Reason: message`; "" when it is, or is merely being started."""
+    if is_node_lost(pod):
+        end = pod["metadata"].get("deletionTimestamp")
+        until = f"; it keeps its users until {end}" if end else ""
+        return f"NodeNotReady: the node of {pod['metadata']['name']} is not ready{until}"
     container = _container(pod)
     state = container.get("state") or {}
     last = (container.get("lastState") or {}).get("terminated")

@@ -11,8 +11,9 @@ from typing import Final
 
 from trafficsim_api.names import Reason
 from trafficsim_api.phases import TRANSITIONS, Phase
-from trafficsim_api.status import Run
+from trafficsim_api.status import Barrier, Run
 from trafficsim_api.units import format_instant, parse_instant
+from trafficsim_operator.plan.barrier import Start, measured, moved_on
 from trafficsim_operator.plan.once import Chore, advanced, broken_off, ordered, teardown_is_due, undone
 
 __all__ = ["DAY_MS", "DEADLINE_MS", "NEVER_MS", "Life", "Seen", "live", "next_run", "start_at"]
@@ -56,6 +57,12 @@ class Seen:
     teardown: Chore | None = None
     missing: str = ""
     """What of its data is not there."""
+    lead_ms: int = 0
+    """How far ahead the start is set that all runners begin by at once; 0: they begin as they hear of it."""
+    untold: tuple[str, ...] = ()
+    """The runners that have not acknowledged their places."""
+    starts: tuple[Start, ...] = ()
+    """When the first users of runners began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,8 +216,10 @@ def _waits_for(phase: Phase, seen: Seen) -> str:
 
 def _begun(run: Run, seen: Seen) -> Run:
     """Return the run with origin and end set, or moved on by the time it was suspended."""
-    origin = seen.now_ms + _LEAD_MS
-    if run.origin is not None:
+    origin = seen.now_ms + (seen.lead_ms or _LEAD_MS)
+    if run.origin is None:
+        run = run.model_copy(update={"barrier": Barrier() if seen.lead_ms else None})
+    else:
         pause = seen.now_ms - parse_instant(run.suspended_at) if run.suspended_at else 0
         origin = parse_instant(run.origin) + pause
     end = seen.now_ms + DAY_MS if seen.duration_ms is None else origin + seen.duration_ms
@@ -218,6 +227,9 @@ def _begun(run: Run, seen: Seen) -> Run:
 
 
 def _running(life: Life, run: Run, seen: Seen) -> Life:
+    told = run.origin
+    run = moved_on(run, seen.untold, seen.lead_ms, seen.now_ms)
+    run = measured(run, seen.starts, seen.runners_wanted, seen.now_ms)
     end = parse_instant(run.end) if run.end else seen.now_ms
     if seen.duration_ms is not None:
         end = start_at(run) + seen.duration_ms
@@ -230,6 +242,9 @@ def _running(life: Life, run: Run, seen: Seen) -> Life:
         if seen.runners_ready < seen.runners_wanted
         else seen.missing
     )
+    if run.origin != told:
+        late = f"{len(seen.untold)} of {seen.runners_wanted} runners had not acknowledged it"
+        message = f"the start is moved on to {run.origin}: {late} ({', '.join(seen.untold[:5])})"
     return Life(
         phase=Phase.RUNNING,
         run=run.model_copy(update={"end": format_instant(end)}),

@@ -58,11 +58,16 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deal:
-    """The places each answering runner is to hold next; *unplaced* found no room; *moving*: a move is under way."""
+    """
+    The places each answering runner is to hold next; *unplaced* found no room; *moving*: a move is under way.
+
+    *unknown*: a runner that was never heard may hold what is unplaced.
+    """
 
     places: Mapping[str, Places]
     unplaced: Places
     moving: bool
+    unknown: bool = False
 
 
 def max_over(total: int) -> int:
@@ -110,7 +115,7 @@ def deal(
             moving = bool(missing)
     elif hasty or not moving:
         moving = table.move(most, moving=moving, hasty=hasty)
-    return Deal(places=table.answering(), unplaced=missing, moving=moving)
+    return Deal(places=table.answering(), unplaced=missing, moving=moving, unknown=unknown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

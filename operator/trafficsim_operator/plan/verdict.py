@@ -4,6 +4,8 @@ The verdict: Passed, Failed or Inconclusive, never silence. The first that appli
 | finding | verdict |
 |---|---|
 | generator saturated (saturation.py) | Inconclusive GeneratorSaturated |
+| a runner was lost, and scaling.onRunnerLoss is end | Inconclusive RunnersLost |
+| a runner counts as lost whose end nobody saw | Inconclusive PossibleDoubleLoad |
 | more than 1 % of the planned user time was lost | Inconclusive RunnersLost |
 | more than 1 % of the one-second windows were never seen | Inconclusive NumbersMissing |
 | a rule broken, judged on n ≥ 100 | Failed, the rule named |
@@ -17,13 +19,14 @@ Saturation comes first: a starved generator's latencies are its own, and neither
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from trafficsim_api.names import Reason
 from trafficsim_api.phases import Verdict
 from trafficsim_api.rules import MIN_SAMPLES, Rule, parse_rule
-from trafficsim_api.status import RuleStatus
+from trafficsim_api.status import LostRunner, RuleStatus
 from trafficsim_operator.observed import Evidence, RuleEvidence
 
 __all__ = ["Judgement", "breached_abort", "format_value", "judge", "standing"]
@@ -41,10 +44,30 @@ class Judgement:
     message: str
 
 
-def judge(evidence: Evidence, *, planned_user_ms: int, lost_user_ms: int, stopped: str = "") -> Judgement:
-    """Return the verdict on a run that has ended."""
+def judge(
+    evidence: Evidence,
+    *,
+    planned_user_ms: int,
+    lost_user_ms: int,
+    stopped: str = "",
+    lost: Sequence[LostRunner] = (),
+    fatal: Sequence[str] = (),
+) -> Judgement:
+    """Return the verdict on a run that has ended; *fatal* names the *lost* runners that the spec does not bear with."""
     if evidence.saturated:
         return _inconclusive(Reason.GENERATOR_SATURATED, evidence.saturated)
+    if fatal:
+        were = "was" if len(fatal) == 1 else "were"
+        return _inconclusive(
+            Reason.RUNNERS_LOST, f"{', '.join(fatal)} {were} lost, and scaling.onRunnerLoss is end"
+        )  # fmt: skip
+    doubtful = [runner for runner in lost if runner.end_unseen]
+    if doubtful:
+        named = ", ".join(f"{runner.name} ({runner.users} users)" for runner in doubtful)
+        return _inconclusive(
+            Reason.POSSIBLE_DOUBLE_LOAD,
+            f"nobody saw {named} end: those users may have been at work twice after they went to others",
+        )
     if lost_user_ms * _TOLERANCE_DIVISOR > planned_user_ms:
         share = 100 * lost_user_ms / planned_user_ms if planned_user_ms else 100.0
         return _inconclusive(
