@@ -100,6 +100,12 @@ def test_ceiling_takes_two_strained_samples() -> None:
     assert 0 == after(late, a_load(), late).ceiling
 
 
+def test_a_ceiling_takes_half_of_the_runners() -> None:
+    """One of three that is late is so by its node, or by chance; two of four are a sign."""
+    late, good = a_load(10, 500, strained=True), a_load(12, 600)
+    assert [0, 10_000] == [after(loads, loads).ceiling for loads in ([late, good, good], [late, late, good, good])]
+
+
 @pytest.mark.parametrize(
     ("fields", "ceiling"),
     [

@@ -14,7 +14,7 @@ samples (45 s), and noise of 10 % from sample to sample has become 5 %.
 | ready for less than 30 s, or less than 7.5 s told | says nothing: it is warming up |
 | below 1 user, or below a tenth of the target | says nothing: what a runner takes without users would be most of it |
 | all together at 95 % or more | used up: no more users fit, so the average is at most the sample, at once |
-| strained (late, throttled), two samples in a row | its users are a *ceiling* |
+| strained (late, throttled), half of the runners, two samples in a row | their users are a *ceiling* |
 | strained below half of the target | no ceiling: this runner is not at its end, more of them would not help |
 | strained while a runner is warming up | no ceiling: users are moving, nobody knows how many strained it |
 
@@ -66,6 +66,8 @@ def sampled(version: VersionScaling, loads: Iterable[RunnerLoad], *, target: int
     if not telling:
         return version.model_copy(update=found | {"strained": 0})
     strained = [load for load in telling if load.strained and 2 * load.utilisation >= target]
+    if 2 * len(strained) < len(telling):
+        strained = []  # single runners on a bad node, or by chance
     is_moving = any(load.ready_ms < _YOUNG_MS for load in own)
     if not is_moving:
         found["strained"] = min(2, version.strained + 1) if strained else 0
