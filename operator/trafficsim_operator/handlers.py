@@ -20,6 +20,8 @@ __all__ = ["Key", "Watched", "register"]
 
 # Children change in bursts: a rollout of ten pods is one look, not forty.
 _CHILD_DELAY_S: Final = 0.1
+# In so many lists in a row a simulation is missing before it is forgotten. A health check waits for two and a half.
+_ABSENT: Final = 3
 
 
 class Key(NamedTuple):
@@ -46,11 +48,13 @@ class Watched:
     What the watch has shown of each simulation: (uid, generation, deletion, command).
 
     *behind_since* tells for which the API server has something that the watch has not delivered: a watch that misses
-    something is dead, however alive its connection looks; a quiet one is not.
+    something is dead, however alive its connection looks; a quiet one is not. *absent*: in how many lists in a row one
+    that was seen has not been.
     """
 
     seen: dict[Key, tuple[str, int, str, str]] = field(default_factory=dict)
     behind_since: dict[Key, float] = field(default_factory=dict)
+    absent: dict[Key, int] = field(default_factory=dict)
 
     def changed(self, key: Key, body: Mapping[str, Any]) -> bool:
         """Take note of *body* and say whether it asks for a look."""
@@ -65,9 +69,18 @@ class Watched:
         """Forget a simulation that was deleted."""
         self.seen.pop(key, None)
         self.behind_since.pop(key, None)
+        self.absent.pop(key, None)
 
     def compare(self, listed: Mapping[Key, Mapping[str, Any]], now: float) -> None:
-        """Compare with what the API server has, listed at *now*; what stays different is what the watch misses."""
+        """
+        Compare with what the API server has, listed at *now*; what stays different is what the watch misses.
+
+        A deletion during a gap is delivered by no watch, however well it is afterwards: kopf lists anew, and tells of
+        what is there. So what three lists in a row lack is forgotten; of one list it may be that the watch is ahead.
+        """
+        self.absent = {key: self.absent.get(key, 0) + 1 for key in self.seen.keys() - listed.keys()}
+        for key in [key for key, times in self.absent.items() if times >= _ABSENT]:
+            self.gone(key)
         behind = {key for key, body in listed.items() if self.seen.get(key) != _asks(body)}
         behind |= self.seen.keys() - listed.keys()
         self.behind_since = {key: self.behind_since.get(key, now) for key in behind}

@@ -70,6 +70,27 @@ def test_a_late_event_makes_good():
     assert 0 == watched.behind_s(165.0)
 
 
+def test_a_deletion_in_a_gap_is_known_after_three_lists():
+    """No watch delivers it: after a gap kopf tells of what is there. Until then it may be the watch that is ahead."""
+    watched = Watched()
+    watched.changed(KEY, a_body())
+    behind = []
+    for now in (100.0, 160.0, 220.0):
+        watched.compare({}, now)
+        behind.append(watched.behind_s(now))
+    assert [0, 60, 0] == behind
+    assert watched.changed(KEY, a_body(uid="u2"))
+
+
+def test_absence_is_counted_in_a_row():
+    """A simulation that is made anew under its name, or was only ahead of the list, begins from nought."""
+    watched = Watched()
+    watched.changed(KEY, a_body())
+    for listed in ({}, {}, {KEY: a_body()}, {}, {}):
+        watched.compare(listed, 100.0)
+    assert {KEY} == watched.seen.keys()
+
+
 class Queue:
     def __init__(self):
         self.added, self.later = [], []
