@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import ssl
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ __all__ = [
     "Object",
     "Resource",
     "Unacceptable",
+    "allow_deep_json",
     "default_namespace",
     "load_configuration",
     "owned_by",
@@ -49,6 +51,9 @@ __all__ = [
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _DEADLINE: Final = aiohttp.ClientTimeout(total=15, sock_connect=3)
 _PAGE: Final = 500
+# The API server takes JSON of 10 000 levels; a list or an event of the watch is some more around it. To parse as much
+# takes 1.3 MB of the stack of 8.
+_LEVELS: Final = 12_000
 
 Object = dict[str, Any]
 
@@ -104,6 +109,16 @@ SECRETS: Final = Resource(plural="secrets", kind="Secret")
 SERVICES: Final = Resource(plural="services", kind="Service")
 ENDPOINT_SLICES: Final = Resource(group="discovery.k8s.io", plural="endpointslices", kind="EndpointSlice")
 EVENTS: Final = Resource(group="events.k8s.io", plural="events", kind="Event")
+
+
+def allow_deep_json() -> None:
+    """
+    Let this process parse whatever the API server may hold.
+
+    Python's own limit is 1000 levels. A single document that is nested deeper, which anybody may apply, would fail
+    every list and end the watch, and with it the operator: for all, until somebody deletes it.
+    """
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _LEVELS))
 
 
 async def load_configuration(kubeconfig: str | None = None, context: str | None = None) -> Configuration:
@@ -264,7 +279,7 @@ class KubeApi:
 def _document(raw: bytes) -> Object:
     try:
         found = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unavailable("the API server's answer is not JSON") from error
     if not isinstance(found, dict):
         raise Unavailable("the API server's answer is not an object")
@@ -275,7 +290,7 @@ def _message(raw: bytes) -> str:
     """Return what the API server says was wrong, for people."""
     try:
         found = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return raw[:300].decode(errors="replace")
     return str(found.get("message", "")) if isinstance(found, dict) else ""
 

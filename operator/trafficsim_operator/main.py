@@ -27,7 +27,7 @@ from trafficsim_api.errors import SpecError, Unavailable
 from trafficsim_operator.fleet.kubernetes import KubernetesFleet
 from trafficsim_operator.handlers import Key, Watched, register
 from trafficsim_operator.keys import load_or_create
-from trafficsim_operator.kube import SIMULATIONS, KubeApi, load_configuration
+from trafficsim_operator.kube import SIMULATIONS, KubeApi, allow_deep_json, load_configuration
 from trafficsim_operator.ledger import Ledgers
 from trafficsim_operator.observability import Health, Metrics, ObservedRunners, serve
 from trafficsim_operator.policy_file import PolicyFile
@@ -63,6 +63,7 @@ class _Parts:
 
 async def run(settings: Settings) -> None:
     """Serve until told to stop; raise Unavailable or SpecError when it can't begin."""
+    allow_deep_json()
     metrics = Metrics()
     policy = PolicyFile(settings.policy)
     configuration = await load_configuration(settings.kubeconfig, settings.context)
@@ -182,13 +183,32 @@ async def _login(settings: Settings) -> kopf.ConnectionInfo:
     )
 
 
+class _NothingCompared(kopf.DiffBaseStorage):
+    """
+    What kopf compares an object with that it saw before: nothing, since no handler asks for changes.
+
+    kopf's own ones copy each object twice for every event, level by level: one that is nested deeply would fail there,
+    and an annotation of theirs that somebody else wrote as well.
+    """
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Return the part of an object that is compared."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        """Return the part as it was."""
+
+    def store(self, **_: Any) -> None:
+        """Keep the part."""
+
+
 def _kopf_settings() -> kopf.OperatorSettings:
     chosen = kopf.OperatorSettings()
     # Nothing is ever written under these names; the default finalizer is shared by all kopf operators, and an
     # operator of events only would strip another's.
     chosen.persistence.finalizer = f"{names.GROUP}/operator"
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP, v1=False)
-    chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP, v1=False)
+    chosen.persistence.diffbase_storage = _NothingCompared()
     chosen.scanning.disabled = True
     chosen.peering.standalone = True
     chosen.networking.request_timeout = 30

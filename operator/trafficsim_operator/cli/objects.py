@@ -13,7 +13,14 @@ import click
 
 from trafficsim_api.errors import Problem, SpecError, Unavailable
 from trafficsim_api.units import parse_duration
-from trafficsim_operator.kube import SIMULATIONS, KubeApi, Object, default_namespace, load_configuration
+from trafficsim_operator.kube import (
+    SIMULATIONS,
+    KubeApi,
+    Object,
+    allow_deep_json,
+    default_namespace,
+    load_configuration,
+)
 
 __all__ = ["EVERY_S", "Place", "Time", "at_a_place", "fault", "looks", "one", "run_at"]
 
@@ -70,6 +77,7 @@ def run_at(place: Place, what: Callable[[KubeApi, str], Awaitable[int]]) -> int:
 
 @asynccontextmanager
 async def _connected(place: Place) -> AsyncIterator[tuple[KubeApi, str]]:
+    allow_deep_json()
     configuration = await load_configuration(place.kubeconfig, place.context)
     async with KubeApi(configuration) as api:
         yield api, place.namespace or default_namespace(place.kubeconfig, place.context)
