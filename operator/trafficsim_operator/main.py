@@ -14,7 +14,7 @@ import os
 import random  # noqa: TID251 - jitter of the queue
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 _STUCK_S: Final = 120.0
 # Runners are asked every few seconds while they exist.
 _IDLE_S: Final = 60.0
+# Over so much of a resync its looks are spread; the next list comes after nine tenths of it at the earliest.
+_SPREAD: Final = 0.9
 _OURS: Final = f"{names.Label.MANAGED_BY.value}={names.MANAGED_BY}"
 
 
@@ -149,11 +151,22 @@ async def _resync(parts: _Parts) -> None:
         else:
             parts.watched.compare(listed, loop.time())
             parts.metrics.listed(listed)
-            for key in {*listed, *parts.watched.behind_since}:
-                parts.queue.add_after(key, random.random() * min(5.0, parts.settings.resync_s / 4))
+            _look_at_all(parts, listed)
             parts.listed = True
         await parts.runners.forget_idle(_IDLE_S)
         await asyncio.sleep(parts.settings.resync_s * (0.9 + 0.2 * random.random()))
+
+
+def _look_at_all(parts: _Parts, listed: Iterable[Key]) -> None:
+    """
+    Have every simulation looked at: soon what the watch missed, the others evenly until the next list.
+
+    All of a thousand at once would hold up the looks of those that run.
+    """
+    behind = parts.watched.behind_since
+    for key in {*listed, *behind}:
+        within_s = min(5.0, parts.settings.resync_s / 4) if key in behind else parts.settings.resync_s * _SPREAD
+        parts.queue.add_after(key, random.random() * within_s)
 
 
 async def _list(parts: _Parts) -> dict[Key, dict[str, Any]]:

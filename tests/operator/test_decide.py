@@ -195,6 +195,7 @@ async def test_created_suspended_starts_nothing() -> None:
     status = await settle(world)
     assert "Suspended" == status.phase
     assert {} == world.fleet.replicas
+    assert world.waits is None
 
 
 async def test_refused_by_policy_prints_what_would_allow_it() -> None:
@@ -450,17 +451,20 @@ async def test_an_edit_of_the_profile_plans_what_was_asked_for() -> None:
     assert 200 * 240_000 < status.run.planned_user_ms < 400 * 240_000
 
 
-async def test_suspended_for_long_costs_little() -> None:
-    """Once the runners are let go, a look every five seconds at most."""
+async def test_suspended_for_long_costs_nothing() -> None:
+    """While there are runners, a look every five seconds; once they are let go, none that nobody asks for."""
     world = FakeWorld()
     world.record.put(a_document(duration="5m"))
     await until(world, "Running")
     await settle(world)
     world.record.put(a_document(duration="5m", suspend=True))
     world.waits = 0
-    await settle(world, 30)
+    await settle(world, 6)
+    assert {} != world.fleet.runners
+    assert 5000 == world.waits
+    await settle(world, 24)
     assert {} == world.fleet.runners
-    assert world.waits == 5000
+    assert world.waits is None
 
 
 async def test_a_lost_status_in_a_later_run() -> None:

@@ -82,13 +82,18 @@ class KubernetesFleet:
     async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
         """Return every revision that exists, with its runners."""
         labels = {names.Label.MANAGED_BY.value: names.MANAGED_BY, names.Label.SIMULATION_UID.value: owner.uid}
-        deployments, replica_sets, pods = await asyncio.gather(
-            *(self._api.list(kind, owner.namespace, labels) for kind in (DEPLOYMENTS, REPLICA_SETS, PODS))
+        deployments = await self._api.list(DEPLOYMENTS, owner.namespace, labels)
+        own_ones = [item for item in deployments if owned_by(item, owner.uid) and not _is_leaving(item)]
+        if not own_ones:  # most simulations of a cluster run nothing
+            return await self._taken(owner)
+        replica_sets, pods, keys = await asyncio.gather(
+            self._api.list(REPLICA_SETS, owner.namespace, labels),
+            self._api.list(PODS, owner.namespace, labels),
+            self._keys_map(owner),
         )
         now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
         seen: dict[str, RevisionSeen] = {}
-        own_ones = [item for item in deployments if owned_by(item, owner.uid) and not _is_leaving(item)]
-        keys_differ = bool(own_ones) and _differ(await self._keys_map(owner), keys_map(owner, self._keys))
+        keys_differ = _differ(keys, keys_map(owner, self._keys))
         for item in own_ones:
             revision = item["metadata"]["labels"].get(names.Label.REVISION, "")
             own = _pods_of(item, replica_sets, pods)
@@ -270,9 +275,10 @@ class KubernetesFleet:
             facts = await resolve(host, port)
             if is_address(host) or facts.problem:
                 return facts
-            addresses = tuple(sorted(facts.addresses))
-            known = (self._now_ms() + _DNS_KEPT_MS, TargetFacts(host=host, port=port, addresses=addresses))
-            self._dns[host] = known
+            addresses, now_ms = tuple(sorted(facts.addresses)), self._now_ms()
+            known = (now_ms + _DNS_KEPT_MS, TargetFacts(host=host, port=port, addresses=addresses))
+            # What is over is forgotten: names come and go with simulations.
+            self._dns = {name: found for name, found in self._dns.items() if found[0] > now_ms} | {host: known}
         return TargetFacts(host=host, port=port, addresses=known[1].addresses)
 
 

@@ -16,6 +16,7 @@ from trafficsim_operator.observed import Desired, Observed, Runner
 from trafficsim_operator.plan.acceptance import Accepted, Refused
 from trafficsim_operator.plan.assignments import held_by
 from trafficsim_operator.plan.lifecycle import Life, start_at
+from trafficsim_operator.plan.once import is_at_setup
 from trafficsim_operator.plan.places import Deal
 from trafficsim_operator.plan.rollout import SETTLED
 from trafficsim_operator.plan.versions import Versions
@@ -92,13 +93,18 @@ class Look:
 
 
 def next_look(look: Look, dealt: Deal, actions: tuple[Action, ...]) -> int | None:
-    """Return when to look again: at once while things are in motion, leisurely while nothing is."""
+    """
+    Return when to look again: at once while things are in motion, leisurely while nothing is.
+
+    None where only what the watch or the resync shows can change anything: a thousand simulations that are suspended
+    are to cost no more than one list a resync.
+    """
     phase = look.life.phase
     if phase in ENDED:
         return IN_MOTION_MS * 4 if actions else None
     pace = WATCHED_MS if look.observed.watched or look.versions.in_progress else STEADY_MS
     if phase is Phase.SUSPENDED:
-        return IN_MOTION_MS if actions else pace
+        return IN_MOTION_MS if actions else None if _is_at_rest(look) else pace
     if actions or dealt.moving:
         return IN_MOTION_MS
     settled = all(ack.settled for runner in look.runners if (ack := held_by(runner, look.run.id)) is not None)
@@ -113,6 +119,12 @@ def next_look(look: Look, dealt: Deal, actions: tuple[Action, ...]) -> int | Non
         left = start_at(look.run) + milliseconds(look.accepted.spec.duration) - look.now_ms
         pace = max(IN_MOTION_MS, min(pace, left))
     return pace
+
+
+def _is_at_rest(look: Look) -> bool:
+    """Say whether a suspended simulation has no runner, and nobody who looks on or waits for its setup."""
+    is_empty = not any(seen.replicas or seen.runners for seen in look.observed.revisions.values())
+    return is_empty and not look.observed.watched and not is_at_setup(look.run)
 
 
 def _of_rollout(look: Look, rollout: RolloutStatus) -> int:
