@@ -216,6 +216,7 @@ class ColourWindow:
 
     Window *number* is [from + number · length, from + (number + 1) · length) in run time, *from* being
     `rollout.windowsFromMs`. *requests* are finished ones, *in_flight* those under way now, in the newest window only.
+    *user_ms* is what users of the version were active in it: nobody else could have finished anything.
     *seen_ms* is what one runner saw of it, at most; it is *whole* once every runner that answers has told of what came
     after it. *time_ns* is the time of all workers, in *waited_ns* of which they waited for a CPU; of the *periods* of
     their quotas so many were *throttled*. *buckets* and *counts* are the histogram of response times, without what is
@@ -228,6 +229,7 @@ class ColourWindow:
     checks: int = 0
     checks_failed: int = 0
     in_flight: int = 0
+    user_ms: int = 0
     seen_ms: int = 0
     whole: bool = False
     time_ns: int = 0

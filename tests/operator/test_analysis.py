@@ -29,9 +29,13 @@ RELATIVE = PLAN.model_copy(update={"comparison": "relative"})
 
 
 def a_window(
-    number: int, n: int = 200, *, failed: int = 0, missed: int = 0, slow: int = 0, in_flight: int = 0
+    number: int, n: int = 200, *, failed: int = 0, missed: int = 0, slow: int = 0, in_flight: int = 0, user_ms: int = -1
 ) -> ColourWindow:
-    """Build a whole window of *n* requests: *failed* and *missed* (checks) of them, *slow* answered after 6 s."""
+    """
+    Build a whole window of *n* requests: *failed* and *missed* (checks) of them, *slow* answered after 6 s.
+
+    *user_ms* below zero: its version's users are active all along.
+    """
     answered = n - failed
     times = {bucket_of(10_000_000): answered - slow, bucket_of(6_000_000_000): slow}
     return ColourWindow(
@@ -41,6 +45,7 @@ def a_window(
         checks=n,
         checks_failed=missed,
         in_flight=in_flight,
+        user_ms=user_ms,
         seen_ms=WINDOW_MS,
         whole=True,
         buckets=np.array(list(times), dtype=np.uint16),
@@ -71,6 +76,10 @@ def analysed(
 ) -> Analysis:
     """Analyse a step at the time at which the newest window of either version is due."""
     newest = max((window.number for window in (*green, *blue)), default=3)
+    green, blue = (
+        tuple(window if window.user_ms >= 0 else replace(window, user_ms=count * plan.window_ms) for window in told)
+        for told, count in zip((green, blue), users, strict=True)
+    )
     record = {key: facts.pop(key) for key in ("no_numbers_since", "step") if key in facts}
     found = analyse(
         RolloutStatus(
@@ -79,9 +88,7 @@ def analysed(
         ),
         green=green,
         blue=blue,
-        users=Users(
-            green=users[0], blue=users[1], requests_per_user_s=rate, due=users[0] if due is None else due
-        ),
+        users=Users(blue=users[1], requests_per_user_s=rate, due=users[0] if due is None else due),
         now_ms=NOW_MS,
         run_ms=FROM_MS + (newest + 1) * WINDOW_MS + LATE_MS if run_ms is None else run_ms,
         **facts,
@@ -329,6 +336,19 @@ def test_what_starvation_cannot_be_the_cause_of_fails_a_version() -> None:
     assert Outcome.PASS is analysed(starved(200, 200, 200, 200)).outcome
 
 
+def test_users_who_were_not_there_yet_are_not_silent() -> None:
+    """A ramp lets green's first user begin in the newest window: what was before says nothing of it."""
+    nobody = {"n": 0, "user_ms": 0}
+    found = analysed(windows(*[nobody] * 4))
+    assert (Outcome.HOLD, 0) == (found.outcome, found.errors)
+    assert "no user of the new version was active for 20s" == found.message
+    begun = windows(nobody, nobody, nobody, {"n": 0, "user_ms": 5_000})
+    found = analysed(begun, rate=28.0)
+    assert (Outcome.HOLD, 1) == (found.outcome, found.errors)
+    assert "1 user finished no request for 5s (blue n=200)" == found.message
+    assert Outcome.PAUSE is analysed(windows(*[nobody] * 4), elapsed_s=600).outcome
+
+
 def test_who_is_to_be_on_counts_in_a_silence_not_who_was_said_to_be() -> None:
     """A runner that fell silent while a worker of it began anew had said that nobody was active; and the other way."""
     found = analysed((), users=(0, 9), due=3)
@@ -385,7 +405,7 @@ def test_the_status_gets_the_newest_ten_windows() -> None:
 
 def test_nothing_is_judged_before_there_are_windows() -> None:
     """While users move, or before the warm-up is planned, there is no analysis."""
-    users = Users(green=1, blue=9, requests_per_user_s=1.0, due=1)
+    users = Users(blue=9, requests_per_user_s=1.0, due=1)
     shifting = RolloutStatus(phase=RolloutPhase.SHIFTING, attempt=1, plan=PLAN)
     assert analyse(shifting, green=GOOD, blue=GOOD, users=users, now_ms=NOW_MS, run_ms=0) is None
 

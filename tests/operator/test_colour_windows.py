@@ -74,6 +74,7 @@ def test_the_time_of_workers_and_what_they_waited_is_added() -> None:
         busy = [replace(window, indices=indices, counts=np.asarray(counts)) for window in seconds(20, 22)]
         windows.add(runner, "green", LAYOUT, [*busy, *seconds(22, 26)])
     (first, _) = windows.told()["green"]
+    assert 2 * 5 * 5_000 == first.user_ms, "five users of each runner"
     assert (3_600, 1_600, 40, 12) == (first.time_ns, first.waited_ns, first.periods, first.throttled)
 
 

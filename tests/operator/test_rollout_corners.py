@@ -342,3 +342,20 @@ async def test_both_versions_of_a_local_run_have_processes_for_all_users() -> No
     await until(world, phase("Analyzing", 1))
     told = [runner.assignment.processes for runner in world.fleet.runners.values() if runner.assignment is not None]
     assert [2, 2] == told
+
+
+async def test_a_version_whose_users_the_profile_lets_begin_later_is_not_silent() -> None:
+    """Of its three users the ramp has the first begin long after blue's; nothing is held against it from before."""
+    ramp = {"users": 12, "profile": [{"ramp": {"to": "100%", "over": "2m"}}]}
+    rollout = {"steps": [{"percent": 25}, {"percent": 100}], "window": "1s", "minSamples": 50}
+    world = await a_running_world(**ramp, rollout=rollout)
+    world.record.put(a_document(NEW, **ramp, rollout=rollout))
+    said: set[str] = set()
+
+    def is_over(status: Status) -> bool:
+        said.add(rollout_of(status).message.partition(" for ")[0] if status.rollout is not None else "")
+        return status.rollout is not None and status.rollout.phase in ("Stable", "Rejected")
+
+    status = await until(world, is_over)
+    assert ("Promoted", 1) == (rollout_of(status).reason, rollout_of(status).attempt)
+    assert "no user of the new version was active" in said

@@ -9,6 +9,7 @@ transfer. Each pair of windows first, from the newest back:
 | finished requests | any | its numbers are judged, see below |
 | not told, or none finished | has told, with requests | error; 3 in a row, and long enough: Fail CandidateSilent |
 | told, none finished | told, none finished | the target hangs: hold, after 180 s pause TargetDegraded |
+| told, no user was active | any | nobody could: hold, by the profile |
 | not told | not told | hold: no step, no abort; after 180 s pause MetricsUnavailable |
 
 Silence is an error only where it means something: where it lasts longer than users who are well may be quiet
@@ -57,7 +58,7 @@ from trafficsim_operator.plan.limits import Share, Sums, shares, sums
 from trafficsim_operator.plan.rolling import SILENT_MS
 from trafficsim_operator.plan.starved import starvation
 
-__all__ = ["LATE_MS", "Analysis", "Outcome", "Users", "analyse"]
+__all__ = ["LATE_MS", "Analysis", "Outcome", "Users", "analyse", "silence_ms"]
 
 LATE_MS: Final = 3_000
 """How long after its end a window may be told of: runners count by the second, and are read every second."""
@@ -69,6 +70,11 @@ _ERRORS: Final = 3
 _EXPECTED: Final = 10
 _HARD: Final = 2_500
 _TOLD: Final = 10
+
+
+def silence_ms(plan: RolloutPlan) -> int:
+    """Return how long a version has to tell nothing until that is silence: three windows, and ten seconds at least."""
+    return max(SILENT_MS, _ERRORS * plan.window_ms)
 
 
 class Outcome(StrEnum):
@@ -102,13 +108,13 @@ class Analysis:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Users:
     """
-    Who makes the requests: active users of either version, and what one of them did in the run so far.
+    Who makes the requests: what a user did in the run so far, who is to be there, and blue's active users now.
 
-    *requests_per_user_s* is over all versions and the whole run: finished requests ÷ active user-seconds. *due* are
-    green's users that are to be active by the profile now: what its runners last said may be of another time.
+    *requests_per_user_s* is over all versions and the whole run: finished requests ÷ active user-seconds. *due* is how
+    many of green's users were to be active by the profile all along in the newest windows (`silence_ms`): what its
+    runners said before they fell silent was of another time.
     """
 
-    green: int
     blue: int
     requests_per_user_s: float
     due: int
@@ -167,6 +173,8 @@ class _Gap(StrEnum):
 
     ERROR = "error"
     EMPTY = "empty"
+    NOBODY = "nobody"
+    """No user was active."""
     UNTOLD = "untold"
     UNHEARD = "unheard"
     """Nobody listened then."""
@@ -200,9 +208,9 @@ class _Case:
         """Return the windows in which green finished requests."""
         return tuple(pair for pair in self.pairs if pair.green is not None and pair.green.requests)
 
-    def expects(self, windows: int, users: int) -> bool:
-        """Say whether *users* were to finish enough requests in *windows* for silence to mean something."""
-        return windows * self.plan.window_ms / 1000 * users * self.users.requests_per_user_s >= _EXPECTED
+    def expects(self, user_ms: int) -> bool:
+        """Say whether users were to finish enough requests in so much of their time for silence to mean something."""
+        return user_ms / 1000 * self.users.requests_per_user_s >= _EXPECTED
 
     def gap(self, pair: _Pair) -> _Gap | None:
         """Return what it means that green finished nothing in *pair*; None when it did."""
@@ -213,7 +221,9 @@ class _Case:
             return _Gap.UNTOLD if blue is None else _Gap.ERROR
         if green.requests:
             return None
-        if blue is None or not self.users.blue:
+        if not green.user_ms:
+            return _Gap.NOBODY
+        if blue is None or not blue.user_ms:
             return _Gap.EMPTY if self.in_flight else _Gap.ERROR
         return _Gap.ERROR if blue.requests else _Gap.EMPTY
 
@@ -256,7 +266,11 @@ def _decided(case: _Case, now_ms: int, since_ms: int) -> Analysis:
             pause=PauseReason.METRICS_UNAVAILABLE if is_long else None,
             message=text, windows=windows, no_numbers_since_ms=since_ms,
         )  # fmt: skip
-    if gap is _Gap.EMPTY and (case.in_flight or case.expects(len(pairs), case.users.green + case.users.blue)):
+    if gap is _Gap.NOBODY:
+        text = f"no user of the new version was active for {format_duration(length)}"
+        return _undecided(case, text, windows)
+    both_ms = sum(seen.user_ms for pair in pairs for seen in (pair.green, pair.blue) if seen is not None)
+    if gap is _Gap.EMPTY and (case.in_flight or case.expects(both_ms)):
         is_long = len(pairs) * case.plan.window_ms >= _HOLD_MS or case.is_over
         return Analysis(
             outcome=Outcome.PAUSE if is_long else Outcome.HOLD,
@@ -272,14 +286,16 @@ def _decided(case: _Case, now_ms: int, since_ms: int) -> Analysis:
 
 def _silent(case: _Case, pairs: Sequence[_Pair], length: timedelta, windows: tuple[RolloutWindow, ...]) -> Analysis:
     """Judge a version of which nothing is heard though the other one goes on."""
-    untold = sum(pair.green is None for pair in pairs)
+    told = [pair.green for pair in pairs if pair.green is not None]
+    untold = len(pairs) - len(told)
     blue = sum(pair.blue.requests for pair in pairs if pair.blue is not None)
-    if untold == len(pairs):
-        users, what, quiet_ms = case.users.due, "told nothing", SILENT_MS
+    user_ms = sum(window.user_ms for window in told)
+    if told:
+        users, what, quiet_ms = -(-user_ms // (len(told) * case.plan.window_ms)), "finished no request", case.quiet_ms
     else:
-        users, what, quiet_ms = case.users.green, "finished no request", case.quiet_ms
+        users, what, quiet_ms = case.users.due, "told nothing", SILENT_MS
     text = f"{_many(users, 'user')} {what} for {format_duration(length)} (blue n={blue})"
-    means = (untold >= _ERRORS and case.users.due) or case.expects(len(pairs), users)
+    means = (untold >= _ERRORS and case.users.due) or case.expects(user_ms)
     lasts = len(pairs) * case.plan.window_ms >= quiet_ms or case.is_over
     fails = len(pairs) >= _ERRORS and lasts and means
     if fails and not (why := _starvation(pairs)):
@@ -290,13 +306,17 @@ def _silent(case: _Case, pairs: Sequence[_Pair], length: timedelta, windows: tup
             windows=windows,
             errors=len(pairs),
         )
-    text = f"no verdict, {why}: {text}" if fails else text
+    return _undecided(case, f"no verdict, {why}: {text}" if fails else text, windows, errors=len(pairs))
+
+
+def _undecided(case: _Case, text: str, windows: tuple[RolloutWindow, ...], *, errors: int = 0) -> Analysis:
+    """Hold the step, and pause it when it was held as long as it may be."""
     return Analysis(
         outcome=Outcome.PAUSE if case.is_over else Outcome.HOLD,
         pause=PauseReason.INCONCLUSIVE if case.is_over else None,
         message=text,
         windows=windows,
-        errors=len(pairs),
+        errors=errors,
     )
 
 
@@ -348,12 +368,7 @@ def _by_numbers(case: _Case, windows: tuple[RolloutWindow, ...]) -> Analysis:
     if own:
         if fair := tuple(charge for charge in map(_Charge.fair, own) if charge.broken):
             return Analysis(outcome=Outcome.FAIL, reason=Reason.ANALYSIS_FAILED, message=fair[0].text, windows=windows)
-        return Analysis(
-            outcome=Outcome.PAUSE if case.is_over else Outcome.HOLD,
-            pause=PauseReason.INCONCLUSIVE if case.is_over else None,
-            message=f"no verdict, {_starvation(own[0].pairs)}: {own[0].text}",
-            windows=windows,
-        )
+        return _undecided(case, f"no verdict, {_starvation(own[0].pairs)}: {own[0].text}", windows)
     if charges and pooled.broken:
         is_long = case.elapsed_ms >= case.step.dwell_ms + _HOLD_MS or case.is_over
         return Analysis(
@@ -370,9 +385,7 @@ def _by_numbers(case: _Case, windows: tuple[RolloutWindow, ...]) -> Analysis:
     text = f"n={n} of {plan.min_samples}, {seen} windows of {_WINDOWS}"
     if pooled.broken:
         text += f"; past a limit, which may be chance: {pooled.text}"
-    if case.is_over:
-        return Analysis(outcome=Outcome.PAUSE, pause=PauseReason.INCONCLUSIVE, message=text, windows=windows)
-    return Analysis(outcome=Outcome.HOLD, message=text, windows=windows)
+    return _undecided(case, text, windows)
 
 
 def _charges(case: _Case, pooled: _Charge) -> Iterator[_Charge]:

@@ -164,6 +164,8 @@ def _with(before: ColourWindow, layout: Layout, window: Window, seen_ms: int) ->
         failed=before.failed + counted("failed"),
         checks=before.checks + counted("checks"),
         checks_failed=before.checks_failed + counted("checks_failed"),
+        # Subtle: by what a worker said last, so that one that hangs keeps its users; its counters stand still.
+        user_ms=before.user_ms + window.active * (window.end_ms - window.start_ms),
         seen_ms=max(before.seen_ms, seen_ms),
         time_ns=before.time_ns + of_worker("wall_ns"),
         waited_ns=before.waited_ns + of_worker("waited_ns"),

@@ -7,7 +7,7 @@ where it stands then (plan/split.py), and are on record before anything is done 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,7 +20,7 @@ from trafficsim_api.status import Revision, RolloutPlan, RolloutStatus, Run
 from trafficsim_operator.observed import Desired, Observed, RevisionSeen, Runner
 from trafficsim_operator.plan import split
 from trafficsim_operator.plan.acceptance import Accepted
-from trafficsim_operator.plan.analysis import Analysis, Users, analyse
+from trafficsim_operator.plan.analysis import LATE_MS, Analysis, Users, analyse, silence_ms
 from trafficsim_operator.plan.assignments import held_by, retiring
 from trafficsim_operator.plan.colours import colour_of, written_off
 from trafficsim_operator.plan.data import gives_first
@@ -162,7 +162,7 @@ def _seen(
         green=green,
         old=old,
         needed=split.needed(rollout, total, sizing.runners),
-        analysis=_analysis(rollout, observed, accepted, candidate, blue, green, run, total, now_ms, run_ms),
+        analysis=_analysis(rollout, observed, accepted, candidate, blue, run, total, now_ms, run_ms),
         attended_ms=observed.evidence.attended_ms,
         disturbed=_is_disturbed(desired, observed, accepted.spec),
     )
@@ -191,7 +191,6 @@ def _analysis(
     accepted: Accepted,
     candidate: Revision | None,
     blue: Colour,
-    green: Colour,
     run: Run,
     total: int,
     now_ms: int,
@@ -203,10 +202,9 @@ def _analysis(
     evidence = observed.evidence
     seconds = evidence.active_user_ms / 1000
     users = Users(
-        green=green.active,
         blue=blue.active,
         requests_per_user_s=evidence.requests / seconds if seconds else 0.0,
-        due=_due(observed.revisions.get(candidate.revision), run.id, accepted, total, run_ms),
+        due=_due(observed.revisions.get(candidate.revision), run.id, accepted, total, _newest(rollout, run_ms)),
     )
     return analyse(
         rollout,
@@ -220,11 +218,18 @@ def _analysis(
     )
 
 
-def _due(seen: RevisionSeen | None, run: int, accepted: Accepted, total: int, run_ms: int) -> int:
-    """Return how many of the places that the version *seen* holds are to be on by the profile now."""
+def _newest(rollout: RolloutStatus, run_ms: int) -> Iterable[int]:
+    """Return instants, in run time, of the newest windows: as long as a silence, by the second."""
+    assert rollout.plan is not None
+    return range(max(0, run_ms - LATE_MS - silence_ms(rollout.plan)), run_ms + 1, 1_000)
+
+
+def _due(seen: RevisionSeen | None, run: int, accepted: Accepted, total: int, instants: Iterable[int]) -> int:
+    """Return how many of the places that the version *seen* holds are on by the profile at each of *instants*."""
     acks = [ack for runner in (seen.runners if seen is not None else ()) if (ack := held_by(runner, run)) is not None]
     held = Places.union(ack.held for ack in acks).below(total)
-    wanted = shape(accepted.spec.profile).users_at(total, run_ms)
+    profile = shape(accepted.spec.profile)
+    wanted = min((profile.users_at(total, at) for at in instants), default=total)
     return len(held) if wanted == total else sum(position(place, total) < wanted for place in held)
 
 
