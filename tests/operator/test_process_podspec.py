@@ -11,6 +11,7 @@ from trafficsim_operator.testing.pod_status import (
     PodState,
     Running,
     Waiting,
+    is_changed,
     render,
     restarts_after,
     terminated,
@@ -199,6 +200,23 @@ def test_a_condition_keeps_its_time_until_it_changes():
     second = render(a_pod(), ready, first["conditions"], host_ip="127.0.0.1", now=later)
     times = {c["type"]: c["lastTransitionTime"] for c in second["conditions"]}
     assert ("2030-01-01T00:01:00Z", "2030-01-01T00:00:00Z") == (times["Ready"], times["Initialized"])
+
+
+@pytest.mark.parametrize(
+    ("ready", "written", "changed"),
+    [
+        pytest.param("True", True, False, id="as it was written"),
+        pytest.param("False", True, True, id="the node controller called it not ready"),
+        pytest.param("False", False, False, id="nothing was written yet"),
+    ],
+)
+def test_what_others_change_in_a_status_is_noticed(ready, written, changed):
+    """A kubelet that comes back says again what is so."""
+    state = PodState(state=Running(since=NOW), phase=Phase.RUNNING, address="127.1.0.1", ready=True)
+    status = render(a_pod(), state, [], host_ip="127.0.0.1", now=NOW)
+    found = [{**c, "status": ready} if c["type"] == "Ready" else c for c in status["conditions"]]
+    pod = a_pod() | {"status": {"conditions": found}}
+    assert changed is is_changed(pod, status["conditions"] if written else [])
 
 
 def test_a_waiting_container_is_never_ready():

@@ -97,6 +97,16 @@ def render(pod: Object, state: PodState, before: Iterable[Object], *, host_ip: s
     return status
 
 
+def is_changed(pod: Object, written: Iterable[Object]) -> bool:
+    """
+    Say whether somebody changed a condition of *pod* since the kubelet wrote it.
+
+    The node controller calls the pods of a node that is away not ready, and leaves it to the kubelet to take that back.
+    """
+    found = {condition["type"]: condition["status"] for condition in pod.get("status", {}).get("conditions", ())}
+    return any(found.get(condition["type"]) != condition["status"] for condition in written)
+
+
 def timestamp(moment: datetime) -> str:
     """Return *moment* as the API writes times, to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -23,6 +23,7 @@ from trafficsim_operator.testing.pod_status import (
     Running,
     Terminated,
     Waiting,
+    is_changed,
     render,
     restarts_after,
     terminated,
@@ -127,6 +128,8 @@ class PodProcess:
         self.pod = pod
         if pod["metadata"].get("deletionTimestamp"):
             self._leaving.set()
+        if is_changed(pod, self._conditions):
+            self._dirty.set()
         self._poked.set()
 
     def vanish(self) -> None:
