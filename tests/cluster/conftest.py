@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
+from cluster.fault_points import TOLD
 from trafficsim_operator.testing import ControlPlane, Unavailable
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what came of the faults; with -qq it is the last line."""
+    if TOLD in config.stash:
+        tried, survived = config.stash[TOLD]
+        terminalreporter.write_line(f"{tried} faults tried, {survived} survived")
 
 
 def unavailable(level: str, error: Unavailable) -> None:
