@@ -25,12 +25,13 @@ from trafficsim_operator.plan.document import status_of
 from trafficsim_operator.plan.handover import NO_TURNS, HandOver, hand_over
 from trafficsim_operator.plan.happenings import happenings
 from trafficsim_operator.plan.lifecycle import NEVER_MS, Life, Seen, live, next_run, start_at
-from trafficsim_operator.plan.look import ENDED, ON, Look, next_look
+from trafficsim_operator.plan.look import ENDED, ON, Look, figures_are_due, next_look
 from trafficsim_operator.plan.objects import objects
 from trafficsim_operator.plan.places import Deal, deal
 from trafficsim_operator.plan.planned import plan_on
 from trafficsim_operator.plan.refusal import name_taken, refuse, told
 from trafficsim_operator.plan.rolling import SILENT_MS
+from trafficsim_operator.plan.scaling import asked_for, is_rolling, scaled
 from trafficsim_operator.plan.split import SPLIT
 from trafficsim_operator.plan.versions import excess, runners_of_run, versions
 
@@ -86,8 +87,11 @@ def _look(
     """Take the phase and the rollout on, and return all that this look is about."""
     done = command.action if command is not None and command.result == "Done" else ""
     life = _live(desired, observed, accepted, done, now_ms, is_edit=refused is None)
-    total = _total(desired, observed, accepted, life)
-    found = versions(desired, observed, accepted, life, total, done, now_ms)
+    is_told = figures_are_due(desired.status, now_ms, is_waited_for=observed.watched or is_rolling(desired.status))
+    scaling = scaled(desired, observed, accepted, life, now_ms, is_told=is_told)
+    accepted = scaling.of(accepted)
+    total = _total(desired, observed, accepted, life, scaling.needed)
+    found = versions(desired, observed, accepted, life, total, done, now_ms, scaling)
     accepted = accepted.with_stable(found.stable)
     life = replace(life, run=plan_on(life, desired.status.run, observed.accepted or accepted.spec, total, now_ms))
     life = replace(life, run=course_on(life, observed.accepted, accepted.spec, total, now_ms))
@@ -102,6 +106,7 @@ def _look(
         total=total,
         command=command,
         versions=found,
+        scaling=scaling,
         runners=runners_of_run(observed, run, found),
         excess=excess(observed, run, found),
     )
@@ -201,7 +206,7 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
         request=spec.run_request,
         suspend=spec.suspend,
         duration_ms=None if spec.duration is None else milliseconds(spec.duration),
-        runners_wanted=accepted.sizing.runners,
+        runners_wanted=asked_for(before, accepted),
         runners_ready=len(ready),
         runners_up=len(up),
         target=_target(ready, number),
@@ -237,7 +242,9 @@ def _stop(before: Status, observed: Observed, accepted: Accepted, done: str, now
     return f"aborted by {breached}" if breached else ""
 
 
-def _total(desired: Desired, observed: Observed, accepted: Accepted, life: Life) -> int:
+def _total(
+    desired: Desired, observed: Observed, accepted: Accepted, life: Life, needed: Mapping[str, int]
+) -> int:
     """
     Return the T to deal places for; 0 outside Running and Suspended.
 
@@ -251,7 +258,9 @@ def _total(desired: Desired, observed: Observed, accepted: Accepted, life: Life)
     full = [accepted.revision.revision]
     if before.rollout is not None and before.rollout.phase in SPLIT and before.rollout.percent == 100:
         full += [before.candidate.revision] if before.candidate is not None else []
-    has_room = all(_ready(observed, name) >= accepted.sizings.get(name, accepted.sizing).runners for name in full)
+    # Subtle: runners that load asks for come in steps, so those asked for now may be fewer than the new T needs.
+    sizes = {name: sizing.runners for name, sizing in accepted.sizings.items()} | dict(needed)
+    has_room = all(_ready(observed, name) >= sizes.get(name, accepted.sizing.runners) for name in full)
     return wanted if wanted <= dealt or has_room else dealt
 
 

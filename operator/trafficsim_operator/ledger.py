@@ -25,11 +25,13 @@ from trafficsim_api.statistics import Answer, Vector, histogram, merge_extremes,
 from trafficsim_api.status import RolloutStatus, Status
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.fleet.runners import Runners
-from trafficsim_operator.observed import Evidence, RuleEvidence, Runner, RunnerState
+from trafficsim_operator.observed import Evidence, RuleEvidence, Runner, RunnerLoad, RunnerState
 from trafficsim_operator.plan import numbers, saturation
 from trafficsim_operator.plan.colour_windows import ColourWindows, grid_of
+from trafficsim_operator.plan.loads import Loads
 from trafficsim_operator.plan.measured import measured, problem_of
 from trafficsim_operator.plan.report import Report, report
+from trafficsim_operator.plan.starts import Starts
 from trafficsim_operator.plan.windows import Windows
 from trafficsim_operator.store import Document, Record
 
@@ -81,6 +83,9 @@ class Ledger:
     _listening_ms: int = 0
     _attending_ms: int = 0
     _windows: Windows = field(default_factory=Windows)
+    _loads: Loads = field(default_factory=Loads)
+    _told: tuple[RunnerLoad, ...] = ()
+    _starts: Starts = field(default_factory=Starts)
     _accounts: dict[str, _Account] = field(default_factory=dict)
     _layout: Layout = field(default_factory=lambda: Layout(actions=()))
     _missing: list[str] = field(default_factory=list)
@@ -96,6 +101,7 @@ class Ledger:
         self._missing = list(status.accounts.missing)
         self._windows, self._accounts, self._evidence = Windows(), {}, None
         self._colours, self._looked_ms = ColourWindows(), 0
+        self._loads, self._told = Loads(), ()
         self.origin_ms, self._killed = None, set()
         self._layout = Layout(actions=())
         self.saved = None
@@ -129,6 +135,7 @@ class Ledger:
         """Read the accounts that are due; return the last answers, by UID, of runners that were lost since."""
         here = {runner.uid: runner for runner in runners}
         self._listen(now_ms)
+        self._starts.look(here.values(), self.run, now_ms)
         lost = self._note_lost(here, now_ms)
         self._note_killed(here.values())
         self._complete = True
@@ -140,7 +147,24 @@ class Ledger:
         await asyncio.gather(*(self._read_one(runner, clients, now_ms) for runner in here.values()))
         self._windows.judge(runner.name for runner in here.values() if runner.answered)
         self._colours.judge({runner.name: runner.revision for runner in here.values() if self._tells(runner)})
+        loads = (self._load_of(runner, now_ms) for runner in here.values() if self._tells(runner))
+        self._told = tuple(load for load in loads if load is not None)
         return lost
+
+    def _load_of(self, runner: Runner, now_ms: int) -> RunnerLoad | None:
+        """Return what *runner* carries; None when it told of nothing lately."""
+        found = self._loads.of(runner.name, now_ms)
+        if found is None:
+            return None
+        return RunnerLoad(
+            runner=runner.name,
+            revision=runner.revision,
+            users=found.users,
+            utilisation=found.utilisation,
+            strained=found.strained,
+            covered_ms=found.covered_ms,
+            ready_ms=self._starts.ready_ms(runner, now_ms),
+        )
 
     def _listen(self, now_ms: int) -> None:
         """Note since when, in run time, the windows of the rollout's step have been asked for without a break."""
@@ -191,6 +215,7 @@ class Ledger:
         fresh = [window for window in answer.windows if window.sequence > since]
         for window in fresh:
             self._windows.add(runner.name, answer.layout, window)
+            self._loads.add(runner.name, answer.layout, window, now_ms)
         self._colours.add(
             runner.name, runner.revision, answer.layout, fresh, in_flight=answer.gauges.get("in_flight", 0)
         )
@@ -215,6 +240,7 @@ class Ledger:
         for uid in [uid for uid in self.remembered if uid not in here]:
             gone = self.remembered.pop(uid)
             self._windows.forget(gone.name)
+            self._loads.forget(gone.name)
             self._colours.forget(gone.name)
             ack, account = gone.acknowledgement, self._accounts.get(uid)
             if ack is None or ack.run != self.run or ack.retire or (account is not None and account.ended):
@@ -269,6 +295,8 @@ class Ledger:
             seen_windows=windows.seen,
             complete=self._complete,
             colours=self._colours.told(),
+            loads=self._told,
+            starts_ms=self._starts.measured_ms,
             listening_ms=self._listening_ms,
             attended_ms=self._looked_ms - self._attending_ms,
         )

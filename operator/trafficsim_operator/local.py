@@ -58,7 +58,8 @@ _ENDED: Final = frozenset({Phase.COMPLETED, Phase.FAILED})
 _STARTING: Final = frozenset({Phase.PENDING, Phase.PREFLIGHT, Phase.STARTING})
 # The phases are seen anyway.
 _TOLD: Final = frozenset(
-    {Event.SCALED, Event.COMMAND, Event.DRIFT_REPAIRED, Event.SETUP, Event.TEARDOWN, Event.ROLLOUT_STARTED}
+    {Event.SCALED, Event.SCALED_UP, Event.SCALED_DOWN, Event.FORECAST_OFF, Event.FORECAST_ON, Event.COMMAND}
+    | {Event.DRIFT_REPAIRED, Event.SETUP, Event.TEARDOWN, Event.ROLLOUT_STARTED}
     | {Event.STEP_PASSED, Event.ROLLOUT_PAUSED, Event.ROLLOUT_RESUMED, Event.PROMOTED, Event.ROLLOUT_ENDED}
 )
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

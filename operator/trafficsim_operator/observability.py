@@ -19,18 +19,19 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.phases import Phase
 from trafficsim_api.protocol import Acknowledgement
-from trafficsim_api.status import RolloutStatus, Status
+from trafficsim_api.status import RolloutStatus, ScalingStatus, Status
 from trafficsim_operator.actions import Happening
 from trafficsim_operator.fleet.runners import Runners
 from trafficsim_operator.handlers import Key, Watched
 from trafficsim_operator.queue import KeyedQueue
 from trafficsim_operator.rollout_metrics import RolloutMetrics
+from trafficsim_operator.scaling_metrics import ScalingMetrics
 from trafficsim_operator.store import Document
 
 __all__ = ["Health", "Metrics", "ObservedRunners", "serve"]
 
-# What the sums are over: phase, active users and rollout of a simulation.
-_Standing = tuple[Phase, int, RolloutStatus | None]
+# What the sums are over: phase, active users, rollout and scaling of a simulation.
+_Standing = tuple[Phase, int, RolloutStatus | None, ScalingStatus | None]
 _BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -59,6 +60,7 @@ class Metrics:
         self.simulations = Gauge("trafficsim_simulations", "Simulations by phase.", ["phase"], registry=r)
         self.users = Gauge("trafficsim_users_active", "Active users over all simulations.", registry=r)
         self.rollouts = RolloutMetrics(r)
+        self.scaling = ScalingMetrics(r)
         self._status: dict[Key, _Standing] = {}
 
     def looked(self, key: Key, seconds: float, error: BaseException | None) -> None:
@@ -78,8 +80,10 @@ class Metrics:
 
     def wrote(self, document: Document, status: Status) -> None:
         """Take a simulation's new status into the sums."""
-        self._status[Key(document.namespace, document.name)] = (status.phase, status.users.active, status.rollout)
-        self.rollouts.wrote((document.body.get("status") or {}).get("rollout") or {}, status.rollout)
+        self._status[Key(document.namespace, document.name)] = _standing_of(status)
+        before = document.body.get("status") or {}
+        self.rollouts.wrote(before.get("rollout") or {}, status.rollout)
+        self.scaling.wrote(before.get("scaling") or {}, status.scaling)
 
     def listed(self, simulations: Mapping[Key, Mapping[str, Any]]) -> None:
         """
@@ -94,9 +98,10 @@ class Metrics:
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
         for phase in Phase:
-            self.simulations.labels(phase.value).set(sum(p is phase for p, _, _ in self._status.values()))
-        self.users.set(sum(active for _, active, _ in self._status.values()))
-        self.rollouts.tell((key, rollout) for key, (_, _, rollout) in self._status.items() if rollout is not None)
+            self.simulations.labels(phase.value).set(sum(p is phase for p, _, _, _ in self._status.values()))
+        self.users.set(sum(active for _, active, _, _ in self._status.values()))
+        self.rollouts.tell((key, rollout) for key, (_, _, rollout, _) in self._status.items() if rollout is not None)
+        self.scaling.tell((key, scaling) for key, (_, _, _, scaling) in self._status.items() if scaling is not None)
         return generate_latest(self.registry)
 
 
@@ -106,8 +111,12 @@ def _standing(body: Mapping[str, Any]) -> _Standing:
     try:
         found = Status.model_validate_json(json.dumps(status or {}))
     except ValueError:
-        return Phase.PENDING, 0, None
-    return found.phase, found.users.active, found.rollout
+        return Phase.PENDING, 0, None, None
+    return _standing_of(found)
+
+
+def _standing_of(status: Status) -> _Standing:
+    return status.phase, status.users.active, status.rollout, status.scaling
 
 
 @dataclass(slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from trafficsim_operator.actions import Action, Assign, EnsureRevision, RemoveRe
 from trafficsim_operator.decide import decide
 from trafficsim_operator.fleet import Fleet, Owner
 from trafficsim_operator.fleet.runners import RunnerRefused, Runners
+from trafficsim_operator.fleet.scalers import foreign_scaler
 from trafficsim_operator.ledger import Ledgers
 from trafficsim_operator.observed import Command, Desired, Observed, RevisionSeen, Runner, RunnerState, TargetFacts
 from trafficsim_operator.saved import saved_values
@@ -110,6 +111,7 @@ def read(document: Document) -> Desired:
         problems=problems,
         status=status,
         command=_command(body.get("metadata", {}).get("annotations")),
+        scaler=foreign_scaler(body, "users"),
     )
 
 

@@ -126,3 +126,11 @@ def test_what_no_repair_makes_better_is_borne():
 def test_an_empty_value_may_be_left_out():
     """The API server drops `value: ""`."""
     assert not differs({"name": "X", "value": ""}, {"name": "X"})
+
+
+def test_what_an_autoscaler_set_is_no_drift():
+    """It would set it again: repaired every time, both would go on for ever."""
+    live = a_deployment(holders=("kube-controller-manager",))
+    assert is_drifted(live)
+    live["metadata"]["managedFields"][0]["subresource"] = "scale"
+    assert not is_drifted(live)

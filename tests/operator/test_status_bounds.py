@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from trafficsim_api.rollout import Rollout
-from trafficsim_api.status import ConditionStatus, RolloutStatus, RolloutWindow, Run, Status, TaskStatus
+from trafficsim_api.status import (
+    ConditionStatus,
+    RolloutStatus,
+    RolloutWindow,
+    Run,
+    ScalingStatus,
+    Status,
+    TaskStatus,
+    VersionScaling,
+)
 from trafficsim_operator.plan.bounds import LIMIT, fitted, size_of
 from trafficsim_operator.plan.steps import pin
 
@@ -49,3 +58,17 @@ def test_a_rollout_keeps_its_newest_windows_and_the_beginning_of_its_words() -> 
     same = cut.rollout.model_copy(update={"message": rollout.message, "plan": plan, "windows": windows})
     assert rollout == same
     assert size_of(cut) < LIMIT
+
+
+def test_scaling_keeps_what_the_next_decision_builds_on() -> None:
+    """Its words are cut to 128 characters, nothing else."""
+    version = VersionScaling(revision="r", wanted=3, recommended=(3,) * 20, message="v" * 200)
+    scaling = ScalingStatus(versions=(version,), message="m" * 200)
+    assert scaling == fitted(Status(scaling=scaling)).scaling
+    condition = ConditionStatus(
+        type="Accepted", status="True", reason="r", message="m" * LIMIT, last_transition_time="", observed_generation=1
+    )
+    cut = fitted(Status(scaling=scaling, conditions=(condition,))).scaling
+    assert cut is not None
+    assert ("m" * 128, "v" * 128) == (cut.message, cut.versions[0].message)
+    assert scaling == cut.model_copy(update={"message": scaling.message, "versions": (version,)})

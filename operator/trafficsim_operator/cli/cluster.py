@@ -19,6 +19,7 @@ from trafficsim_operator.cli.command import InCluster, conclude, give, given_id
 from trafficsim_operator.cli.faults import FAULT, as_json, tells_faults
 from trafficsim_operator.cli.objects import Place, Time, at_a_place, fault, looks, one, run_at
 from trafficsim_operator.cli.rollout_view import rollout_of, rollout_panel
+from trafficsim_operator.cli.scaling_view import scaling_lines
 from trafficsim_operator.cli.simulation_view import line, panel, table
 from trafficsim_operator.kube import SIMULATIONS, KubeApi, Object
 
@@ -59,6 +60,8 @@ def get(name: str | None, all_namespaces: bool, as_json_: bool, **where: str | N
             # A pipe has no width: nothing is to be cut off there.
             console = Console() if sys.stdout.isatty() else Console(width=200)
             console.print(table(found, namespaces=all_namespaces))
+            for scaled in scaling_lines(found[0].get("status") or {}) if name is not None else ():
+                console.print(f"runners: {scaled}", markup=False, soft_wrap=True)
             rolled = rollout_of(found[0].get("status") or {}) if name is not None else None
             if rolled is not None:
                 console.print(rollout_panel(rolled))

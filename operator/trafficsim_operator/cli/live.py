@@ -20,6 +20,7 @@ from trafficsim_api.status import RuleStatus, Status
 from trafficsim_api.units import format_rate, milliseconds
 from trafficsim_operator.cli.figures import clock, count, counted, duration_ns, percent, spark
 from trafficsim_operator.cli.rollout_view import WINDOWS, rollout_line, rollout_of, rollout_panel
+from trafficsim_operator.cli.scaling_view import scaling_lines
 from trafficsim_operator.local import Frame
 
 __all__ = ["LineView", "LiveView", "Quiet"]
@@ -156,6 +157,8 @@ def _headline(frame: Frame) -> RenderableType:
         text.append(
             f"  {status.tier} ({status.strategy}), {runners}, {each} each" if status.tier else f"  {runners}", "dim"
         )
+    for scaled in scaling_lines(status):
+        text.append(f"\nrunners: {scaled}", "dim")
     if status.message and status.phase is not Phase.RUNNING:
         text.append(f"\n{status.message.partition(chr(10))[0]}", "dim")
     return text

@@ -26,6 +26,7 @@ from trafficsim_operator.cli.data import planned_data, planned_lines, rows_besid
 from trafficsim_operator.cli.faults import FAULT, as_json, policy_from, simulation_from, tell, tells_faults
 from trafficsim_operator.cli.figures import bytes_of, clock, count, counted, spark
 from trafficsim_operator.cli.rollout_plan import RolloutCourse, rollout_document, rollout_lines
+from trafficsim_operator.cli.scaling_plan import scaling_document, scaling_lines
 from trafficsim_operator.cli.scenarios import unknown_of
 from trafficsim_operator.fleet.local import IMAGE
 from trafficsim_operator.fleet.lookup import host_and_port, resolve
@@ -71,12 +72,16 @@ def plan(file: str, as_json_: bool, policy: str | None, shipped_policy: bool, al
     course = RolloutCourse.of(simulation.spec, sizing.runners, both)
     if as_json_:
         document = {**_document(simulation, sizing, here, ruling), "rollout": rollout_document(course)}
+        document["scaling"] = scaling_document(simulation.spec, sizing)
         click.echo(as_json({**document, "data": planned_data(simulation.spec, rows)}))
     else:
         for line in _lines(simulation, sizing, here, rows):
             click.echo(line)
-        for number, line in enumerate(rollout_lines(course)):
-            click.echo(f"{'' if number else 'rollout':<11} {line}")
+        for name, lines in (
+            ("scaling", scaling_lines(simulation.spec, sizing)), ("rollout", rollout_lines(course)),
+        ):  # fmt: skip
+            for number, line in enumerate(lines):
+                click.echo(f"{'' if number else name:<11} {line}")
         click.echo("")
         if unknown := unknown_of(simulation.spec):
             click.echo(f"not checked {unknown}\n")
@@ -208,7 +213,7 @@ def _doing(piece: Profile, users: int, afterwards: str) -> str:
 def _document(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, ruling: Ruling) -> Mapping[str, Any]:
     spec = simulation.spec
     profile = shape(spec.profile)
-    terms = {key: value for key, value in asdict(sizing).items() if key != "tier"}
+    terms = {key: value for key, value in asdict(sizing).items() if key not in ("tier", "scaled")}
     return {
         **once.planned(spec),
         "name": simulation.metadata.name,

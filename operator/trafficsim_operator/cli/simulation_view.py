@@ -13,6 +13,7 @@ from rich.text import Text
 
 from trafficsim_operator.cli.once import said
 from trafficsim_operator.cli.rollout_view import WINDOWS, Rolled, rollout_cells, rollout_line, rollout_of, rollout_panel
+from trafficsim_operator.cli.scaling_view import scaling_lines
 
 __all__ = ["line", "panel", "table"]
 
@@ -91,6 +92,7 @@ def panel(item: Object, height: int = 60) -> RenderableType:
     rows = (
         ("users", f"{users.get('active', 0)} active, {users.get('wanted', 0)} wanted of {users.get('target', 0)}"),
         ("runners", f"{runners.get('ready', 0)} ready of {runners.get('wanted', 0)}  {status.get('tier', '')}"),
+        *(("scaling", text) for text in scaling_lines(status)),
         *((("arrivals", arrivals),) if accounts.get("arrivalsPlanned") else ()),
         ("requests", requests),
         ("latency", latency),

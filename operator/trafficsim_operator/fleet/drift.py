@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trafficsim_api.names import APPLIED_ANNOTATION, FieldManager, Label, hash8
+from trafficsim_operator.fleet.scalers import foreign_scaler
 from trafficsim_operator.manifests.deployment import HISTORY_LIMIT, STRATEGY, selector
 
 __all__ = ["applied_template", "differs", "fingerprint", "has_additions", "has_other_selector", "is_drifted"]
@@ -37,7 +38,8 @@ def is_drifted(deployment: Mapping[str, Any], borne: str = "") -> bool:
 
     A field of ours with another value, or gone, is drift; so is what was added beside or inside a runner. Other fields
     that others added are theirs. Replicas that somebody else set are drift even at the number we want: who holds them
-    next time would matter. *borne* is the fingerprint of a Deployment that no repair makes any better.
+    next time would matter. Those of an autoscaler are not: it would set them again, and both would for ever. *borne* is
+    the fingerprint of a Deployment that no repair makes any better.
     """
     if _replicas_taken(deployment):
         return True
@@ -120,7 +122,9 @@ def _added(fields: tuple[str, ...], applied: Mapping[str, Any], live: Mapping[st
 
 
 def _replicas_taken(deployment: Mapping[str, Any]) -> bool:
-    """Say whether spec.replicas is held, but not by us."""
+    """Say whether spec.replicas is held, but neither by us nor by an autoscaler."""
+    if foreign_scaler(deployment, "replicas") is not None:
+        return False
     holders = {
         entry.get("manager")
         for entry in deployment["metadata"].get("managedFields") or ()

@@ -30,6 +30,7 @@ from trafficsim_operator.fleet.drift import (
 from trafficsim_operator.fleet.lookup import host_and_port, resolve
 from trafficsim_operator.fleet.pods import is_lost, replica_failure, runner_of, state_of
 from trafficsim_operator.fleet.rows import ConfigMapRows, inline_rows
+from trafficsim_operator.fleet.scalers import foreign_scaler
 from trafficsim_operator.fleet.services import is_address, own_service_name, service_facts, trusted_certificates
 from trafficsim_operator.kube import (
     CONFIG_MAPS,
@@ -104,6 +105,7 @@ class KubernetesFleet:
                 runners=runners,
                 problem=replica_failure(item),
                 drifted=keys_differ or self._is_drifted(item),
+                scaler=foreign_scaler(item, "replicas"),
             )
         return seen | await self._taken(owner)
 

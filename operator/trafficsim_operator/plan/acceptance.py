@@ -105,7 +105,7 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
         return Refused(problems=ruling.refusals, snippet=ruling.snippet)
     sizings, forbidden = {revision.revision: sizing}, ""
     if wanted.revision != revision.revision:
-        beside = _beside(asked, wanted, observed, held.get(wanted.revision, 0), sizing.runners)
+        beside = _beside(asked, wanted, observed, held.get(wanted.revision, 0), _standing(desired, sizing, wanted))
         if isinstance(beside, Sizing):
             sizings[wanted.revision] = beside
         elif wanted.revision != _rejected(desired):
@@ -192,6 +192,16 @@ def _beside(
         return Refused(problems=error.problems)
     ruling = judge(asked, wanted.image, observed.target, observed.policy, runners, more=sizing.runners)
     return Refused(problems=ruling.refusals, snippet=ruling.snippet) if ruling.refusals else sizing
+
+
+def _standing(desired: Desired, sizing: Sizing, wanted: Revision) -> int:
+    """Return the runners that a new version would stand beside: those that load asks for, too, until it is begun."""
+    before = desired.status
+    is_begun = before.candidate is not None and before.candidate.revision == wanted.revision
+    if is_begun or before.scaling is None or before.stable is None:
+        return sizing.runners
+    counts = (v.wanted for v in before.scaling.versions if v.revision == before.stable.revision)
+    return max(sizing.runners, next(counts, 0))
 
 
 def _is_before_setup(desired: Desired) -> bool:

@@ -58,4 +58,8 @@ def _short_messages(status: Status) -> Status:
     if rollout is not None:
         plan = rollout.plan and rollout.plan.model_copy(update={"note": rollout.plan.note[:_SHORT]})
         rollout = rollout.model_copy(update={"message": rollout.message[:_SHORT], "plan": plan})
-    return status.model_copy(update={"conditions": cut, "run": run, "rollout": rollout} | texts)
+    scaling = status.scaling
+    if scaling is not None:
+        versions = tuple(v.model_copy(update={"message": v.message[:_SHORT]}) for v in scaling.versions)
+        scaling = scaling.model_copy(update={"message": scaling.message[:_SHORT], "versions": versions})
+    return status.model_copy(update={"conditions": cut, "run": run, "rollout": rollout, "scaling": scaling} | texts)

@@ -16,7 +16,7 @@ from trafficsim_api.status import (
     Status,
     Users,
 )
-from trafficsim_api.units import format_instant, parse_instant
+from trafficsim_api.units import format_instant
 from trafficsim_operator.observed import Runner, RunnerState
 from trafficsim_operator.plan import once, verdict
 from trafficsim_operator.plan.assignments import cause_of, held_by
@@ -24,10 +24,11 @@ from trafficsim_operator.plan.bounds import fitted
 from trafficsim_operator.plan.colour_status import of_pause, of_rollout, places_of, rollout_of
 from trafficsim_operator.plan.conditions import MESSAGE, Finding, conditions, of_phase, of_verdict, verdict_reason
 from trafficsim_operator.plan.lifecycle import Life
-from trafficsim_operator.plan.look import ENDED, STEADY_MS, WATCHED_MS, Look
+from trafficsim_operator.plan.look import ENDED, Look, figures_are_due
 from trafficsim_operator.plan.measured import NS, MetricRow
 from trafficsim_operator.plan.places import Deal
 from trafficsim_operator.plan.planned import planned_user_ms
+from trafficsim_operator.plan.scaling_told import of_conflict, scaling_of
 
 __all__ = ["status_of"]
 
@@ -52,6 +53,7 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
         *_health(look),
         *_saturation(look),
         *of_pause(rollout),
+        *of_conflict(look),
         *of_verdict(judged, reason, why, "; ".join(r.rule for r in rules if r.holds == "False")),
     ]
     return fitted(
@@ -76,6 +78,7 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
             candidate=_placed(look, dealt, versions.candidate, 0),
             previous=_placed(look, dealt, versions.previous, 0),
             rollout=rollout,
+            scaling=scaling_of(look),
             figures=figures,
             accounts=accounts,
             rules=rules,
@@ -142,12 +145,11 @@ def _users(look: Look, dealt: Deal) -> tuple[int, Users]:
 
 
 def _is_due(look: Look, users: Users) -> bool:
-    """Say whether figures are to be told anew: every five seconds, every second while somebody or a rollout waits."""
+    """Say whether figures are to be told anew: when it is time, and with another phase or target."""
     before = look.before
-    at = parse_instant(before.figures.at) if before.figures.at else 0
-    pace = WATCHED_MS if look.observed.watched or look.versions.in_progress else STEADY_MS
     turned = look.life.phase is not before.phase or users.target != before.users.target
-    return turned or look.now_ms - at >= pace
+    is_waited_for = look.observed.watched or look.versions.in_progress
+    return turned or figures_are_due(before, look.now_ms, is_waited_for=is_waited_for)
 
 
 def _figures(

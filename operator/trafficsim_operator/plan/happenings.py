@@ -12,6 +12,7 @@ from trafficsim_api.status import RolloutStatus, Status
 from trafficsim_operator.actions import Action, EnsureRevision, Happening, Retire
 from trafficsim_operator.plan.conditions import MESSAGE
 from trafficsim_operator.plan.look import Look
+from trafficsim_operator.plan.scaling_told import changed, told_of_scaling
 
 __all__ = ["happenings"]
 
@@ -23,6 +24,7 @@ def happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple
     """Return one event per thing worth telling, the reason and the numbers in the message."""
     before, command = look.before, look.command
     found: list[Happening] = []
+    scaled = {version.revision for version, _ in changed(before.scaling, status.scaling)}
     if command is not None:
         text = f"{command.action}: {command.result}" + (f" ({command.reason})" if command.reason else "")
         found.append(Happening(reason=Event.COMMAND, message=text, warning=command.result == "Refused"))
@@ -41,7 +43,7 @@ def happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple
             case EnsureRevision() if look.is_drifted(action.revision):
                 text = f"revision {action.revision} was changed by somebody else; put back"
                 found.append(Happening(reason=Event.DRIFT_REPAIRED, message=text, warning=True))
-            case EnsureRevision() if status.runners.wanted != before.runners.wanted:
+            case EnsureRevision() if status.runners.wanted != before.runners.wanted and action.revision not in scaled:
                 text = (
                     f"revision {action.revision} to {action.replicas} {'runner' if action.replicas == 1 else 'runners'}"
                 )
@@ -51,6 +53,7 @@ def happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple
                 found.append(Happening(reason=Event.RUNNER_RETIRED, message=text))
             case _:
                 pass
+    found += told_of_scaling(look, status)
     found += _told_of_tasks(before, status)
     if status.rollout is not None:
         found += _told_of_rollout(before, before.rollout or RolloutStatus(), status, status.rollout)

@@ -19,9 +19,10 @@ from trafficsim_operator.plan.lifecycle import Life, start_at
 from trafficsim_operator.plan.once import is_at_setup
 from trafficsim_operator.plan.places import Deal
 from trafficsim_operator.plan.rollout import SETTLED
+from trafficsim_operator.plan.scaling import Scaled
 from trafficsim_operator.plan.versions import Versions
 
-__all__ = ["ENDED", "IN_MOTION_MS", "ON", "STEADY_MS", "WATCHED_MS", "Look", "next_look"]
+__all__ = ["ENDED", "IN_MOTION_MS", "ON", "STEADY_MS", "WATCHED_MS", "Look", "figures_are_due", "next_look"]
 
 IN_MOTION_MS: Final = 250
 STEADY_MS: Final = 5_000
@@ -50,6 +51,8 @@ class Look:
     """The runner versions after this look: pointers, and what each is to have."""
     runners: tuple[Runner, ...]
     """The runners of those versions, and any others that hold places of the run."""
+    scaling: Scaled
+    """What the load asks of the runners."""
     excess: Mapping[str, frozenset[str]]
     """The names of the runners that are too many, by revision."""
 
@@ -79,7 +82,9 @@ class Look:
         rollout = self.versions.rollout
         if rollout is None or revision == self.versions.stable.revision:
             return self.accepted.sizing.reason
-        return f"rollout {rollout.attempt}"
+        version = self.scaling.version(revision)
+        is_scaled = version is not None and version.wanted > version.static
+        return f"rollout {rollout.attempt}" + (f"; {version.message}" if version is not None and is_scaled else "")
 
     def is_drifted(self, revision: str) -> bool:
         """Say whether the revision's object is not as it was applied."""
@@ -90,6 +95,12 @@ class Look:
     def elapsed_ms(self) -> int:
         """Return the ms since the run's origin, -1 while it has none."""
         return self.now_ms - start_at(self.run) if self.run.origin else -1
+
+
+def figures_are_due(before: Status, now_ms: int, *, is_waited_for: bool) -> bool:
+    """Say whether figures are to be told anew: every five seconds, every second while somebody or a rollout waits."""
+    at = parse_instant(before.figures.at) if before.figures.at else 0
+    return now_ms - at >= (WATCHED_MS if is_waited_for else STEADY_MS)
 
 
 def next_look(look: Look, dealt: Deal, actions: tuple[Action, ...]) -> int | None:

@@ -32,7 +32,8 @@ def refuse(desired: Desired, observed: Observed, refused: Refused, now_ms: int) 
     if before.phase in ON and is_edit and not over:
         status = _with(desired, [*_kept(before), said], now_ms, {"last_command": command or before.last_command})
         return Decision(status=status, happenings=told(before, status), next_look_ms=STEADY_MS)
-    update: dict[str, object] = {"users": Users(), "runners": Runners(), "last_command": command or before.last_command}
+    update: dict[str, object] = {"users": Users(), "runners": Runners(), "scaling": None}
+    update |= {"last_command": command or before.last_command}
     if before.phase in ON and is_edit:
         why = f"{over}; the newest document was refused, so its rules were not judged"
         update |= {"phase": Phase.COMPLETED, "message": why, "verdict": Verdict.INCONCLUSIVE, "verdict_reason": why}

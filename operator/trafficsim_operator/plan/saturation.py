@@ -28,13 +28,13 @@ from trafficsim_api.histogram import BUCKETS
 from trafficsim_api.layout import ACTION_INDEX, FIRST_ACTION, STRIDE, Drop, Error, Layout
 from trafficsim_api.statistics import Vector, Window, quantiles
 
-__all__ = ["WINDOW_MS", "Health", "saturated", "window_of"]
+__all__ = ["LAG_NS", "THROTTLED", "WINDOW_MS", "Health", "saturated", "window_of"]
 
 WINDOW_MS: Final = 10_000
-_LAG_NS: Final = 50_000_000
+LAG_NS: Final = 50_000_000
 _CPU_PERMILLE: Final = 900
 _MEMORY_PERMILLE: Final = 900
-_THROTTLED: Final = 0.05
+THROTTLED: Final = 0.05
 _WAITED: Final = 0.1
 _DROPS: Final = 0.001
 _STARTED: Final = 0.99
@@ -132,10 +132,10 @@ class Health:
         # Subtle: CPU that neighbours took is no fault of the settings, so the finding says which of the two it is.
         if self.busiest > _CPU_PERMILLE * self.covered_ms and self.waited_ns > _WAITED * self.covered_ms * 1_000_000:
             yield f"workers waited {self.waited_ns / 1e9:.1f} s for a CPU that others had"
-        if self.periods and self.throttled > _THROTTLED * self.periods:
+        if self.periods and self.throttled > THROTTLED * self.periods:
             yield f"throttled in {100 * self.throttled / self.periods:.0f} % of periods (5 %)"
         lag = quantiles(self.lag, (0.99,))[0]
-        if lag is not None and lag > _LAG_NS:
+        if lag is not None and lag > LAG_NS:
             waits = f", {self.pool_waits} requests waited for pooled connections" if self.pool_waits else ""
             yield f"lag p99 {lag / 1e6:.0f} ms (50 ms){waits}"
 

@@ -52,10 +52,14 @@ class Sizing:
     runners: int
     users_per_runner: int
     processes: int
+    scaled: str = ""
+    """Why there are other *runners* than users, tier and capacity ask for."""
 
     @property
     def reason(self) -> str:
         """Return in one sentence how the runners came about."""
+        if self.scaled:
+            return self.scaled
         if self.tier is None:
             return "0 users need no runner"
         by_capacity = -(-self.users // self.capacity)

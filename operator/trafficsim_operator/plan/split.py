@@ -31,6 +31,7 @@ __all__ = [
     "quota",
     "replicas",
     "runners_for",
+    "users_ahead",
 ]
 
 SPLIT: Final = frozenset({RolloutPhase.SHIFTING, RolloutPhase.ANALYZING})
@@ -95,6 +96,11 @@ def needed(rollout: RolloutStatus, total: int, runners: int) -> int:
     return runners_for(_users_at(rollout, rollout.step, total), total, runners)
 
 
+def users_ahead(rollout: RolloutStatus, total: int) -> int:
+    """Return the most users that green is to have at the present step and the next."""
+    return max(_users_at(rollout, step, total) for step in (rollout.step, rollout.step + 1))
+
+
 def replicas(
     rollout: RolloutStatus,
     *,
@@ -118,8 +124,7 @@ def replicas(
         case RolloutPhase.PREPARING:
             return Replicas(blue=blue_runners, green=needed(rollout, total, green_runners))
         case RolloutPhase.SHIFTING | RolloutPhase.ANALYZING:
-            ahead = max(_users_at(rollout, step, total) for step in (rollout.step, rollout.step + 1))
-            users = min(total, max(green.held, ahead))
+            users = min(total, max(green.held, users_ahead(rollout, total)))
             return Replicas(blue=blue_runners, green=runners_for(users, total, green_runners))
         case RolloutPhase.STABLE | RolloutPhase.REJECTED:
             return Replicas(blue=blue_runners, green=0 if is_due or rollout.scale_down_at is None else None)

@@ -28,6 +28,7 @@ from trafficsim_operator.plan.lifecycle import Life, start_at
 from trafficsim_operator.plan.pauses import COMMANDS
 from trafficsim_operator.plan.rolling import Colour, Seen
 from trafficsim_operator.plan.rollout import advance, is_judged
+from trafficsim_operator.plan.scaling import Scaled
 from trafficsim_operator.plan.silence import quiet_ms
 from trafficsim_operator.plan.steps import pin
 
@@ -82,7 +83,14 @@ class Versions:
 
 
 def versions(
-    desired: Desired, observed: Observed, accepted: Accepted, life: Life, total: int, action: str, now_ms: int
+    desired: Desired,
+    observed: Observed,
+    accepted: Accepted,
+    life: Life,
+    total: int,
+    action: str,
+    now_ms: int,
+    scaling: Scaled,
 ) -> Versions:
     """Take the rollout on by what was seen, *action* being a command that was accepted, and return what follows."""
     before, stable = desired.status, accepted.revision
@@ -98,7 +106,7 @@ def versions(
     found = split.pointers(
         rollout, after, stable=stable, candidate=before.candidate, previous=before.previous, wanted=accepted.wanted
     )
-    return _split(observed, accepted, after, found, total, now_ms, life)
+    return _split(observed, accepted, after, found, total, now_ms, life, scaling)
 
 
 def excess(observed: Observed, run: int, found: Versions) -> Mapping[str, frozenset[str]]:
@@ -249,6 +257,7 @@ def _split(
     total: int,
     now_ms: int,
     life: Life,
+    scaling: Scaled,
 ) -> Versions:
     """Return runners and users of each version where the *rollout* stands now."""
     stable, candidate, previous = found
@@ -266,7 +275,11 @@ def _split(
         candidate=candidate,
         previous=previous,
         rollout=rollout,
-        replicas=_replicas(observed, accepted, rollout, (stable, candidate, previous), total, now_ms, life.run.id),
+        replicas=_scaled(
+            _replicas(observed, accepted, rollout, (stable, candidate, previous), total, now_ms, life.run.id),
+            observed,
+            scaling,
+        ),
         quota=None if is_single else quota,
         chunk=split.chunk(rollout, total),
         hasty=split.is_hasty(rollout),
@@ -308,6 +321,17 @@ def _replicas(
         if version is not None:
             counts[version.revision] = _at_least(observed, version, count, keep=count != 0)
     return counts
+
+
+def _scaled(replicas: Mapping[str, int], observed: Observed, scaling: Scaled) -> Mapping[str, int]:
+    """Return *replicas* with what versions that are to have runners need by their load, or are given by others."""
+
+    def count(name: str, least: int) -> int:
+        if not least:
+            return 0
+        return observed.revisions[name].replicas if name in scaling.given else max(least, scaling.runners.get(name, 0))
+
+    return {name: count(name, least) for name, least in replicas.items()}
 
 
 def _at_least(observed: Observed, version: Revision, count: int | None, *, keep: bool) -> int:

@@ -46,6 +46,8 @@ class FakeHealth:
     problem: str = ""
     """Why its pods don't start: they never get ready."""
     target: str = "reachable"
+    users_at_quota: int = 0
+    """How many users take up all of a runner's CPU, 0: hardly anything is used."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,6 +119,7 @@ class FakeRunner:
         counters = {"sent": done, "done": done, "failed": failed, "checks": done, "checks_failed": missed}
         counts = {layout.action(0, name): count for name, count in counters.items()}
         counts |= {layout.response(0) + self.health.bucket: done - failed}
+        counts |= {layout.worker("active_user_ms"): users * (end_ms - begin_ms)}
         counted = sorted((index, count) for index, count in counts.items() if count)
         self.sequence += 1
         start_ms = assignment.start_at_ms - self.clock_ahead_ms
@@ -130,13 +133,18 @@ class FakeRunner:
                 active=users,
                 wanted=users,
                 busiest_permille=100,
-                pod_permille=100,
+                pod_permille=self._used(users),
                 warm=begin_ms - start_ms >= assignment.warm_up_ms,
                 indices=np.array([index for index, _ in counted], dtype=np.uint32),
                 counts=np.array([count for _, count in counted], dtype=np.uint64),
             )
         )
         del self.windows[:-_RING]
+
+    def _used(self, users: int) -> int:
+        """Return the CPU that *users* take ÷ the quota, in permille: no more than there is."""
+        most = self.health.users_at_quota
+        return min(1000, 1000 * users // most) if most else 100
 
     def is_giving(self, now_ms: int) -> bool:
         """Say whether arrivals of places given away are still to come, or a new course is, by the real arithmetic."""

@@ -1,0 +1,308 @@
+"""
+Scaling in a look: what the rules of plan/autoscale.py are asked, and what their answer means for the runners.
+
+Nothing is scaled but while the simulation is Running. What was decided stands in `status.scaling`, and is kept over a
+suspension; a new run begins without it.
+
+Another autoscaler in the way: somebody writes the replicas of a Deployment of ours, or `users`, through the subresource
+`scale`. Nobody tells that it is gone, so it counts for ten minutes from its last write; until then that version keeps
+the runners it is given, and nothing is scaled where it sets users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from trafficsim_api.names import hash8
+from trafficsim_api.phases import Phase
+from trafficsim_api.profile import shape
+from trafficsim_api.resource import TrafficSimulationSpec
+from trafficsim_api.scaling import ScalingReason
+from trafficsim_api.status import Revision, RolloutStatus, ScalingStatus, Status, VersionScaling
+from trafficsim_api.units import milliseconds
+from trafficsim_operator.observed import Desired, ForeignScaler, Observed, RunnerState
+from trafficsim_operator.plan import split
+from trafficsim_operator.plan.acceptance import Accepted
+from trafficsim_operator.plan.assignments import held_by
+from trafficsim_operator.plan.autoscale import ScalingSeen, VersionSeen, ahead_ms, scale
+from trafficsim_operator.plan.colours import colour_of
+from trafficsim_operator.plan.lifecycle import Life, start_at
+from trafficsim_operator.plan.sizing import Sizing
+
+__all__ = ["QUIET_MS", "Scaled", "asked_for", "conflict_of", "is_rolling", "most_here", "scaled"]
+
+QUIET_MS: Final = 600_000
+"""After so long without a write of its own another autoscaler counts as gone."""
+_ON: Final = (Phase.SUSPENDED, Phase.STARTING, Phase.DRAINING)
+# What a user does, and to whom: with another one runners carry another number of users.
+_LOAD: Final = ("target", "archetypes", "connections", "data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled:
+    """What scaling comes to: its *status*, and the *runners* of each version where it has a say."""
+
+    status: ScalingStatus | None = None
+    runners: Mapping[str, int]
+    needed: Mapping[str, int]
+    """Runners that a raise of users waits for, by revision."""
+    conflict: str = ""
+    """Who else scales, in the user's words."""
+    given: frozenset[str] = frozenset()
+    """The revisions whose runners somebody else sets."""
+
+    def version(self, revision: str) -> VersionScaling | None:
+        """Return what is known of the version *revision*."""
+        versions = self.status.versions if self.status is not None else ()
+        return next((version for version in versions if version.revision == revision), None)
+
+    def of(self, accepted: Accepted) -> Accepted:
+        """Return *accepted* with the runners that the stable version is to have; its processes stay as they are."""
+        revision, sizing = accepted.revision.revision, accepted.sizing
+        count, version = self.runners.get(revision), self.version(revision)
+        if count is None or count == sizing.runners:
+            return accepted
+        told = self.conflict if revision in self.given or version is None else version.message
+        users = -(-sizing.users // count) if count else 0
+        sizing = replace(sizing, runners=count, users_per_runner=users, scaled=told)
+        return replace(accepted, sizing=sizing, sizings={**accepted.sizings, revision: sizing})
+
+
+def scaled(
+    desired: Desired, observed: Observed, accepted: Accepted, life: Life, now_ms: int, *, is_told: bool
+) -> Scaled:  # fmt: skip
+    """
+    Return the runners that the versions are to have, as far as that follows from what they measure.
+
+    A sample that changes no runner waits until figures are told (*is_told*): one write does for both.
+    """
+    status, run = desired.status, life.run
+    before = status.scaling if status.run is not None and run is not None and status.run.id == run.id else None
+    conflict = conflict_of(desired, observed, now_ms)
+    if run is None or not run.origin or (life.phase is not Phase.RUNNING and life.phase not in _ON):
+        return Scaled(runners={}, needed={}, conflict=conflict)
+    given = frozenset(name for name, seen in observed.revisions.items() if _writes(seen.scaler, now_ms))
+    if life.phase is Phase.RUNNING:
+        seen = _seen(desired, observed, accepted, life, before, given, now_ms)
+        after = scale(_resized(before, seen), seen, now_ms)
+        before = after if is_told or before is None or _stand(before) != _stand(after) else before
+    versions = before.versions if before is not None else ()
+    runners = {version.revision: version.wanted for version in versions}
+    if life.phase is not Phase.RUNNING:
+        runners = {name: _within(accepted, name, count) for name, count in runners.items()}
+    runners |= {name: observed.revisions[name].replicas for name in given}
+    needed = {v.revision: v.wanted if v.reason is ScalingReason.MAX_RUNNERS else v.needed for v in versions}
+    needed |= {name: observed.revisions[name].replicas for name in given}
+    return Scaled(status=before, runners=runners, needed=needed, conflict=conflict, given=given)
+
+
+def _stand(scaling: ScalingStatus) -> tuple[object, ...]:
+    """Return what is worth a write of its own."""
+    runners = [(v.revision, v.wanted, v.needed, v.static) for v in scaling.versions]
+    return scaling.users, scaling.load, scaling.start_up_ms, scaling.forecast.off, *runners
+
+
+def _resized(before: ScalingStatus | None, seen: ScalingSeen) -> ScalingStatus | None:
+    """
+    Return *before* with the size that an edit left: runners that users and tier alone asked for go with them at once.
+
+    Of 3 that were the size of 2001 users, 300 users leave 1; of 3 that load asked for, those of a size of 1, all stay.
+    """
+    if before is None or seen.in_rollout:
+        return before
+    static = {version.revision: version.static for version in seen.versions}
+    return before.model_copy(update={"versions": tuple(_with_size(v, static) for v in before.versions)})
+
+
+def _with_size(version: VersionScaling, static: Mapping[str, int]) -> VersionScaling:
+    size = static.get(version.revision, version.static)
+    if size >= version.static or version.wanted > version.static:
+        return version
+    recommended = tuple(min(size, count) for count in version.recommended)
+    return version.model_copy(update={"wanted": size, "static": size, "recommended": recommended})
+
+
+def asked_for(status: Status, accepted: Accepted) -> int:
+    """Return the runners that the stable version was to have by *status*: what a look waits for."""
+    versions = status.scaling.versions if status.scaling is not None else ()
+    revision = accepted.revision.revision
+    counts = (_within(accepted, revision, version.wanted) for version in versions if version.revision == revision)
+    return next(counts, accepted.sizing.runners)
+
+
+def _within(accepted: Accepted, revision: str, runners: int) -> int:
+    """Return the *runners* that a version had, as an edit in a pause lets it have them."""
+    sizing = accepted.sizings.get(revision, accepted.sizing)
+    most = sizing.max_runners if sizing.max_runners is not None else runners
+    return max(sizing.runners, min(runners, most)) if revision == accepted.revision.revision else runners
+
+
+def is_rolling(status: Status) -> bool:
+    """Say whether a new version is being rolled out or taken back, by *status*."""
+    return status.rollout is not None and status.rollout.phase in split.ATTEMPT
+
+
+def conflict_of(desired: Desired, observed: Observed, now_ms: int) -> str:
+    """Return who else scales and what, "" when nobody does."""
+    told = [
+        f"{seen.scaler.name} sets the replicas of the runners of version {name}"
+        for name, seen in sorted(observed.revisions.items())
+        if seen.scaler is not None and _writes(seen.scaler, now_ms)
+    ]
+    if desired.scaler is not None and _writes(desired.scaler, now_ms):
+        told.append(f"{desired.scaler.name} sets users")
+    if not told:
+        return ""
+    then = f"nothing is scaled until {QUIET_MS // 60_000} minutes after its last write"
+    return f"{'; '.join(told)} through the subresource scale, as a HorizontalPodAutoscaler does: {then}"
+
+
+def _writes(scaler: ForeignScaler | None, now_ms: int) -> bool:
+    return scaler is not None and (not scaler.wrote_ms or now_ms - scaler.wrote_ms < QUIET_MS)
+
+
+def most_here(sizing: Sizing, cores: int | None) -> int | None:
+    """
+    Return the most runners that help where all share one machine of so many *cores*; None: each has its own.
+
+        max(static, ⌊cores ÷ processes⌋)
+
+    8 cores and runners of 2 processes: 4. Beyond that, runners would only take each other's CPU.
+    """
+    return None if cores is None else max(sizing.runners, cores // max(1, sizing.processes))
+
+
+def _seen(
+    desired: Desired,
+    observed: Observed,
+    accepted: Accepted,
+    life: Life,
+    before: ScalingStatus | None,
+    given: frozenset[str],
+    now_ms: int,
+) -> ScalingSeen:
+    """Return what the rules are asked about."""
+    spec, run = accepted.spec, life.run
+    assert run is not None
+    rollout = desired.status.rollout or RolloutStatus()
+    is_users = desired.scaler is not None and _writes(desired.scaler, now_ms)
+    candidate = desired.status.candidate if is_rolling(desired.status) else None
+    versions = [_stable(observed, accepted, given, before if is_users else None, conflict=is_users)]
+    reserved = 0
+    if candidate is not None and candidate.revision in accepted.sizings:
+        green = _candidate(observed, accepted, rollout, candidate, run.id, given, now_ms, conflict=is_users)
+        versions.append(green)
+        # The steps to come need more of it.
+        reserved = max(0, accepted.sizings[candidate.revision].runners - max(green.static, green.existing))
+    names = {version.revision for version in versions}
+    others = sum(seen.replicas for name, seen in observed.revisions.items() if name not in names)
+    limits = (spec.scaling.max_runners, most_here(accepted.sizing, observed.cores))
+    demand, ahead = _demand(spec, observed, run.id, now_ms - start_at(run), ahead_ms(before))
+    loads = {load.runner: load for load in observed.evidence.loads if load.revision in names}
+    at_work = [
+        runner.name
+        for runner in observed.runners
+        if runner.revision in names
+        and runner.state is not RunnerState.LEAVING
+        and (ack := held_by(runner, run.id)) is not None
+        and ack.held
+        and not ack.retire
+    ]
+    return ScalingSeen(
+        versions=tuple(versions),
+        loads=tuple(loads[name] for name in at_work if name in loads),
+        missing=tuple(name for name in at_work if name not in loads),
+        total=spec.users,
+        demand=demand,
+        known_ahead=ahead,
+        load=hash8(*(spec.model_dump(mode="json", include={name})[name] for name in _LOAD)),
+        min_runners=spec.scaling.min_runners,
+        max_runners=min((most for most in limits if most is not None), default=None),
+        most_runners=observed.policy.max_runners,
+        others=others + reserved,
+        in_rollout=is_rolling(desired.status),
+        start_ups_ms=observed.evidence.starts_ms,
+        target=spec.scaling.target_utilisation // 10,
+        prediction=spec.scaling.prediction,
+        look_ahead_ms=milliseconds(spec.scaling.look_ahead),
+    )
+
+
+def _stable(
+    observed: Observed,
+    accepted: Accepted,
+    given: frozenset[str],
+    frozen: ScalingStatus | None,
+    *,
+    conflict: bool,
+) -> VersionSeen:
+    """Return the stable version; with users that somebody else sets it has its size, or what it had by its load."""
+    revision, sizing = accepted.revision.revision, accepted.sizing
+    seen = observed.revisions.get(revision)
+    existing = seen.replicas if seen is not None else 0
+    if conflict and revision not in given:
+        versions = frozen.versions if frozen is not None else ()
+        kept = (v.wanted for v in versions if v.revision == revision and v.wanted > v.static)
+        existing = max(sizing.runners, next(kept, 0))
+    return VersionSeen(
+        revision=revision,
+        static=sizing.runners,
+        capacity=sizing.capacity,
+        existing=existing,
+        places=sizing.users,
+        conflict=conflict or revision in given,
+    )
+
+
+def _candidate(
+    observed: Observed,
+    accepted: Accepted,
+    rollout: RolloutStatus,
+    candidate: Revision,
+    run: int,
+    given: frozenset[str],
+    now_ms: int,
+    *,
+    conflict: bool,
+) -> VersionSeen:
+    """Return the version that is rolled out, or taken back: runners and places as its present step and the next ask."""
+    revision, sizing = candidate.revision, accepted.sizings[candidate.revision]
+    seen = observed.revisions.get(revision)
+    green = colour_of(seen, run)
+    existing = seen.replicas if seen is not None else 0
+    replicas = split.replicas(
+        rollout,
+        total=sizing.users,
+        now_ms=now_ms,
+        blue_runners=accepted.sizing.runners,
+        green_runners=sizing.runners,
+        green=green,
+        old=colour_of(None, run),
+    )
+    ahead = split.users_ahead(rollout, sizing.users) if rollout.phase in split.SPLIT else 0
+    return VersionSeen(
+        revision=revision,
+        static=existing if replicas.green is None else replicas.green,
+        capacity=sizing.capacity,
+        existing=existing,
+        places=min(sizing.users, max(green.held, ahead)),
+        conflict=conflict or revision in given,
+    )
+
+
+def _demand(
+    spec: TrafficSimulationSpec, observed: Observed, run: int, elapsed_ms: int, until_ms: int
+) -> tuple[int, int | None]:
+    """
+    Return the users wanted now, and the most that are due within *until_ms*.
+
+    In the open model nobody knows: how many are at work depends on how long an iteration takes.
+    """
+    if spec.arrivals is not None:
+        acks = (held_by(runner, run) for runner in observed.runners)
+        return sum(ack.active for ack in acks if ack is not None), None
+    profile = shape(spec.profile)
+    now = profile.users_at(spec.users, elapsed_ms)
+    return now, profile.peak(spec.users, elapsed_ms, elapsed_ms + until_ms)
