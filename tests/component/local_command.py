@@ -9,13 +9,14 @@ import os
 import signal
 import sys
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 __all__ = [
     "Run",
+    "a_short_simulation",
     "a_shop",
     "children_of",
     "command_of",
@@ -41,6 +42,23 @@ async def a_shop() -> AsyncIterator[str]:
     yield line.decode().split()[-1]
     process.stdin.close()
     await process.wait()
+
+
+def a_short_simulation(url: str, flow: Sequence[Mapping[str, Any]] = (), **spec: Any) -> dict[str, Any]:
+    """Build the document of a simulation `short` at *url*: visitors who do *flow*, on small runners; *spec* wins."""
+    return {
+        "apiVersion": "trafficsim.io/v1alpha1",
+        "kind": "TrafficSimulation",
+        "metadata": {"name": "short"},
+        "spec": {
+            "target": {"url": url, "healthPath": "/healthz"},
+            "duration": "10m",
+            "warmUp": "1s",
+            "archetypes": [{"name": "visitor", "flow": [*flow]}],
+            "runner": {"resources": {"limits": {"cpu": "1", "memory": "512Mi"}}},
+            **spec,
+        },
+    }
 
 
 async def log_of(shop: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from component.local_command import a_shop, line_of, trafficsim, until_requests
+from component.local_command import a_shop, a_short_simulation, line_of, trafficsim, until_requests
 from trafficsim_api.names import COMMAND_ANNOTATION
 
 pytestmark = [pytest.mark.component, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -17,27 +17,22 @@ pytestmark = [pytest.mark.component, pytest.mark.slow, pytest.mark.timeout(120)]
 
 def a_document(url: str, version: str = "1", **annotations: str) -> dict[str, Any]:
     flow = [{"action": "list", "request": {"get": "/users"}}, {"think": {"constant": "50ms"}}]
-    return {
-        "apiVersion": "trafficsim.io/v1alpha1",
-        "kind": "TrafficSimulation",
-        "metadata": {"name": "short", "annotations": annotations},
-        "spec": {
-            "target": {"url": url, "healthPath": "/healthz"},
-            "users": 4,
-            "duration": "10m",
-            "warmUp": "1s",
-            "profile": [{"ramp": {"to": "100%", "over": "500ms"}}],
-            "archetypes": [{"name": "visitor", "flow": flow}],
-            "runner": {
-                "env": [{"name": "VERSION", "value": version}],
-                "resources": {"limits": {"cpu": "1", "memory": "512Mi"}},
-            },
-            "rollout": {
-                "steps": [{"percent": 50, "pause": True}, {"percent": 100}],
-                "warmUp": "1s", "window": "1s", "dwell": "3s", "maxDwell": "60s", "minSamples": 20,
-            },
+    document = a_short_simulation(
+        url,
+        flow,
+        users=4,
+        profile=[{"ramp": {"to": "100%", "over": "500ms"}}],
+        runner={
+            "env": [{"name": "VERSION", "value": version}],
+            "resources": {"limits": {"cpu": "1", "memory": "512Mi"}},
         },
-    }  # fmt: skip
+        rollout={
+            "steps": [{"percent": 50, "pause": True}, {"percent": 100}],
+            "warmUp": "1s", "window": "1s", "dwell": "3s", "maxDwell": "60s", "minSamples": 20,
+        },
+    )  # fmt: skip
+    document["metadata"]["annotations"] = annotations
+    return document
 
 
 async def commanded(action: str, home: Path) -> tuple[int, dict[str, Any]]:

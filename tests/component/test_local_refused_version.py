@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from component.local_command import a_shop, line_of, trafficsim, until_requests
+from component.local_command import a_shop, a_short_simulation, line_of, trafficsim, until_requests
 
 pytestmark = [pytest.mark.component, pytest.mark.slow, pytest.mark.timeout(150)]
 
@@ -27,24 +27,17 @@ class Visitor(Scenario):
 
 
 def a_document(url: str, version: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "trafficsim.io/v1alpha1",
-        "kind": "TrafficSimulation",
-        "metadata": {"name": "short"},
-        "spec": {
-            "target": {"url": url, "healthPath": "/healthz"},
-            "users": 4,
-            "duration": "10m",
-            "warmUp": "1s",
-            "profile": [{"ramp": {"to": "100%", "over": "500ms"}}],
-            "archetypes": [{"name": "visitor", "scenario": "visits:Visitor"}],
-            "runner": {"image": f"shop:{version}", "resources": {"limits": {"cpu": "1", "memory": "512Mi"}}},
-            "rollout": {
-                "steps": [{"percent": 50}, {"percent": 100}],
-                "warmUp": "1s", "window": "1s", "dwell": "1s", "maxDwell": "60s", "minSamples": 20,
-            },
+    return a_short_simulation(
+        url,
+        users=4,
+        profile=[{"ramp": {"to": "100%", "over": "500ms"}}],
+        archetypes=[{"name": "visitor", "scenario": "visits:Visitor"}],
+        runner={"image": f"shop:{version}", "resources": {"limits": {"cpu": "1", "memory": "512Mi"}}},
+        rollout={
+            "steps": [{"percent": 50}, {"percent": 100}],
+            "warmUp": "1s", "window": "1s", "dwell": "1s", "maxDwell": "60s", "minSamples": 20,
         },
-    }  # fmt: skip
+    )  # fmt: skip
 
 
 async def test_a_version_that_cannot_be_loaded_hinders_no_later_one(tmp_path: Path) -> None:

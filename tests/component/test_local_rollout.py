@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 import yaml
 
-from component.local_command import Run, a_shop, children_of, counted_by, trafficsim, until_requests
+from component.local_command import (
+    Run,
+    a_shop,
+    a_short_simulation,
+    children_of,
+    counted_by,
+    trafficsim,
+    until_requests,
+)
 
 pytestmark = [pytest.mark.component, pytest.mark.timeout(150)]
 
@@ -32,23 +40,17 @@ def a_document(url: str, version: str, users: int = 12, **rollout: Any) -> dict[
     """Build a document of a few users that are never idle; its *version* stands in the runner's environment."""
     quick = {"steps": STEPS, "dwell": "3s", "warmUp": "1s", "window": "1s", "minSamples": 100, "scaleDownDelay": "2s"}
     flow = [{"action": "list", "request": {"get": "/users"}}, {"think": {"constant": "20ms"}}]
-    return {
-        "apiVersion": "trafficsim.io/v1alpha1",
-        "kind": "TrafficSimulation",
-        "metadata": {"name": "short"},
-        "spec": {
-            "target": {"url": url, "healthPath": "/healthz"},
-            "users": users,
-            "duration": "10m",
-            "warmUp": "1s",
-            "archetypes": [{"name": "visitor", "flow": flow}],
-            "runner": {
-                "env": [{"name": "VERSION", "value": version}],
-                "resources": {"limits": {"cpu": "500m", "memory": "512Mi"}},
-            },
-            "rollout": quick | rollout,
+    return a_short_simulation(
+        url,
+        flow,
+        users=users,
+        profile=[{"ramp": {"to": "100%", "over": "500ms"}}],
+        runner={
+            "env": [{"name": "VERSION", "value": version}],
+            "resources": {"limits": {"cpu": "500m", "memory": "512Mi"}},
         },
-    }
+        rollout=quick | rollout,
+    )
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import yaml
 
 from component.local_command import (
     a_shop,
+    a_short_simulation,
     children_of,
     counted_by,
     is_alive,
@@ -37,22 +38,13 @@ def a_document(url: str, **spec: Any) -> dict[str, Any]:
         {"action": "list", "request": {"get": "/users"}},
         {"think": {"constant": "20ms"}},
     ]
-    return {
-        "apiVersion": "trafficsim.io/v1alpha1",
-        "kind": "TrafficSimulation",
-        "metadata": {"name": "short"},
-        "spec": {
-            "target": {"url": url, "healthPath": "/healthz"},
-            "users": 8,
-            "duration": "12s",
-            "warmUp": "1s",
-            "profile": [{"ramp": {"to": "100%", "over": "500ms"}}],
-            "archetypes": [{"name": "visitor", "flow": flow}],
-            "thresholds": [{"rule": "p95 < 2s"}, {"rule": "error_rate < 1%"}],
-            "runner": {"resources": {"limits": {"cpu": "1", "memory": "512Mi"}}},
-            **spec,
-        },
+    usual = {
+        "users": 8,
+        "duration": "12s",
+        "profile": [{"ramp": {"to": "100%", "over": "500ms"}}],
+        "thresholds": [{"rule": "p95 < 2s"}, {"rule": "error_rate < 1%"}],
     }
+    return a_short_simulation(url, flow, **usual | spec)
 
 
 @pytest.fixture
