@@ -424,7 +424,7 @@ class Figures(_Part):
     """What the last ten seconds were like, rounded."""
 
     at: str | None = None
-    rps: str = "0"
+    rps: str = "0.0"
     p50: str = ""
     p95: str = ""
     p99: str = ""

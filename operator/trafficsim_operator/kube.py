@@ -50,7 +50,8 @@ __all__ = [
 
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _DEADLINE: Final = aiohttp.ClientTimeout(total=15, sock_connect=3)
-_PAGE: Final = 500
+# A page is in memory at once, as text and parsed.
+_PAGE: Final = 100
 # The API server takes JSON of 10 000 levels; a list or an event of the watch is some more around it. To parse as much
 # takes 1.3 MB of the stack of 8.
 _LEVELS: Final = 12_000
@@ -184,16 +185,21 @@ class KubeApi:
             return None
 
     async def list(
-        self, resource: Resource, namespace: str | None, labels: Mapping[str, str] | None = None
+        self,
+        resource: Resource,
+        namespace: str | None,
+        labels: Mapping[str, str] | None = None,
+        keep: Callable[[Object], Object] | None = None,
     ) -> tuple[Object, ...]:
-        """Return every object of a namespace (None: of the cluster) that carries *labels*."""
+        """Return every object of a namespace (None: of the cluster) that carries *labels*: what *keep* makes of it."""
         query: dict[str, Any] = {"limit": _PAGE}
         if labels:
             query["labelSelector"] = ",".join(f"{key}={value}" for key, value in labels.items())
         found: list[Object] = []
         while True:
             page = await self._call("GET", resource, resource.path(namespace), query=query)
-            found += page.get("items") or ()
+            items = page.get("items") or ()
+            found += map(keep, items) if keep is not None else items
             proceed = page.get("metadata", {}).get("continue")
             if not proceed:
                 return tuple(found)

@@ -85,6 +85,10 @@ class Metrics:
         self.rollouts.wrote(before.get("rollout") or {}, status.rollout)
         self.scaling.wrote(before.get("scaling") or {}, status.scaling)
 
+    def knows(self, key: Key) -> bool:
+        """Say whether the sums have the simulation."""
+        return key in self._status
+
     def listed(self, simulations: Mapping[Key, Mapping[str, Any]]) -> None:
         """
         Keep the simulations that exist, and take those in that this process has not written to yet.

@@ -189,10 +189,15 @@ async def test_suspend_and_resume() -> None:
 
 
 async def test_created_suspended_starts_nothing() -> None:
-    """No Deployment until it is resumed."""
+    """No Deployment until it is resumed; when the answer is told in full there is no look that nobody asks for."""
     world = FakeWorld()
     world.record.put(a_document(suspend=True))
+    while world.waits is not None:
+        status = await world.look("n", "shop")
+    told = len(world.record.writes)
+    assert ["error_rate < 1%"] == [rule.rule for rule in status.rules]
     status = await settle(world)
+    assert told == len(world.record.writes)
     assert "Suspended" == status.phase
     assert {} == world.fleet.replicas
     assert world.waits is None

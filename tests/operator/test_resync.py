@@ -6,9 +6,10 @@ from collections import Counter
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from trafficsim_api.names import COMMAND_ANNOTATION
 from trafficsim_operator.fleet.runners import Signer
 from trafficsim_operator.handlers import Key, Watched
-from trafficsim_operator.main import _Parts, _resync
+from trafficsim_operator.main import _brief, _Parts, _resync
 from trafficsim_operator.observability import Metrics, ObservedRunners
 from trafficsim_operator.queue import KeyedQueue
 from trafficsim_operator.settings import Settings
@@ -18,7 +19,9 @@ RESYNC_S = 60
 
 
 def a_simulation(number):
-    return {"metadata": {"namespace": "n", "name": f"s{number}", "uid": f"u{number}", "generation": 1}}
+    meta = {"namespace": "n", "name": f"s{number}", "uid": f"u{number}", "generation": 1, "managedFields": [{}]}
+    meta["annotations"] = {COMMAND_ANNOTATION: "stop", "kubectl.kubernetes.io/last-applied-configuration": "{}"}
+    return {"metadata": meta, "spec": {"users": 1}, "status": {"phase": "Suspended"}}
 
 
 class Api:
@@ -26,9 +29,9 @@ class Api:
 
     lists = 0
 
-    async def list(self, *_):
+    async def list(self, _, namespace, labels, keep):
         self.lists += 1
-        return tuple(map(a_simulation, range(MANY)))
+        return tuple(keep(a_simulation(number)) for number in range(MANY))
 
 
 async def looked_at(seconds, watched):
@@ -79,3 +82,22 @@ async def test_what_the_watch_missed_is_looked_at_soon():
     watched.changed(Key("n", "gone"), a_simulation(MANY))
     looks, _ = await looked_at(5.1, watched)
     assert {Key("n", "s0"), Key("n", "gone")} <= {key for _, key in looks}
+
+
+def test_of_a_simulation_only_what_a_resync_goes_by_is_kept():
+    """What the watch is compared by, and the status only where it is news."""
+    metrics, key = Metrics(), Key("n", "s7")
+    new = _brief(a_simulation(7), metrics)
+    watched = Watched()
+    watched.changed(key, a_simulation(7))
+    watched.compare({key: new}, 0.0)
+    assert {} == watched.behind_since
+    assert {"metadata", "status"} == new.keys()
+    assert {"namespace", "name", "uid", "generation", "annotations"} == new["metadata"].keys()
+    assert {COMMAND_ANNOTATION: "stop"} == new["metadata"]["annotations"]
+    metrics.listed({key: new})
+    assert b'trafficsim_simulations{phase="Suspended"} 1.0' in metrics.text()
+    known = _brief(a_simulation(7), metrics)
+    assert {"metadata"} == known.keys()
+    metrics.listed({key: known})
+    assert b'trafficsim_simulations{phase="Suspended"} 1.0' in metrics.text()

@@ -108,7 +108,7 @@ def next_look(look: Look, dealt: Deal, actions: tuple[Action, ...]) -> int | Non
     Return when to look again: at once while things are in motion, leisurely while nothing is.
 
     None where only what the watch or the resync shows can change anything: a thousand simulations that are suspended
-    are to cost no more than one list a resync.
+    are to cost no more than a look each at every resync.
     """
     phase = look.life.phase
     if phase in ENDED:
@@ -133,9 +133,17 @@ def next_look(look: Look, dealt: Deal, actions: tuple[Action, ...]) -> int | Non
 
 
 def _is_at_rest(look: Look) -> bool:
-    """Say whether a suspended simulation has no runner, and nobody who looks on or waits for its setup."""
+    """
+    Say whether a suspended simulation has no runner, and nobody who looks on or waits for its setup.
+
+    Not at the look that makes it so: what that one put on record is seen, and told in full, at the next.
+    """
+    before = look.before
+    is_told = before.run is not None and (before.phase, before.run.id, before.observed_generation) == (
+        Phase.SUSPENDED, look.run.id, look.desired.generation,
+    )  # fmt: skip
     is_empty = not any(seen.replicas or seen.runners for seen in look.observed.revisions.values())
-    return is_empty and not look.observed.watched and not is_at_setup(look.run)
+    return is_told and is_empty and not look.observed.watched and not is_at_setup(look.run)
 
 
 def _of_rollout(look: Look, rollout: RolloutStatus) -> int:
