@@ -13,19 +13,21 @@ from trafficsim_api.names import Condition, Reason
 from trafficsim_api.phases import Phase
 from trafficsim_api.status import LastCommand, Status
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
-from trafficsim_operator.actions import Assign, Decision
+from trafficsim_operator.actions import Action, Assign, Decision
 from trafficsim_operator.observed import Desired, Observed, Runner, RunnerState, TargetFacts
-from trafficsim_operator.plan import commands, once, verdict
+from trafficsim_operator.plan import barrier, commands, once, verdict
 from trafficsim_operator.plan.acceptance import Accepted, Refused, accept
 from trafficsim_operator.plan.arrivals import course_on, turning_of
 from trafficsim_operator.plan.assignments import Terms, assign, at_rest, cause_of, held_by, holders
 from trafficsim_operator.plan.colours import written_off
 from trafficsim_operator.plan.data import gives_first
 from trafficsim_operator.plan.document import status_of
+from trafficsim_operator.plan.fence import is_up, raising, repeated, unfenced
 from trafficsim_operator.plan.handover import NO_TURNS, HandOver, hand_over
 from trafficsim_operator.plan.happenings import happenings
 from trafficsim_operator.plan.lifecycle import NEVER_MS, Life, Seen, live, next_run, start_at
 from trafficsim_operator.plan.look import ENDED, ON, Look, figures_are_due, next_look
+from trafficsim_operator.plan.losses import ending_loss
 from trafficsim_operator.plan.objects import objects
 from trafficsim_operator.plan.places import Deal, deal
 from trafficsim_operator.plan.planned import plan_on
@@ -65,7 +67,7 @@ def decide(desired: Desired, observed: Observed, now_ms: int) -> Decision:
     look = _look(desired, observed, accepted, refused, command, now_ms)
     dealt = _deal(look)
     epoch, assigns = _assign(look, dealt)
-    actions = (*objects(look), *assigns)
+    actions = (*_objects(look), *assigns)
     status = status_of(look, dealt, epoch)
     return Decision(
         status=status,
@@ -183,7 +185,7 @@ def _reason_of(status: Status) -> str:
 
 
 def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, now_ms: int) -> Seen:
-    before, spec, run = desired.status, accepted.spec, desired.status.run
+    before, spec, run, tier = desired.status, accepted.spec, desired.status.run, accepted.sizing.tier
     revision = observed.revisions.get(accepted.revision.revision)
     runners = revision.runners if revision else ()
     ready = [runner for runner in runners if runner.state is RunnerState.READY and runner.answered]
@@ -218,6 +220,9 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
         drain_ms=milliseconds(spec.target.timeouts.request) + 15_000,
         highest_run=max((r.acknowledgement.run for r in runners if r.acknowledgement), default=0),
         restart=requested or edited or done in ("start", "rerun"),
+        lead_ms=barrier.lead_ms(accepted.sizing.runners) if tier is not None and tier.barrier else 0,
+        untold=barrier.untold(runners, number),
+        starts=barrier.starts(runners, run),
     )
 
 
@@ -235,7 +240,11 @@ def _stop(before: Status, observed: Observed, accepted: Accepted, done: str, now
     setup = before.run.setup if before.run is not None else None
     if before.phase in ON and setup is not None and setup.saved and observed.saved is None:
         return "what setup saved can no longer be read: its record or the operator's key is gone"
-    if before.phase is not Phase.RUNNING or before.run is None or before.run.origin is None:
+    if before.phase not in (Phase.RUNNING, Phase.SUSPENDED) or before.run is None or before.run.origin is None:
+        return ""
+    if lost := ending_loss(observed.evidence, before.run, accepted.spec):
+        return f"{lost} was lost, and scaling.onRunnerLoss is end"
+    if before.phase is Phase.SUSPENDED:
         return ""
     warm = start_at(before.run) + milliseconds(accepted.spec.warm_up)
     breached = verdict.breached_abort(observed.evidence, since_warm_up_ms=now_ms - warm)
@@ -280,22 +289,25 @@ def _deal(look: Look) -> Deal:
     heard = [runner for runner in look.runners if runner.name not in found.silent]
     unknown = any(
         r.acknowledgement is None
-        and r.state in (RunnerState.READY, RunnerState.UNREADY)
+        and (r.state in (RunnerState.READY, RunnerState.UNREADY) or (r.node_lost and not r.is_out))
         and found.may_hold(r.revision)
         and not _was_never_told(look, r)
         for r in heard
     )
     capacities = {name: max(1, sizing.capacity) for name, sizing in look.accepted.sizings.items()}
+    known = holders(
+        heard,
+        look.run.id,
+        look.going,
+        capacities=capacities,
+        may_take=found.may_take,
+        suspended=look.life.phase is Phase.SUSPENDED,
+    )
+    if not _is_fenced(look):
+        return repeated(look.total, known)
     return deal(
         look.total,
-        holders(
-            heard,
-            look.run.id,
-            look.going,
-            capacities=capacities,
-            may_take=found.may_take,
-            suspended=look.life.phase is Phase.SUSPENDED,
-        ),
+        known,
         max(1, look.accepted.sizing.capacity),
         quota=found.quota,
         chunk=found.chunk,
@@ -304,6 +316,20 @@ def _deal(look: Look) -> Deal:
         exclusive=gives_first(look.accepted.load),
         at_rest=at_rest(_waited_for(look), look.run.id),
     )
+
+
+def _is_fenced(look: Look) -> bool:
+    """Say whether places may move, as far as runners may still hear another operator; they do in a run only."""
+    in_run = look.life.phase in (Phase.RUNNING, Phase.SUSPENDED)
+    return not in_run or is_up(look.runners, look.observed.fence, look.now_ms)
+
+
+def _objects(look: Look) -> tuple[Action, ...]:
+    """Return what is to be done about revisions; until the fence is up only what takes no runner away."""
+    found = objects(look)
+    if _is_fenced(look):
+        return found
+    return raising(found, {name: seen.replicas for name, seen in look.observed.revisions.items()})
 
 
 def _was_never_told(look: Look, runner: Runner) -> bool:
@@ -357,18 +383,28 @@ def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
             if (task := once.task_for(runner, run, spec, look.observed.reader)) is not None
         },
     )
-    going, digest, turns = look.going, terms.digest, _turns(look, dealt)
+    going, digest, turns = look.going if _is_fenced(look) else _retired(look), terms.digest, _turns(look, dealt)
+    anew = unfenced(look.runners, look.observed.fence)
     found = []
     for runner in look.runners:
         places = dealt.places.get(runner.name)
         if places is None or runner.state is RunnerState.STARTING:
             continue
-        retire = look.life.phase is Phase.DRAINING or (runner.name in going and not places)
+        leaves = runner.name in going or runner.state is RunnerState.LEAVING
+        retire = look.life.phase is Phase.DRAINING or (leaves and not places)
         over = turns.get(runner.name, NO_TURNS)
-        action = assign(runner, places, terms, epoch=epoch + 1, retire=retire, digest=digest, over=over)
+        action = assign(
+            runner, places, terms, epoch=epoch + 1, retire=retire, digest=digest, over=over, anew=runner.name in anew
+        )
         if action is not None:
             found.append(action)
     return epoch + bool(found), tuple(found)
+
+
+def _retired(look: Look) -> frozenset[str]:
+    """Return the runners that are to go and know it."""
+    acks = {runner.name: held_by(runner, look.run.id) for runner in look.runners if runner.name in look.going}
+    return frozenset(name for name, ack in acks.items() if ack is not None and ack.retire)
 
 
 def _turns(look: Look, dealt: Deal) -> Mapping[str, HandOver]:
@@ -378,5 +414,5 @@ def _turns(look: Look, dealt: Deal) -> Mapping[str, HandOver]:
     turning = turning_of(look.run, look.accepted.spec, look.now_ms)
     if turning is None:
         return {}
-    held = {r.name: held_by(r, look.run.id) for r in look.runners if r.state is not RunnerState.LEAVING}
+    held = {r.name: held_by(r, look.run.id) for r in look.runners if not r.is_out}
     return hand_over(dealt.places, held, turning)

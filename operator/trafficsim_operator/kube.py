@@ -8,6 +8,7 @@ not used: they drop fields they do not know, and a server-side apply needs parti
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import ssl
@@ -30,6 +31,7 @@ __all__ = [
     "DEPLOYMENTS",
     "ENDPOINT_SLICES",
     "EVENTS",
+    "LEASES",
     "PODS",
     "REPLICA_SETS",
     "SECRETS",
@@ -110,6 +112,7 @@ SECRETS: Final = Resource(plural="secrets", kind="Secret")
 SERVICES: Final = Resource(plural="services", kind="Service")
 ENDPOINT_SLICES: Final = Resource(group="discovery.k8s.io", plural="endpointslices", kind="EndpointSlice")
 EVENTS: Final = Resource(group="events.k8s.io", plural="events", kind="Event")
+LEASES: Final = Resource(group="coordination.k8s.io", plural="leases", kind="Lease")
 
 
 def allow_deep_json() -> None:
@@ -170,12 +173,19 @@ class KubeApi:
         self._client = ApiClient(configuration)
         self._client.user_agent = "trafficsim"
         self._heard = heard
+        self._may_write: Callable[[], bool] = lambda: True
 
     async def __aenter__(self) -> KubeApi:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()  # type: ignore[no-untyped-call]
+
+    def guarded(self, may_write: Callable[[], bool]) -> KubeApi:
+        """Return the same client, which writes only while *may_write* says so; then it raises Unavailable."""
+        found = copy.copy(self)
+        found._may_write = may_write
+        return found
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """Return the object, None when there is none."""
@@ -234,9 +244,14 @@ class KubeApi:
         path = resource.path(meta["namespace"], meta["name"])
         return await self._call("PUT", resource, path, query={"fieldManager": manager}, body=full)
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Delete the object with *uid* and, in the background, what it owns; an object that is gone is fine."""
-        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str, version: str = "") -> None:
+        """
+        Delete the object with *uid* and, in the background, what it owns; an object that is gone is fine.
+
+        With *version* only if it has not changed since; one that has is left as it is.
+        """
+        known = {"uid": uid} | ({"resourceVersion": version} if version else {})
+        body = {"preconditions": known, "propagationPolicy": "Background"}
         try:
             await self._call("DELETE", resource, resource.path(namespace, name), body=body)
         except (Gone, Changed):
@@ -261,18 +276,12 @@ class KubeApi:
         body: Object | None = None,
         content: str = "application/json",
     ) -> Object:
+        if method != "GET" and not self._may_write():
+            raise Unavailable(f"{method} {path}: not sent, this operator does not hold the Lease")
         loop = asyncio.get_running_loop()
         began, status = loop.time(), 0
         try:
-            verb, url, headers, data, _ = await self._client.param_serialize(
-                method, path,
-                query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", "Content-Type": content},
-                body=body,
-                auth_settings=["BearerToken"],
-            )  # fmt: skip
-            response = await self._client.call_api(verb, url, headers, data, _request_timeout=_DEADLINE)
-            status, raw = response.status, await response.read()  # type: ignore[no-untyped-call]
+            status, raw = await self._exchange(method, path, query or {}, body, content)
         except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError) as error:
             raise Unavailable(f"the API server does not answer: {str(error) or type(error).__name__}") from error
         finally:
@@ -280,6 +289,20 @@ class KubeApi:
         if status >= 300:
             raise _ERRORS.get(status, Unavailable)(f"{method} {path}: {status} {_message(raw)}")
         return _document(raw)
+
+    async def _exchange(
+        self, method: str, path: str, query: Mapping[str, Any], body: Object | None, content: str
+    ) -> tuple[int, bytes]:
+        """Send one request and return status and body of the answer; what a connection raises is raised as it is."""
+        verb, url, headers, data, _ = await self._client.param_serialize(
+            method, path,
+            query_params=list(query.items()),
+            header_params={"Accept": "application/json", "Content-Type": content},
+            body=body,
+            auth_settings=["BearerToken"],
+        )  # fmt: skip
+        response = await self._client.call_api(verb, url, headers, data, _request_timeout=_DEADLINE)
+        return response.status, await response.read()  # type: ignore[no-untyped-call]
 
 
 def _document(raw: bytes) -> Object:

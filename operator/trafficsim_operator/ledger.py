@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -25,7 +25,7 @@ from trafficsim_api.statistics import Answer, Vector, histogram, merge_extremes,
 from trafficsim_api.status import RolloutStatus, Status
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.fleet.runners import Runners
-from trafficsim_operator.observed import Evidence, RuleEvidence, Runner, RunnerLoad, RunnerState
+from trafficsim_operator.observed import Evidence, Fence, Loss, RuleEvidence, Runner, RunnerLoad, RunnerState
 from trafficsim_operator.plan import numbers, saturation
 from trafficsim_operator.plan.colour_windows import ColourWindows, grid_of
 from trafficsim_operator.plan.loads import Loads
@@ -67,7 +67,8 @@ class Ledger:
 
     *remembered*: the newest look at each runner, by UID: an unreachable one keeps its places. *accepted*: the newest
     spec that was accepted, by which a run goes on while an edit is refused. *trouble*: what the world last said no to.
-    *saved*: what the run's setup saved. *origin_ms*: when the run began, None before. *rollout*: as it is on record.
+    *saved*: what the run's setup saved. *fence*: from which epoch on assignments are this operator's. *origin_ms*: when
+    the run began, None before. *rollout*: as it is on record.
     """
 
     run: int = 0
@@ -76,6 +77,9 @@ class Ledger:
     accepted: TrafficSimulationSpec | None = None
     trouble: str = ""
     saved: Mapping[str, str] | None = field(default=None, repr=False)
+    unkept: dict[str, Answer] = field(default_factory=dict, repr=False)
+    """The last answers, by UID, of runners that have ended, and that are not on record yet."""
+    fence: Fence | None = None
     origin_ms: int | None = None
     rollout: RolloutStatus | None = None
     _colours: ColourWindows = field(default_factory=ColourWindows)
@@ -91,6 +95,11 @@ class Ledger:
     _missing: list[str] = field(default_factory=list)
     _killed: set[tuple[str, int]] = field(default_factory=set)
     _lost: int = 0
+    _losses: list[Loss] = field(default_factory=list)
+    _known_lost: frozenset[str] = frozenset()
+    """The names of those that were lost before this operator looked."""
+    _unseen: set[str] = field(default_factory=set)
+    """The UIDs of those that nobody saw end, also in runs before: each is told once."""
     _complete: bool = True
     _evidence: tuple[TrafficSimulationSpec | None, Evidence] | None = None
 
@@ -98,13 +107,15 @@ class Ledger:
         """Start the account of the present run anew, with the losses that the status tells of."""
         self.run = status.run.id if status.run else 0
         self._lost = status.run.lost_runners if status.run else 0
+        self._losses = []
+        self._known_lost = frozenset(lost.name for lost in status.run.lost) if status.run else frozenset()
         self._missing = list(status.accounts.missing)
         self._windows, self._accounts, self._evidence = Windows(), {}, None
         self._colours, self._looked_ms = ColourWindows(), 0
         self._loads, self._told = Loads(), ()
         self.origin_ms, self._killed = None, set()
         self._layout = Layout(actions=())
-        self.saved = None
+        self.saved, self.unkept = None, {}
 
     def restore(self, name: str, answer: Answer, now_ms: int) -> None:
         """Take the kept last answer of a runner that has ended."""
@@ -114,6 +125,10 @@ class Ledger:
     def addresses(self) -> frozenset[str]:
         """Return the addresses of the runners that were seen at the last look."""
         return frozenset(runner.address for runner in self.remembered.values() if runner.address is not None)
+
+    def unkept_of(self, names: Iterable[str]) -> list[str]:
+        """Return which of the runners *names* have a last answer that is not on record yet."""
+        return sorted({self._accounts[uid].name for uid in self.unkept if uid in self._accounts} & set(names))
 
     def ending(self, names: Iterable[str]) -> dict[str, Answer]:
         """Return the last answers, by UID, of the runners *names*, which end by our hand: that they go is no loss."""
@@ -130,13 +145,23 @@ class Ledger:
         return found
 
     async def read(
-        self, runners: Iterable[Runner], clients: Runners, now_ms: int, spec: TrafficSimulationSpec | None
+        self,
+        runners: Iterable[Runner],
+        clients: Runners,
+        now_ms: int,
+        spec: TrafficSimulationSpec | None,
+        unseen: Collection[Runner] = (),
     ) -> dict[str, Answer]:
-        """Read the accounts that are due; return the last answers, by UID, of runners that were lost since."""
+        """
+        Read the accounts that are due; return the last answers, by UID, of runners that are gone since.
+
+        *unseen* are gone though nobody saw them end.
+        """
         here = {runner.uid: runner for runner in runners}
         self._listen(now_ms)
         self._starts.look(here.values(), self.run, now_ms)
-        lost = self._note_lost(here, now_ms)
+        lost = self._note_lost(here, {runner.uid for runner in unseen}, now_ms)
+        self._note_unheard(unseen, now_ms)
         self._note_killed(here.values())
         self._complete = True
         if spec is not None:
@@ -235,24 +260,53 @@ class Ledger:
         self._accounts[uid], self._evidence = account, None
         return account
 
-    def _note_lost(self, here: Mapping[str, Runner], now_ms: int) -> dict[str, Answer]:
-        lost = {}
+    def _note_lost(self, here: Mapping[str, Runner], unseen: set[str], now_ms: int) -> dict[str, Answer]:
+        """
+        Take note of the runners that are gone, *unseen* being the UIDs of those that nobody saw end.
+
+        Nor did anybody see one end whose node was not ready when it went, and which did not answer.
+        """
+        last = {}
         for uid in [uid for uid in self.remembered if uid not in here]:
             gone = self.remembered.pop(uid)
             self._windows.forget(gone.name)
             self._loads.forget(gone.name)
             self._colours.forget(gone.name)
             ack, account = gone.acknowledgement, self._accounts.get(uid)
-            if ack is None or ack.run != self.run or ack.retire or (account is not None and account.ended):
+            self._unseen |= {uid} & unseen
+            if ack is None or ack.run != self.run or (account is not None and account.ended):
                 continue
-            self._lost += 1
-            self._evidence = None
-            since = format_instant(account.counted_ms) if account else "its start"
-            self._missing.append(f"{gone.name} from {since} until it was seen lost at {format_instant(now_ms)}")
             if account is not None:
                 account.ended = True
-                lost[uid] = account.answer
-        return lost
+                last[uid] = account.answer
+            if not ack.retire:
+                end_unseen = uid in unseen or (gone.node_lost and not gone.answered)
+                since_ms = account.counted_ms if account is not None else None
+                self._lose(gone.name, len(ack.held), since_ms, now_ms, end_unseen=end_unseen)
+        return last
+
+    def _note_unheard(self, unseen: Iterable[Runner], now_ms: int) -> None:
+        """
+        Take note of the runners whose end nobody saw, and which this operator has never heard.
+
+        One whose grace ended within the run may have had users; not if its last account is on record.
+        """
+        for runner in unseen:
+            account = self._accounts.get(runner.uid)
+            is_known = runner.uid in self._unseen or runner.name in self._known_lost
+            self._unseen.add(runner.uid)
+            is_within = self.origin_ms is not None and runner.grace_ends_ms >= self.origin_ms
+            if is_within and not is_known and not (account is not None and account.ended):
+                self._lose(runner.name, 0, None, now_ms, end_unseen=True)
+
+    def _lose(self, name: str, users: int, since_ms: int | None, now_ms: int, *, end_unseen: bool) -> None:
+        """Count a runner with *users* as lost; its numbers are missing from *since_ms* on, None: all of them."""
+        self._lost += 1
+        self._evidence = None
+        since = "its start" if since_ms is None else format_instant(since_ms)
+        self._missing.append(f"{name} from {since} until it was seen lost at {format_instant(now_ms)}")
+        begin_ms = (self.origin_ms or now_ms) if since_ms is None else since_ms
+        self._losses.append(Loss(name=name, users=users, since_ms=begin_ms, at_ms=now_ms, end_unseen=end_unseen))
 
     def _note_killed(self, runners: Iterable[Runner]) -> None:
         """Count each kill of a whole runner since the run's beginning once."""
@@ -323,6 +377,7 @@ class Ledger:
             wanted_user_ms=int(whole[layout.worker("wanted_user_ms")]),
             active_user_ms=int(whole[layout.worker("active_user_ms")]),
             lost_runners=self._lost,
+            losses=tuple(self._losses),
             rps=done / recent_s,
             error_rate=total(layout, recent, "failed") / done if done else None,
             p50=p50,

@@ -3,6 +3,9 @@ The operator's process: kopf watches, the queue decides the order, reconcile doe
 
 kopf is embedded for watching only. It writes nothing: no annotations, no finalizers, no peering. When kopf ends, or any
 other part does, the process ends and is started again: a half-dead operator is worse than a dead one.
+
+Of several operators all watch, and the one that holds the Lease works; so the others know everything when they take
+over.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ import random  # noqa: TID251 - jitter of the queue
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import uuid4
 
 import kopf
 import prometheus_client
@@ -24,16 +29,18 @@ from aiohttp import web
 
 from trafficsim_api import __version__, names
 from trafficsim_api.errors import SpecError, Unavailable
+from trafficsim_operator.elector import Elector, LeaseLost, Mandate, address_of, identity_of
 from trafficsim_operator.fleet.kubernetes import KubernetesFleet
 from trafficsim_operator.handlers import Key, Watched, register
 from trafficsim_operator.keys import load_or_create
 from trafficsim_operator.kube import SIMULATIONS, KubeApi, allow_deep_json, load_configuration
 from trafficsim_operator.ledger import Ledgers
-from trafficsim_operator.observability import Health, Metrics, ObservedRunners, serve
+from trafficsim_operator.observability import Health, Metrics, ObservedRunners, Office, serve
 from trafficsim_operator.policy_file import PolicyFile
 from trafficsim_operator.queue import KeyedQueue
 from trafficsim_operator.reconcile import World, reconcile
 from trafficsim_operator.settings import ENVIRONMENT, Settings, SettingsError
+from trafficsim_operator.standby import Standby
 from trafficsim_operator.store.kubernetes import KubernetesRecord
 
 __all__ = ["main", "run"]
@@ -46,6 +53,12 @@ _STUCK_S: Final = 120.0
 _IDLE_S: Final = 60.0
 # Over so much of a resync its looks are spread; the next list comes after nine tenths of it at the earliest.
 _SPREAD: Final = 0.9
+_NEVER_STANDS: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_EXITS: Final = """exit codes:
+  0  it was stopped
+  1  a part of it died
+  3  settings or cluster don't allow it to begin
+  4  the Lease was lost: start it again, and it stands by"""
 _OURS: Final = f"{names.Label.MANAGED_BY.value}={names.MANAGED_BY}"
 
 
@@ -60,6 +73,11 @@ class _Parts:
     queue: KeyedQueue[Key]
     watched: Watched
     metrics: Metrics
+    mandate: Mandate = field(default_factory=Mandate.without_end)
+    elector: Elector | None = None
+    """None: this operator is alone."""
+    turn: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when this operator is to work from now on."""
     listed: bool = False
 
 
@@ -76,12 +94,14 @@ async def run(settings: Settings) -> None:
                 "install the CustomResourceDefinition first"
             )
         keys = await load_or_create(api, settings.own_namespace)
-        runners = ObservedRunners(signer=keys.signer)
+        mandate, elector = _candidate(settings, api, metrics)
+        own = api.guarded(mandate.holds)
+        runners = ObservedRunners(signer=keys.signer, may_assign=mandate.holds)
         world = World(
             record=KubernetesRecord(
-                api, identity=settings.identity, now_ms=_now_ms, told=metrics.told, wrote=metrics.wrote
+                own, identity=settings.identity, now_ms=_now_ms, told=metrics.told, wrote=metrics.wrote
             ),
-            fleet=KubernetesFleet(api, image=settings.image, keys=keys.public, now_ms=_now_ms),
+            fleet=KubernetesFleet(own, image=settings.image, keys=keys.public, now_ms=_now_ms),
             runners=runners,
             ledgers=Ledgers(),
             policy=policy,
@@ -89,17 +109,41 @@ async def run(settings: Settings) -> None:
         )  # fmt: skip
         queue = KeyedQueue[Key](work=lambda key: _look(key, world), draw=random.random, done=metrics.looked)
         parts = _Parts(
-            settings=settings, api=api, world=world, runners=runners, queue=queue, watched=Watched(), metrics=metrics
+            settings=settings, api=api, world=world, runners=runners, queue=queue, watched=Watched(), metrics=metrics,
+            mandate=mandate, elector=elector,
         )  # fmt: skip
         health = Health(
             queue=queue, watched=parts.watched, stuck_s=_STUCK_S, behind_s=2.5 * settings.resync_s,
             listed=lambda: parts.listed,
         )  # fmt: skip
-        server = await serve(metrics, health, runners, settings.host, settings.port)
+        standby = Standby(lambda: address_of(elector.holder) if elector else "", settings.address)
+        office = Office(
+            leads=mandate.holds, transitions=lambda: elector.transitions if elector else 0, standby=standby
+        )  # fmt: skip
+        server = await serve(metrics, health, runners, settings.host, settings.port, office)
         try:
             await _operate(parts, server)
         finally:
             await runners.aclose()
+            await standby.aclose()
+
+
+def _candidate(settings: Settings, api: KubeApi, metrics: Metrics) -> tuple[Mandate, Elector | None]:
+    """Return the mandate to act, and who gets it by the Lease; without a Lease it is there from the beginning."""
+    if not settings.lease:
+        return Mandate.without_end(), None
+    mandate = Mandate(_passed_s)
+    elector = Elector(
+        api,
+        namespace=settings.own_namespace,
+        name=settings.lease,
+        identity=identity_of(settings.identity, uuid4().hex[:8], settings.address),
+        mandate=mandate,
+        wall=lambda: datetime.fromtimestamp(_now_ms() / 1000, UTC),
+        draw=random.random,
+        renewed=metrics.renewed,
+    )
+    return mandate, elector
 
 
 async def _look(key: Key, world: World) -> float | None:
@@ -120,7 +164,7 @@ async def _operate(parts: _Parts, server: web.AppRunner) -> None:
     before = asyncio.all_tasks()
     where: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
     tasks = list(await kopf.spawn_tasks(registry=registry, settings=_kopf_settings(), standalone=True, **where))
-    tasks.append(asyncio.create_task(parts.queue.serve(settings.workers), name="queue"))
+    tasks.append(asyncio.create_task(_govern(parts), name="work"))
     tasks.append(asyncio.create_task(_resync(parts), name="resync"))
     tasks.append(asyncio.create_task(_hold(server), name="pages"))
     log.info(
@@ -129,6 +173,22 @@ async def _operate(parts: _Parts, server: web.AppRunner) -> None:
     )
     await kopf.run_tasks(tasks, ignored=before)
     log.info("operator stopped")
+
+
+async def _govern(parts: _Parts) -> None:
+    """Work for as long as this operator is the one to; raise LeaseLost when it is no more."""
+    if parts.elector is None:
+        await parts.queue.serve(parts.settings.workers)
+    else:
+        await parts.elector.run(lambda: _work(parts))
+
+
+async def _work(parts: _Parts) -> None:
+    """Work from now on, and begin with a look at everything the watch has shown."""
+    for key in parts.watched.seen:
+        parts.queue.add(key)
+    parts.turn.set()
+    await parts.queue.serve(parts.settings.workers)
 
 
 async def _hold(server: web.AppRunner) -> None:
@@ -148,16 +208,28 @@ async def _resync(parts: _Parts) -> None:
             log.warning("no list of simulations", extra={"error": str(error)})
             parts.watched.unlisted()
         await parts.runners.forget_idle(_IDLE_S)
-        await asyncio.sleep(parts.settings.resync_s * (0.9 + 0.2 * random.random()))
+        await _rest(parts, parts.settings.resync_s * (0.9 + 0.2 * random.random()))
 
 
 async def _take_stock(parts: _Parts) -> None:
     """Compare what there is with what the watch has shown, and have it looked at."""
     listed = await _list(parts)
     parts.watched.compare(listed, asyncio.get_running_loop().time())
-    parts.metrics.listed(listed)
-    _look_at_all(parts, listed)
+    # The sums are told by who works, so that they may be added over all replicas.
+    parts.metrics.listed(listed if parts.mandate.holds() else {})
+    if parts.mandate.holds():
+        _look_at_all(parts, listed)
     parts.listed = True
+
+
+async def _rest(parts: _Parts, seconds: float) -> None:
+    """Wait for so long, or until this operator is to work."""
+    try:
+        async with asyncio.timeout(seconds):
+            await parts.turn.wait()
+    except TimeoutError:
+        pass
+    parts.turn.clear()
 
 
 def _look_at_all(parts: _Parts, listed: Iterable[Key]) -> None:
@@ -259,12 +331,21 @@ def _kopf_settings() -> kopf.OperatorSettings:
     return chosen
 
 
+def _passed_s() -> float:
+    """Return the seconds of a clock that nobody sets and that goes on while the machine sleeps."""
+    return time.clock_gettime(_NEVER_STANDS)
+
+
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000  # noqa: TID251 - the shell's clock, handed down
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the operator; return 0 after a stop, 3 when settings or cluster don't allow it, 1 when a part of it died."""
+    """
+    Run the operator; return its exit code, as `--help` tells them.
+
+        0 after a stop · 1 a part of it died · 3 settings or cluster don't allow it · 4 the Lease was lost
+    """
     options = _options(arguments)
     try:
         settings = _settings(options)
@@ -286,6 +367,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("the operator can't begin", extra={"error": str(error)})
         print(f"trafficsim-operator: {error}", file=sys.stderr)
         return 3
+    except LeaseLost as lost:
+        log.error("the Lease was lost: the process ends", extra={"error": str(lost), "exit": 4})
+        return 4
     except asyncio.CancelledError:
         return 0
     except Exception:
@@ -306,7 +390,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="trafficsim-operator",
         description="Serve TrafficSimulations in a Kubernetes cluster.",
-        epilog=f"environment:\n{text}",
+        epilog=f"environment:\n{text}\n\n{_EXITS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

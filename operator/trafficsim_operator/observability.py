@@ -1,8 +1,9 @@
 """
-What the operator says about itself: /metrics, /healthz and /readyz.
+What the operator says about itself: /metrics, /healthz and /readyz; and, the holder of the Lease, /simulations.
 
 Healthy means that a restart would not help: no look hangs, and the watch misses nothing. An API server that is away
-makes nobody unhealthy. Ready means that the first list of simulations has arrived.
+makes nobody unhealthy. Ready means that the first list of simulations has arrived, whoever holds the Lease: a standby
+hands on to the holder whatever is not about itself.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from trafficsim_operator.handlers import Key, Watched
 from trafficsim_operator.queue import KeyedQueue
 from trafficsim_operator.rollout_metrics import RolloutMetrics
 from trafficsim_operator.scaling_metrics import ScalingMetrics
+from trafficsim_operator.standby import Standby
 from trafficsim_operator.store import Document
 
-__all__ = ["Health", "Metrics", "ObservedRunners", "serve"]
+__all__ = ["Health", "Metrics", "ObservedRunners", "Office", "serve"]
 
 # What the sums are over: phase, active users, rollout and scaling of a simulation.
 _Standing = tuple[Phase, int, RolloutStatus | None, ScalingStatus | None]
@@ -56,6 +58,9 @@ class Metrics:
             "trafficsim_api_call_seconds", "How long a call to the API server takes.", buckets=_BUCKETS, registry=r
         )
         self.events = Counter("trafficsim_events", "Events by reason and result.", ["reason", "result"], registry=r)
+        self.leader = Gauge("trafficsim_operator_leader", "1: this operator works, 0: it stands by.", registry=r)
+        self.transitions = Gauge("trafficsim_lease_transitions", "How often the Lease changed hands.", registry=r)
+        self.renewals = Counter("trafficsim_lease_renewals", "Renewals of the Lease.", ["result"], registry=r)
         self.unreachable = Gauge("trafficsim_runners_unreachable", "Runners whose last call failed.", registry=r)
         self.simulations = Gauge("trafficsim_simulations", "Simulations by phase.", ["phase"], registry=r)
         self.users = Gauge("trafficsim_users_active", "Active users over all simulations.", registry=r)
@@ -73,6 +78,10 @@ class Metrics:
         """Count a call to the API server; status 0: it did not answer."""
         self.calls.labels(method, resource, str(status) if status else "none").inc()
         self.call_seconds.observe(seconds)
+
+    def renewed(self, came_through: bool) -> None:
+        """Count an attempt to renew the Lease."""
+        self.renewals.labels("renewed" if came_through else "failed").inc()
 
     def told(self, happening: Happening, came_through: bool) -> None:
         """Count an event."""
@@ -98,6 +107,13 @@ class Metrics:
         self._status = {
             key: self._status[key] if key in self._status else _standing(body) for key, body in simulations.items()
         }
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return each simulation's phase and active users."""
+        return [
+            {"namespace": key.namespace, "name": key.name, "phase": phase.value, "users": active}
+            for key, (phase, active, _, _) in sorted(self._status.items())
+        ]
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
@@ -171,15 +187,28 @@ class Health:
         return ""
 
 
-async def serve(metrics: Metrics, health: Health, runners: ObservedRunners, host: str, port: int) -> web.AppRunner:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """Who works: *leads* says whether this operator does; *standby* asks the one that does."""
+
+    leads: Callable[[], bool] = lambda: True
+    transitions: Callable[[], int] = lambda: 0
+    standby: Standby | None = None
+
+
+async def serve(
+    metrics: Metrics, health: Health, runners: ObservedRunners, host: str, port: int, office: Office = Office()
+) -> web.AppRunner:
     """Begin to serve on host:port; clean up the returned runner to end."""
 
     async def text(_: web.Request) -> web.Response:
-        metrics.depth.set(health.queue.depth)
+        metrics.depth.set(health.queue.depth if office.leads() else 0)  # a standby's keys wait for its turn
         metrics.failing.set(health.queue.failing)
         metrics.oldest.set(health.queue.oldest_s())
         metrics.behind.set(health.watched.behind_s(asyncio.get_running_loop().time()))
         metrics.unreachable.set(len(runners.silent))
+        metrics.leader.set(office.leads())
+        metrics.transitions.set(office.transitions())
         return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(_: web.Request) -> web.Response:
@@ -190,8 +219,26 @@ async def serve(metrics: Metrics, health: Health, runners: ObservedRunners, host
         ready = health.listed()
         return web.Response(text="ok" if ready else "the first list has not arrived", status=200 if ready else 503)
 
+    async def simulations(request: web.Request) -> web.StreamResponse:
+        if not office.leads():
+            return await elsewhere(request)
+        return web.json_response({"simulations": metrics.table()})
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        if office.leads() or office.standby is None:
+            return web.Response(status=404, text="there is no such page\n")
+        return await office.standby.forward(request)
+
     app = web.Application()
-    app.add_routes([web.get("/metrics", text), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    app.add_routes(
+        [
+            web.get("/metrics", text),
+            web.get("/healthz", healthz),
+            web.get("/readyz", readyz),
+            web.get("/simulations", simulations),
+            web.route("*", "/{path:.*}", elsewhere),
+        ]
+    )
     server = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await server.setup()
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from trafficsim_api.document import load_spec
 from trafficsim_api.errors import Problem, SpecError, Unavailable
 from trafficsim_api.names import COMMAND_ANNOTATION
+from trafficsim_api.places import Places
 from trafficsim_api.policy import Policy
 from trafficsim_api.protocol import SUPPORTED as SERVED
 from trafficsim_api.resource import TrafficSimulationSpec
@@ -30,8 +31,9 @@ from trafficsim_operator.decide import decide
 from trafficsim_operator.fleet import Fleet, Owner
 from trafficsim_operator.fleet.runners import RunnerRefused, Runners
 from trafficsim_operator.fleet.scalers import foreign_scaler
-from trafficsim_operator.ledger import Ledgers
+from trafficsim_operator.ledger import Ledger, Ledgers
 from trafficsim_operator.observed import Command, Desired, Observed, RevisionSeen, Runner, RunnerState, TargetFacts
+from trafficsim_operator.plan.fence import fence_from
 from trafficsim_operator.saved import saved_values
 from trafficsim_operator.store import Conflict, Document, Record
 
@@ -76,12 +78,13 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
             await world.record.write(document, decision.status)  # intent first
         except Conflict:
             return _SOON_MS
-    owner = Owner(namespace=namespace, name=name, uid=document.uid)
-    _, *troubles = await asyncio.gather(
-        world.record.tell(document, decision.happenings),
-        *(_apply(action, owner, document, world) for action in decision.actions),
-    )
     ledger = world.ledgers.get(namespace, name)
+    if ledger is not None and observed.fence is not None and decision.status.epoch >= observed.fence.epoch:
+        ledger.fence = observed.fence  # on record by now: whoever wrote an epoch in between had made this write fail
+    owner = Owner(namespace=namespace, name=name, uid=document.uid)
+    _, troubles = await asyncio.gather(
+        world.record.tell(document, decision.happenings), _carry_out(decision.actions, observed, owner, document, world)
+    )
     if ledger is not None:
         ledger.trouble = next((trouble for trouble in troubles if trouble), "")
         ledger.accepted = desired.spec if decision.accepted else ledger.accepted
@@ -148,8 +151,10 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
     runners = tuple(runner for revision in seen.values() for runner in revision.runners)
     for address in ledger.addresses() - {runner.address for runner in runners}:
         await world.runners.forget(address)
-    for uid, answer in (await ledger.read(runners, world.runners, world.now_ms(), spec)).items():
-        await _keep(document, uid, answer, world)
+    unseen = tuple(runner for revision in revisions.values() for runner in revision.unseen)
+    last = await ledger.read(runners, world.runners, world.now_ms(), spec, unseen)
+    for uid, answer in (ledger.unkept | last).items():
+        await _keep(document, ledger, uid, answer, world)
     saved = await saved_values(document, desired.status, runners, ledger, world.record, world.runners)
     return Observed(
         revisions=seen,
@@ -167,6 +172,7 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
         accepted=ledger.accepted,
         trouble=ledger.trouble,
         watched=world.watched,
+        fence=ledger.fence or fence_from(desired.status, runners, world.now_ms()),
     )
 
 
@@ -181,9 +187,14 @@ async def _ask(revision: RevisionSeen, remembered: dict[str, Runner], world: Wor
                     raise Unavailable(f"{runner.address} is another runner's address by now")
                 if answer.protocol not in SERVED:
                     raise Unavailable(f"it speaks protocol {answer.protocol}; this operator serves {SERVED}")
-                offset = _offset(answer.clock_ms, asked, world.now_ms(), known)
+                offset, error = _offset(answer.clock_ms, asked, world.now_ms(), known)
                 runner = replace(
-                    runner, acknowledgement=answer, answered=True, clock_offset_ms=offset, heard_ms=world.now_ms()
+                    runner,
+                    acknowledgement=answer,
+                    answered=True,
+                    clock_offset_ms=offset,
+                    clock_error_ms=error,
+                    heard_ms=world.now_ms(),
                 )
             except Unavailable as error:
                 log.info("runner does not answer", extra={"runner": runner.name, "error": str(error)})
@@ -199,26 +210,88 @@ async def _ask(revision: RevisionSeen, remembered: dict[str, Runner], world: Wor
     return replace(revision, runners=tuple(await asyncio.gather(*(ask(runner) for runner in revision.runners))))
 
 
-def _offset(clock_ms: int, asked: int, answered: int, known: Runner | None) -> int:
-    """Return how far the runner's clock is ahead, by the middle of the round trip; a slow one tells nothing new."""
+def _offset(clock_ms: int, asked: int, answered: int, known: Runner | None) -> tuple[int, int]:
+    """
+    Return how far the runner's clock is ahead, by the middle of the round trip, and by how much that may be wrong.
+
+        error = ⌈round trip ÷ 2⌉ + 1 ms for what was cut off; a slow one tells nothing new
+    """
     if not clock_ms or answered - asked > _PROMPT_MS:
-        return known.clock_offset_ms if known else 0
-    return clock_ms - (asked + answered) // 2
+        return (known.clock_offset_ms, known.clock_error_ms) if known else (0, 0)
+    return clock_ms - (asked + answered) // 2, -(-(answered - asked) // 2) + 1
 
 
-async def _keep(document: Document, uid: str, answer: Answer, world: World) -> None:
-    """Put the last answer of a runner that has ended on record; it stays in the ledger if that fails."""
+async def _keep(document: Document, ledger: Ledger, uid: str, answer: Answer, world: World) -> None:
+    """Put the last answer of a runner that has ended on record; if that fails it is owed, and tried at the next look."""
     try:
         await world.record.keep_totals(document, uid, answer.encode())
     except Unavailable as error:
-        log.warning("totals not kept", extra={"simulation": document.name, "error": str(error)})
+        ledger.unkept[uid] = answer
+        log.warning("totals not kept yet", extra={"simulation": document.name, "error": str(error)})
+    else:
+        ledger.unkept.pop(uid, None)
 
 
 async def _keep_ending(document: Document, runners: tuple[str, ...], world: World) -> None:
-    """Put the last answers of *runners*, which end by our hand, on record: that they go is no loss."""
+    """
+    Put the last answers of *runners*, which end by our hand, on record: that they go is no loss.
+
+    Raises Unavailable where one could not be: a runner that is still there is a better place for its numbers than the
+    memory of this process alone.
+    """
     ledger = world.ledgers.get(document.namespace, document.name)
-    for uid, answer in ledger.ending(runners).items() if ledger else ():
-        await _keep(document, uid, answer, world)
+    if ledger is None:
+        return
+    for uid, answer in ledger.ending(runners).items():
+        await _keep(document, ledger, uid, answer, world)
+    if names := ledger.unkept_of(runners):
+        raise Unavailable(f"the last numbers of {', '.join(names)} are not on record yet")
+
+
+async def _assign(action: Assign, document: Document, world: World) -> None:
+    """
+    Tell a runner, and remember what it says it holds then.
+
+    Until it has said so it may hold what it held and what it was told: whoever does not answer keeps its places, and
+    one whose answer was lost, and the next as well, must not have its users started elsewhere.
+    """
+    ledger, told = world.ledgers.get(document.namespace, document.name), action.assignment
+    known = ledger.remembered.get(told.runner) if ledger is not None else None
+    if ledger is None or known is None or known.acknowledgement is None:
+        await world.runners.assign(action.address, told)
+        return
+    before = known.acknowledgement
+    held = before.held if before.run == told.run else Places()
+    maybe = {"run": told.run, "epoch": max(before.epoch, told.epoch), "places": (held | told.held).ranges,
+             "users": told.users, "settled": False, "retire": False}  # fmt: skip
+    ledger.remembered[told.runner] = replace(known, acknowledgement=before.model_copy(update=maybe))
+    try:
+        after = await world.runners.assign(action.address, told)
+    except RunnerRefused:
+        ledger.remembered[told.runner] = known
+        raise
+    ledger.remembered[told.runner] = replace(known, acknowledgement=after)
+
+
+async def _carry_out(
+    actions: Iterable[Action], observed: Observed, owner: Owner, document: Document, world: World
+) -> list[str]:
+    """
+    Carry out *actions* and return what was wrong with each.
+
+    All at once, but that runners which take users are told after those that give some away in the same look: else, for
+    as long as an answer takes, more would be at work than were decided on. They wait for the next look when a giver was
+    not reached.
+    """
+    held = {r.name: r.acknowledgement.held for r in observed.runners if r.acknowledgement is not None}
+    told = [action for action in actions if isinstance(action, Assign)]
+    gives = any(held.get(action.name, Places()) - action.assignment.held for action in told)
+    takers = [action for action in told if gives and action.assignment.held - held.get(action.name, Places())]
+    first = [action for action in actions if action not in takers]
+    troubles = list(await asyncio.gather(*(_apply(action, owner, document, world) for action in first)))
+    if any(trouble for action, trouble in zip(first, troubles, strict=True) if isinstance(action, Assign)):
+        return troubles
+    return troubles + list(await asyncio.gather(*(_apply(action, owner, document, world) for action in takers)))
 
 
 async def _apply(action: Action, owner: Owner, document: Document, world: World) -> str:
@@ -226,7 +299,7 @@ async def _apply(action: Action, owner: Owner, document: Document, world: World)
     try:
         match action:
             case Assign():
-                await world.runners.assign(action.address, action.assignment)
+                await _assign(action, document, world)
             case Retire():
                 await _keep_ending(document, action.runners, world)
                 await world.fleet.apply(owner, action)

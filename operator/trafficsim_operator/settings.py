@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ENVIRONMENT", "Settings", "SettingsError"]
+__all__ = ["ENVIRONMENT", "LEASE", "Settings", "SettingsError"]
 
 DEFAULT_IMAGE: Final = "trafficsim/runner:latest"
+LEASE: Final = "trafficsim-operator"
 _ACCOUNT_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
     "TRAFFICSIM_RUNNER_IMAGE": f"image of runners whose spec names none (default {DEFAULT_IMAGE})",
     "TRAFFICSIM_NAMESPACES": "namespaces to serve, separated by commas (default: the whole cluster)",
     "TRAFFICSIM_POLICY": "file with the policy document, read again when it changes (default: the shipped policy)",
-    "TRAFFICSIM_LISTEN": "host:port of /metrics, /healthz and /readyz (default :8080)",
+    "TRAFFICSIM_LISTEN": "host:port of /metrics, /healthz, /readyz and /simulations (default :8080)",
+    "TRAFFICSIM_LEASE": f"Lease that operators of the same simulations share; off: this one is alone (default {LEASE})",
     "TRAFFICSIM_WORKERS": "simulations looked at in parallel (default 8)",
     "TRAFFICSIM_RESYNC": "seconds until every simulation is looked at again (default 60)",
     "TRAFFICSIM_LOG_LEVEL": "debug, info, warning or error (default info)",
     "TRAFFICSIM_LOG_FORMAT": "json or text (default json)",
-    "POD_NAMESPACE": "the operator's own namespace, where its signing key lives (default: the service account's)",
-    "POD_NAME": "the operator's name in events (default trafficsim-operator)",
+    "POD_NAMESPACE": "the operator's own namespace, where its key and its Lease live (default: the service account's)",
+    "POD_NAME": "the operator's name in events and in the Lease (default trafficsim-operator)",
+    "POD_IP": "where other replicas reach its pages (default: the host it listens on)",
     "KUBECONFIG": "how to reach the API server from outside the cluster",
 }
 
@@ -36,7 +40,8 @@ class Settings:
     """
     What one operator process is to do, and where.
 
-    *namespaces* empty: the whole cluster. *own_namespace* holds the signing key's Secret. *resync_s* in seconds.
+    *namespaces* empty: the whole cluster. *own_namespace* holds the signing key's Secret and the *lease* ("": none, it
+    is alone). *address* is host:port where other replicas reach its pages, "" if they can't. *resync_s* in seconds.
     *kubeconfig* and *context* None: the service account inside a cluster, else the user's kubeconfig.
     """
 
@@ -47,6 +52,8 @@ class Settings:
     policy: Path | None = None
     host: str = "0.0.0.0"
     port: int = 8080
+    lease: str = LEASE
+    address: str = ""
     workers: int = 8
     resync_s: int = 60
     log_level: str = "info"
@@ -59,6 +66,7 @@ class Settings:
         """Return the settings in *environ*; raise SettingsError naming the variable that is wrong."""
         host, port = _listen(environ.get("TRAFFICSIM_LISTEN") or ":8080")
         policy = environ.get("TRAFFICSIM_POLICY")
+        lease = environ.get("TRAFFICSIM_LEASE") or LEASE
         return cls(
             image=environ.get("TRAFFICSIM_RUNNER_IMAGE") or DEFAULT_IMAGE,
             namespaces=tuple(filter(None, (n.strip() for n in environ.get("TRAFFICSIM_NAMESPACES", "").split(",")))),
@@ -67,6 +75,8 @@ class Settings:
             policy=Path(policy) if policy else None,
             host=host,
             port=port,
+            lease=_lease(lease),
+            address=_address(environ.get("POD_IP") or host, port),
             workers=_whole(environ, "TRAFFICSIM_WORKERS", 8, 1, 256),
             resync_s=_whole(environ, "TRAFFICSIM_RESYNC", 60, 1, 86_400),
             log_level=_one_of(environ, "TRAFFICSIM_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
@@ -94,6 +104,22 @@ def _one_of(environ: Mapping[str, str], name: str, default: str, choices: tuple[
     if text not in choices:
         raise SettingsError(f"{name}: one of {', '.join(choices)} is needed, not {text!r}")
     return text
+
+
+def _lease(text: str) -> str:
+    """Return the Lease's name, "" for off; an object's name is needed."""
+    if text.lower() == "off":
+        return ""
+    if len(text) > 253 or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", text):
+        raise SettingsError(f"TRAFFICSIM_LEASE: the name of a Lease or off is needed, not {text!r}")
+    return text
+
+
+def _address(host: str, port: int) -> str:
+    """Return host:port as it stands in a URL, "" for an address that means every interface."""
+    if host in ("0.0.0.0", "::"):
+        return ""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _listen(text: str) -> tuple[str, int]:

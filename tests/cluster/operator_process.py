@@ -111,11 +111,13 @@ async def an_operator(
     *,
     policy: Mapping[str, Any] | None = None,
     whole_cluster: bool = False,
+    lease: str = "off",
 ) -> AsyncIterator[Operator]:
     """
     Yield an operator, not started yet, that serves *namespace* (or the cluster) and keeps its key there.
 
-    It runs as a service account with the rights of manifests/rbac.py: whatever else it tried would be an error here.
+    Without a *lease* it works as soon as it is started again: one that was killed would wait for its own to run out. It
+    runs as a service account with the rights of manifests/rbac.py: whatever else it tried would be an error here.
     """
     async with client(control_plane) as api:
         await api.create(
@@ -131,6 +133,8 @@ async def an_operator(
         "POD_NAMESPACE": namespace,
         "TRAFFICSIM_RUNNER_IMAGE": IMAGE,
         "TRAFFICSIM_LISTEN": f"127.0.0.1:{port}",
+        "TRAFFICSIM_LEASE": lease,
+        "POD_NAME": "operator-0",
     }
     if policy is not None:
         path = directory / "policy.yaml"
@@ -146,6 +150,24 @@ async def an_operator(
         yield operator
     finally:
         await operator.aclose()
+
+
+@asynccontextmanager
+async def another(operator: Operator, number: int = 1, **changes: str) -> AsyncIterator[Operator]:
+    """Yield one more replica of *operator*, not started yet: the same rights, a name, a port and a log of its own."""
+    [port] = free_ports(1)
+    address = f"127.0.0.1:{port}"
+    own = {"TRAFFICSIM_LISTEN": address, "POD_NAME": f"operator-{number}"}
+    replica = Operator(
+        environ=operator.environ | own | changes,
+        address=address,
+        log=operator.log.with_name(f"operator-{number}.log"),
+        arguments=operator.arguments,
+    )
+    try:
+        yield replica
+    finally:
+        await replica.aclose()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,6 @@ from trafficsim_operator.kube import (
     Forbidden,
     Gone,
     KubeApi,
-    Resource,
     Unacceptable,
     default_namespace,
     load_configuration,
@@ -55,35 +54,6 @@ def a_map(namespace, name="things", **data):
     return {"metadata": {"name": name, "namespace": namespace, "labels": {"app": "test"}}, "data": data}
 
 
-async def test_what_is_applied_is_got_and_listed_and_deleted(api, namespace):
-    assert await api.get(CONFIG_MAPS, namespace, "things") is None
-    made = await api.apply(CONFIG_MAPS, a_map(namespace, a="1"), "trafficsim")
-    assert made == await api.get(CONFIG_MAPS, namespace, "things")
-    assert ["things"] == [i["metadata"]["name"] for i in await api.list(CONFIG_MAPS, namespace, {"app": "test"})]
-    assert () == await api.list(CONFIG_MAPS, namespace, {"app": "other"})
-    await api.delete(CONFIG_MAPS, namespace, "things", "not-its-uid")
-    assert await api.get(CONFIG_MAPS, namespace, "things") is not None
-    await api.delete(CONFIG_MAPS, namespace, "things", made["metadata"]["uid"])
-    await api.delete(CONFIG_MAPS, namespace, "things", made["metadata"]["uid"])
-    assert await api.get(CONFIG_MAPS, namespace, "things") is None
-
-
-async def test_applying_takes_what_others_hold_and_leaves_the_rest(api, namespace):
-    """Server-side apply with force: our fields are ours again, other people's stay."""
-    await api.apply(CONFIG_MAPS, a_map(namespace, a="1"), "trafficsim")
-    await api.merge(CONFIG_MAPS, namespace, "things", {"data": {"a": "2", "b": "3"}}, "somebody")
-    await api.apply(CONFIG_MAPS, a_map(namespace, a="1"), "trafficsim")
-    found = await api.get(CONFIG_MAPS, namespace, "things")
-    assert {"a": "1", "b": "3"} == found["data"]
-
-
-async def test_lists_are_read_to_their_end(api, namespace, monkeypatch):
-    monkeypatch.setattr("trafficsim_operator.kube._PAGE", 3)
-    for number in range(8):
-        await api.create(CONFIG_MAPS, a_map(namespace, f"things-{number}"))
-    assert 8 == len(await api.list(CONFIG_MAPS, namespace, {"app": "test"}))
-
-
 async def test_errors_are_told_by_kind(api, control_plane, namespace):
     await api.create(CONFIG_MAPS, a_map(namespace))
     with pytest.raises(Changed, match="already exists"):
@@ -111,11 +81,6 @@ async def test_an_api_server_that_is_away_is_told_as_such(control_plane, namespa
 async def test_no_way_to_a_cluster_is_told(tmp_path):
     with pytest.raises(Unavailable, match="no way to a cluster"):
         await load_configuration(str(tmp_path / "missing"))
-
-
-async def test_kinds_are_found_by_discovery(api):
-    assert await api.served(SIMULATIONS)
-    assert not await api.served(Resource(group="trafficsim.io", version="v9", plural="nothings", kind="Nothing"))
 
 
 def test_the_namespace_of_the_context(control_plane):
@@ -210,6 +175,36 @@ def an_answer(runner: str, run: int = 1, gauges: int = 0) -> bytes:
 async def a_document(api, record, namespace):
     await api.create(SIMULATIONS, a_simulation(namespace))
     return await record.read(namespace, "shop")
+
+
+async def test_only_who_may_writes(api, namespace):
+    """A guarded client reads whenever; what it may not write is not even sent."""
+    may = [False]
+    guarded = api.guarded(lambda: may[0])
+    made = await api.create(CONFIG_MAPS, a_map(namespace, a="1"))
+    uid = made["metadata"]["uid"]
+    for write in (
+        guarded.apply(CONFIG_MAPS, a_map(namespace, a="2"), "trafficsim"),
+        guarded.create(CONFIG_MAPS, a_map(namespace, name="more")),
+        guarded.merge(CONFIG_MAPS, namespace, "things", {"data": {"a": "2"}}, "trafficsim"),
+        guarded.replace(CONFIG_MAPS, made, "trafficsim"),
+        guarded.delete(CONFIG_MAPS, namespace, "things", uid),
+    ):
+        with pytest.raises(Unavailable, match="not sent, this operator does not hold the Lease"):
+            await write
+    assert made == await guarded.get(CONFIG_MAPS, namespace, "things")
+    assert await guarded.list(CONFIG_MAPS, namespace, {"app": "test"})
+    may[0] = True
+    await guarded.delete(CONFIG_MAPS, namespace, "things", uid)
+    assert await api.get(CONFIG_MAPS, namespace, "things") is None
+
+
+async def test_what_has_changed_is_not_deleted_by_its_version(api, namespace):
+    made = await api.create(CONFIG_MAPS, a_map(namespace, a="1"))
+    now = await api.merge(CONFIG_MAPS, namespace, "things", {"data": {"a": "2"}}, "somebody")
+    for meta, is_left in ((made["metadata"], True), (now["metadata"], False)):
+        await api.delete(CONFIG_MAPS, namespace, "things", meta["uid"], meta["resourceVersion"])
+        assert is_left is (await api.get(CONFIG_MAPS, namespace, "things") is not None)
 
 
 async def test_totals_of_ended_runners_are_kept_beside_the_resource(api, record, namespace):

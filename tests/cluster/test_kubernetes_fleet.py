@@ -19,8 +19,10 @@ from trafficsim_operator.actions import EnsureRevision, RemoveRevision, Retire
 from trafficsim_operator.fleet import Owner
 from trafficsim_operator.fleet.kubernetes import KubernetesFleet
 from trafficsim_operator.keys import keys_of
-from trafficsim_operator.kube import CONFIG_MAPS, DEPLOYMENTS, PODS, SERVICES, SIMULATIONS
+from trafficsim_operator.kube import CONFIG_MAPS, DEPLOYMENTS, PODS, SERVICES, SIMULATIONS, Changed
 from trafficsim_operator.observed import RunnerState
+from trafficsim_operator.reconcile import read
+from trafficsim_operator.store.kubernetes import KubernetesRecord
 from trafficsim_operator.testing import Image, ProcessKubelet
 from trafficsim_operator.testing import Unavailable as MachineLacks
 
@@ -130,6 +132,19 @@ async def test_replicas_change_without_touching_the_rest(api, fleet, owner):
     assert not (await fleet.observe(owner))[REVISION].drifted
 
 
+async def test_a_scale_goes_by_what_was_seen(api, fleet, owner):
+    """An operator that was stopped in the midst must not undo another's scale; a new status is in nobody's way."""
+    await fleet.apply(owner, ensure(2))
+    seen = await live(api, owner)
+    name = seen["metadata"]["name"]
+    await api.merge(DEPLOYMENTS, owner.namespace, name, {"metadata": {"annotations": {"a": "b"}}}, "somebody")
+    await fleet._scale(owner, seen, 3)
+    assert 3 == (await live(api, owner))["spec"]["replicas"]
+    with pytest.raises(Changed):
+        await fleet._scale(owner, seen, 1)
+    assert 3 == (await live(api, owner))["spec"]["replicas"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -159,6 +174,39 @@ async def test_drift_is_seen_and_repaired(api, fleet, owner, change):
     assert whole["spec"] == repaired["spec"]
     assert whole["metadata"]["labels"] == repaired["metadata"]["labels"]
     assert not (await fleet.observe(owner))[REVISION].drifted
+
+
+async def scaled_by(kube, manager, what, replicas):
+    """Write through the subresource `scale` as *manager*, as a HorizontalPodAutoscaler does."""
+    patch = json.dumps({"spec": {"replicas": replicas}})
+    await kube("patch", *what, "--subresource=scale", f"--field-manager={manager}", "--type=merge", "-p", patch)
+
+
+async def test_an_autoscaler_is_seen_and_a_person_is_put_right(api, fleet, owner, kube):
+    """Replicas of an autoscaler are no drift, until we set others; those of `kubectl scale` are."""
+    await fleet.apply(owner, ensure(1))
+    what = ("deployment", deployment_name(owner.name, owner.uid, REVISION))
+    await scaled_by(kube, "kube-controller-manager", what, 4)
+    seen = (await fleet.observe(owner))[REVISION]
+    assert (4, False) == (seen.replicas, seen.drifted)
+    assert "kube-controller-manager" == seen.scaler
+    await fleet.apply(owner, ensure(2))
+    seen = (await fleet.observe(owner))[REVISION]
+    assert (2, False, "") == (seen.replicas, seen.drifted, seen.scaler)
+    await kube("scale", *what, "--replicas=3")
+    seen = (await fleet.observe(owner))[REVISION]
+    assert (3, True, "") == (seen.replicas, seen.drifted, seen.scaler)
+
+
+async def test_an_autoscaler_of_users_is_seen(api, owner, kube):
+    """It writes `users` through the resource's own `scale`; a person's `kubectl scale` is what the user asks for."""
+    record = KubernetesRecord(api, identity="test", now_ms=now_ms)
+    await kube("scale", "tsim/shop", "--replicas=6")
+    document = await record.read(owner.namespace, owner.name)
+    assert read(document).scaler == ""
+    await scaled_by(kube, "kube-controller-manager", ("tsim", "shop"), 7)
+    desired = read(await record.read(owner.namespace, owner.name))
+    assert (7, "kube-controller-manager") == (desired.spec.users, desired.scaler)
 
 
 async def test_what_kubectl_set_adds_goes_again(api, fleet, owner, kube):

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.operator_process import an_operator
 from cluster.operator_stand import a_simulation, client, install_kind, until
-from trafficsim_operator.kube import SIMULATIONS, Resource
+from trafficsim_operator.kube import LEASES, SIMULATIONS, Resource
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -34,7 +34,9 @@ async def test_it_serves_with_the_rights_it_states(control_plane, namespace, tmp
     """A simulation is answered, the page tells about it, and SIGTERM is a clean end; nothing was forbidden."""
     async with (
         client(control_plane) as api,
-        an_operator(control_plane, namespace, tmp_path, whole_cluster=whole_cluster) as operator,
+        an_operator(
+            control_plane, namespace, tmp_path, whole_cluster=whole_cluster, lease="trafficsim-operator"
+        ) as operator,
     ):
         await operator.start()
         await api.create(SIMULATIONS, a_simulation(namespace, users=600))
@@ -50,9 +52,12 @@ async def test_it_serves_with_the_rights_it_states(control_plane, namespace, tmp
             'trafficsim_events_total{reason="Refused",result="published"}',
             "trafficsim_queue_depth 0.0",
             "trafficsim_watch_behind_seconds 0.0",
+            "trafficsim_operator_leader 1.0",
         ):
             assert line in page
         assert 0 == operator.stop()
+        lease = await api.get(LEASES, namespace, "trafficsim-operator")
+        assert "" == lease["spec"].get("holderIdentity", ""), "it gave the Lease up"
         assert [] == operator.errors()
         denied = [line for line in operator.log.read_text().splitlines() if re.search(r": 403 |[Ff]orbidden", line)]
         # Over the whole cluster it also meets the namespaces of other tests on their way out.

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from trafficsim_api.errors import Unavailable
-from trafficsim_api.protocol import Acknowledgement
+from trafficsim_api.protocol import Acknowledgement, Assignment
 from trafficsim_operator.fleet import runners as module
 from trafficsim_operator.fleet.runners import Runners, Signer
 
@@ -54,3 +54,11 @@ async def test_one_that_was_silent_is_not_waited_for_as_long(monkeypatch: pytest
     assert await in_vain() >= 0.6
     await runners.aclose()
     server.close()
+
+
+async def test_nothing_is_assigned_by_who_may_not() -> None:
+    """Not even a connection is opened: what is sent might arrive after another operator's word."""
+    runners = Runners(signer=Signer(kid="k", key=Ed25519PrivateKey.generate()), may_assign=lambda: False)
+    with pytest.raises(Unavailable, match="does not hold the Lease"):
+        await runners.assign("127.0.0.1:9", Assignment.model_construct())
+    assert {} == runners._clients

@@ -12,6 +12,7 @@ from trafficsim_api.errors import Unavailable
 from trafficsim_api.layout import Layout
 from trafficsim_api.statistics import Answer, zeros
 from trafficsim_operator.actions import Happening
+from trafficsim_operator.kube import CONFIG_MAPS
 from trafficsim_operator.store import Document
 from trafficsim_operator.store.kubernetes import KubernetesRecord
 
@@ -27,6 +28,9 @@ class FakeApi:
         self.created, self.binary = [], {}
 
     async def create(self, resource, body):
+        if resource is CONFIG_MAPS:
+            self.binary = dict(body["binaryData"])
+            return
         await asyncio.sleep(self.seconds)
         if body["note"] in self.refuses:
             raise Unavailable("no")
@@ -34,9 +38,6 @@ class FakeApi:
 
     async def get(self, resource, namespace, name):
         return {"binaryData": dict(self.binary)} if self.binary else None
-
-    async def apply(self, resource, body, manager):
-        self.binary = dict(body["binaryData"])
 
     async def merge(self, resource, namespace, name, patch, manager):
         merged = self.binary | patch["binaryData"]
@@ -110,3 +111,11 @@ async def test_totals_that_cannot_be_read_make_room(spoilt):
     await record.keep_totals(DOCUMENT, "runner-2", an_answer("runner-2"))
     assert {"runner-1": an_answer("runner-1"), "runner-2": an_answer("runner-2")} == await record.totals(DOCUMENT)
     assert {"runner-1", "runner-2"} == set(api.binary)
+
+
+async def test_an_earlier_runs_total_takes_no_later_one_out():
+    """An operator that was stopped for a whole run, and goes on: what was kept meanwhile stays."""
+    record = a_record(FakeApi())
+    await record.keep_totals(DOCUMENT, "runner-2", an_answer("runner-2", run=2))
+    await record.keep_totals(DOCUMENT, "runner-1", an_answer("runner-1", run=1))
+    assert an_answer("runner-2", run=2) == (await record.totals(DOCUMENT))["runner-2"]

@@ -12,6 +12,7 @@ def test_nothing_set_has_good_defaults():
     assert () == settings.namespaces
     assert ("0.0.0.0", 8080) == (settings.host, settings.port)
     assert settings.policy is None
+    assert ("trafficsim-operator", "") == (settings.lease, settings.address)
     assert settings.log_json
 
 
@@ -28,6 +29,8 @@ def test_everything_set():
             "TRAFFICSIM_LOG_FORMAT": "text",
             "POD_NAMESPACE": "trafficsim-system",
             "POD_NAME": "operator-0",
+            "POD_IP": "fd00::7",
+            "TRAFFICSIM_LEASE": "shop-operators",
             "KUBECONFIG": "/tmp/kubeconfig",
         }
     )
@@ -35,6 +38,7 @@ def test_everything_set():
         image="registry.example.com/trafficsim/runner:1.2", namespaces=("shop", "cart"),
         policy=Path("/etc/trafficsim/policy.yaml"), host="::1", port=9090, workers=2, resync_s=30, log_level="debug",
         log_json=False, own_namespace="trafficsim-system", identity="operator-0", kubeconfig="/tmp/kubeconfig",
+        lease="shop-operators", address="[fd00::7]:9090",
     )  # fmt: skip
     assert expected == settings
 
@@ -50,11 +54,33 @@ def test_everything_set():
         ("TRAFFICSIM_RESYNC", "-1"),
         ("TRAFFICSIM_LOG_LEVEL", "loud"),
         ("TRAFFICSIM_LOG_FORMAT", "xml"),
+        ("TRAFFICSIM_LEASE", "Not_a_name"),
+        ("TRAFFICSIM_LEASE", "-"),
     ],
 )
 def test_a_wrong_setting_is_named(name, value):
     with pytest.raises(SettingsError, match=name):
         Settings.from_env({name: value})
+
+
+@pytest.mark.parametrize(
+    ("environ", "address"),
+    [
+        ({"TRAFFICSIM_LISTEN": "10.0.0.7:9090"}, "10.0.0.7:9090"),
+        ({"TRAFFICSIM_LISTEN": ":9090"}, ""),
+        ({"TRAFFICSIM_LISTEN": "[::]:9090"}, ""),
+        ({"TRAFFICSIM_LISTEN": ":9090", "POD_IP": "10.0.0.7"}, "10.0.0.7:9090"),
+        ({"TRAFFICSIM_LISTEN": "127.0.0.1:9090", "POD_IP": "10.0.0.7"}, "10.0.0.7:9090"),
+    ],
+)
+def test_where_other_replicas_reach_it(environ, address):
+    """At the pod's address, else at the one it listens on, if that is one."""
+    assert address == Settings.from_env(environ).address
+
+
+@pytest.mark.parametrize("text", ["off", "OFF"])
+def test_off_means_alone(text):
+    assert "" == Settings.from_env({"TRAFFICSIM_LEASE": text}).lease
 
 
 def test_every_variable_is_explained():

@@ -28,7 +28,7 @@ from trafficsim_operator.fleet.drift import (
     is_drifted,
 )
 from trafficsim_operator.fleet.lookup import host_and_port, resolve
-from trafficsim_operator.fleet.pods import is_lost, replica_failure, runner_of, state_of
+from trafficsim_operator.fleet.pods import end_unseen, is_lost, replica_failure, runner_of, state_of
 from trafficsim_operator.fleet.rows import ConfigMapRows, inline_rows
 from trafficsim_operator.fleet.scalers import foreign_scaler
 from trafficsim_operator.fleet.services import is_address, own_service_name, service_facts, trusted_certificates
@@ -37,6 +37,7 @@ from trafficsim_operator.kube import (
     DEPLOYMENTS,
     PODS,
     REPLICA_SETS,
+    Changed,
     Forbidden,
     KubeApi,
     Object,
@@ -103,6 +104,7 @@ class KubernetesFleet:
                 revision=revision,
                 replicas=item["spec"].get("replicas", 1),
                 runners=runners,
+                unseen=tuple(runner_of(pod) for pod in own if is_lost(pod, now) and end_unseen(pod)),
                 problem=replica_failure(item),
                 drifted=keys_differ or self._is_drifted(item),
                 scaler=foreign_scaler(item, "replicas"),
@@ -124,7 +126,10 @@ class KubernetesFleet:
                     await self._retire(owner, action, live)
                 case RemoveRevision():
                     if live is not None:
-                        await self._api.delete(DEPLOYMENTS, owner.namespace, name, live["metadata"]["uid"])
+                        meta = live["metadata"]
+                        await self._api.delete(
+                            DEPLOYMENTS, owner.namespace, name, meta["uid"], meta["resourceVersion"]
+                        )
                         self._repaired.pop(live["metadata"]["uid"], None)
                 case _:
                     assert_never(action)
@@ -240,8 +245,24 @@ class KubernetesFleet:
         await self._scale(owner, live, action.replicas)
 
     async def _scale(self, owner: Owner, live: Object, replicas: int) -> None:
-        meta = {"name": live["metadata"]["name"], "namespace": owner.namespace, "uid": live["metadata"]["uid"]}
-        await self._api.apply(DEPLOYMENTS, {"metadata": meta, "spec": {"replicas": replicas}}, names.FieldManager.SCALE)
+        """
+        Set the replicas of *live* as it was read; raise Changed when somebody set them meanwhile.
+
+        The Deployment's controller writes status in bursts, so another version with the same replicas is tried once.
+        """
+        was = live["spec"].get("replicas", 1)
+        try:
+            await self._set_replicas(owner, live, replicas)
+        except Changed:
+            now = await self._api.get(DEPLOYMENTS, owner.namespace, live["metadata"]["name"])
+            if now is None or now["metadata"]["uid"] != live["metadata"]["uid"] or now["spec"].get("replicas", 1) != was:
+                raise
+            await self._set_replicas(owner, now, replicas)
+
+    async def _set_replicas(self, owner: Owner, live: Object, replicas: int) -> None:
+        meta = {key: live["metadata"][key] for key in ("name", "uid", "resourceVersion")}
+        body = {"metadata": meta | {"namespace": owner.namespace}, "spec": {"replicas": replicas}}
+        await self._api.apply(DEPLOYMENTS, body, names.FieldManager.SCALE)
 
     async def _taken(self, owner: Owner) -> dict[str, RevisionSeen]:
         """Return the revisions whose name is still taken by somebody else."""

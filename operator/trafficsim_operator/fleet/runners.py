@@ -9,6 +9,7 @@ the others' users are moved away from it meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import httpx
@@ -51,6 +52,10 @@ class Runners:
     signer: Signer
     silent: set[str] = field(default_factory=set)
     """The addresses that did not answer when they were last asked."""
+    transport: httpx.AsyncBaseTransport | None = None
+    """What carries requests and answers; None: the network."""
+    may_assign: Callable[[], bool] = lambda: True
+    """Whether this operator may tell runners anything now."""
     _clients: dict[str, httpx.AsyncClient] = field(default_factory=dict)
 
     async def acknowledgement(self, address: str) -> Acknowledgement:
@@ -60,6 +65,8 @@ class Runners:
 
     async def assign(self, address: str, assignment: Assignment) -> Acknowledgement:
         """Send *assignment*, signed; raise RunnerRefused for a no, Unavailable when nothing came back."""
+        if not self.may_assign():
+            raise Unavailable(f"nothing is sent to {address}: this operator does not hold the Lease")
         envelope = sign(assignment, self.signer.kid, self.signer.key)
         response = await self._call("PUT", address, "/v1/assignment", content=envelope.model_dump_json())
         if response.status_code >= 400:
@@ -99,7 +106,7 @@ class Runners:
     ) -> httpx.Response:
         client = self._clients.get(address)
         if client is None:
-            client = httpx.AsyncClient(base_url=f"http://{address}", trust_env=False)
+            client = httpx.AsyncClient(base_url=f"http://{address}", trust_env=False, transport=self.transport)
             self._clients[address] = client
         deadline = _SILENT_DEADLINE if address in self.silent else _DEADLINE
         try:

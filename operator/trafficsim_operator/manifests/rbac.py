@@ -1,5 +1,5 @@
 """
-The rights the operator needs, and no more: no wildcard, no pods/exec, no Secret but its own key.
+The rights the operator needs, and no more: no wildcard, no pods/exec, no Secret but its own key, one Lease.
 
 With a Role per namespace instead of the ClusterRole the same rules do; discovery is everybody's right.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from trafficsim_api import names
 from trafficsim_operator.keys import SECRET
+from trafficsim_operator.settings import LEASE
 
 __all__ = ["own_namespace_rules", "simulation_rules"]
 
@@ -33,11 +34,13 @@ def simulation_rules() -> list[dict[str, Any]]:
     ]
 
 
-def own_namespace_rules() -> list[dict[str, Any]]:
-    """Return the rules for the operator's own namespace: its signing key. Creation can't be limited to a name."""
+def own_namespace_rules(lease: str = LEASE) -> list[dict[str, Any]]:
+    """Return the rules for the operator's own namespace: key and Lease. Creation can't be limited to a name."""
     return [
         _rule("", ["secrets"], ["create"]),
         _rule("", ["secrets"], ["get", "update"]) | {"resourceNames": [SECRET]},
+        _rule("coordination.k8s.io", ["leases"], ["create"]),
+        _rule("coordination.k8s.io", ["leases"], ["get", "update"]) | {"resourceNames": [lease]},
     ]
 
 

@@ -87,7 +87,10 @@ def holders(
     suspended: bool = False,
 ) -> tuple[Holder, ...]:
     """
-    Return *runners* as the dealer sees them; one that is being deleted keeps nothing.
+    Return *runners* as the dealer sees them; one that is being deleted keeps nothing, unless its node is not ready.
+
+    There nobody hears that it is to end. While it answers its users go to others, and it is told to drain; while it
+    doesn't it keeps them, as any that is silent.
 
     *capacities* are of a runner, by revision; runners of a revision that may not take get no place more. Those of them
     that have nobody are not waited for: a version whose workers refuse its load will never be settled. Who has not
@@ -110,12 +113,12 @@ def holders(
             and runner.state is RunnerState.READY
             and runner.name not in going
             and may_take(runner.revision),
-            retiring=runner.name in going,
+            retiring=runner.name in going or runner.state is RunnerState.LEAVING,
             colour=runner.revision,
             capacity=capacities.get(runner.revision),
         )
         for runner in runners
-        if runner.state is not RunnerState.LEAVING
+        if not runner.is_out
     )
 
 
@@ -145,9 +148,12 @@ def assign(
     retire: bool,
     digest: str,
     over: HandOver = NO_TURNS,
+    anew: bool = False,
 ) -> Assign | None:
     """
     Return the assignment that *runner* needs to hold *places* under *terms*; None when it holds them already.
+
+    *anew*: it is told all the same, since what it holds may be another operator's word.
 
     Turns (*over*) are new only where places are, so they call for no assignment by themselves. Instants are told in the
     runner's own wall clock where that is a quarter of a second or more off ours.
@@ -158,7 +164,7 @@ def assign(
     ack = held_by(runner, terms.run)
     processes = max(sizing.processes, ack.processes if ack else 0, 1)
     task = terms.tasks.get(runner.uid)
-    if ack is not None and (task is None or (ack.task is not None and ack.task.id == task.id)):
+    if not anew and ack is not None and (task is None or (ack.task is not None and ack.task.id == task.id)):
         held = (ack.held, ack.users, ack.processes, ack.digest, ack.suspended, ack.retire)
         if held == (places, terms.total, processes, digest, terms.suspended, retire):
             return None

@@ -25,7 +25,17 @@ from trafficsim_api.statistics import Answer
 from trafficsim_api.status import Status
 from trafficsim_operator.actions import Happening
 from trafficsim_operator.fleet import Owner
-from trafficsim_operator.kube import CONFIG_MAPS, EVENTS, SIMULATIONS, Changed, Gone, KubeApi, Object
+from trafficsim_operator.kube import (
+    CONFIG_MAPS,
+    EVENTS,
+    SIMULATIONS,
+    Changed,
+    Forbidden,
+    Gone,
+    KubeApi,
+    Object,
+    Unacceptable,
+)
 from trafficsim_operator.manifests import saved_map, totals_map
 from trafficsim_operator.store import Conflict, Document
 
@@ -140,21 +150,33 @@ class KubernetesRecord:
         """
         Keep the last answer of a runner that ends, gzipped, in a ConfigMap of at most 256 KiB.
 
-        What earlier runs left goes first, and what nobody can read. A share that does not fit all the same is left
-        out and said: its numbers live on in the operator's memory only.
+        What earlier runs left goes first, and what nobody can read. A share that does not fit all the same, or that
+        may not be written, is left out and said: its numbers live on in the operator's memory only.
         """
+        try:
+            await self._keep_totals(document, runner, answer)
+        except (Forbidden, Unacceptable) as error:
+            told = {"simulation": document.name, "runner": runner, "error": str(error)}
+            log.error("a runner's totals may not be kept", extra=told)
+
+    async def _keep_totals(self, document: Document, runner: str, answer: bytes) -> None:
         name = names.totals_name(document.name, document.uid)
         packed = gzip.compress(answer, mtime=0)
         found = await self._api.get(CONFIG_MAPS, document.namespace, name)
         if found is None:
             owner = Owner(namespace=document.namespace, name=document.name, uid=document.uid)
-            await self._api.apply(CONFIG_MAPS, totals_map(owner, {runner: packed}), names.FieldManager.OBJECTS)
-            return
+            # Subtle: two that end at once must both be kept, and who applies second would take the first one's out.
+            try:
+                await self._api.create(CONFIG_MAPS, totals_map(owner, {runner: packed}))
+                return
+            except Changed:
+                found = await self._api.get(CONFIG_MAPS, document.namespace, name) or {}
         text = base64.b64encode(packed).decode()
         there = {uid: kept for uid, kept in (found.get("binaryData") or {}).items() if uid != runner}
         run = Answer.decode(answer).run
         readable = _unpacked(found)
-        old = {uid for uid in there if _run_of(uid, readable.get(uid)) != run}
+        # Those of a later run stay: an operator that was stopped for long must not take them out.
+        old = {uid for uid in there if (kept := _run_of(uid, readable.get(uid))) is None or kept < run}
         if len(text) + sum(len(kept) for uid, kept in there.items() if uid not in old) > _MAX_TOTALS:
             log.error("no room for a runner's totals", extra={"simulation": document.name, "runner": runner})
             return
