@@ -26,6 +26,7 @@ __all__ = [
     "DemandStatus",
     "Figures",
     "ForecastStatus",
+    "ForeignScaling",
     "MetricStatus",
     "LastCommand",
     "LostRunner",
@@ -397,6 +398,18 @@ class ForecastStatus(_Part):
     """The mean is above 30 %: nothing is done by a forecast until it is below again."""
 
 
+class ForeignScaling(_Part):
+    """What another autoscaler has set, as it was seen: nobody tells when it did, or when it is gone."""
+
+    manager: str
+    """The name that it writes under."""
+    revision: str = ""
+    """The version whose runners it sets; empty: it sets `users`."""
+    value: int = 0
+    at: str
+    """When that value was seen first. Ten minutes later its writer counts as gone."""
+
+
 class ScalingStatus(_Part):
     """How runners follow the load: everything the next decision builds on. Of the present run."""
 
@@ -415,6 +428,7 @@ class ScalingStatus(_Part):
     events: Annotated[tuple[ScaleEvent, ...], Field(max_length=16)] = ()
     demand: DemandStatus = DemandStatus()
     forecast: ForecastStatus = ForecastStatus()
+    foreign: Annotated[tuple[ForeignScaling, ...], Field(max_length=4)] = ()
     reason: ScalingReason = ScalingReason.STATIC
     """Of the version whose runners are changed, else of the stable one."""
     message: str = ""

@@ -21,7 +21,6 @@ __all__ = [
     "Desired",
     "Evidence",
     "Fence",
-    "ForeignScaler",
     "Loss",
     "MetricRow",
     "Observed",
@@ -104,14 +103,6 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignScaler:
-    """An autoscaler that is not ours: the *name* it writes under, and when it wrote last (wall clock, 0: not said)."""
-
-    name: str
-    wrote_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
     """From which *epoch* on assignments are this operator's own, and since when (wall clock) it goes by that."""
 
@@ -133,8 +124,8 @@ class RevisionSeen:
     """An object of that name belongs to somebody else: never adopted."""
     drifted: bool = False
     """The object is not as it was applied: EnsureRevision repairs it."""
-    scaler: ForeignScaler | None = None
-    """Who else sets its replicas."""
+    scaler: str = ""
+    """Under which name another autoscaler sets its replicas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,8 +327,8 @@ class Desired:
     problems: tuple[Problem, ...] = ()
     status: Status = Status()
     command: Command | None = None
-    scaler: ForeignScaler | None = None
-    """An autoscaler that sets `users`."""
+    scaler: str = ""
+    """Under which name an autoscaler sets `users`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

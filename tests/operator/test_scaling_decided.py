@@ -16,7 +16,6 @@ from trafficsim_api.status import ScalingStatus, Status
 from trafficsim_api.units import parse_instant
 from trafficsim_operator.decide import decide
 from trafficsim_operator.ledger import Ledgers
-from trafficsim_operator.observed import ForeignScaler
 from trafficsim_operator.plan.scaling import QUIET_MS, most_here
 from trafficsim_operator.plan.sizing import size
 from trafficsim_operator.reconcile import observe, read
@@ -283,7 +282,7 @@ async def test_another_autoscaler_is_left_alone_until_it_has_been_quiet() -> Non
     assert ("", "", "") == conflict_in(status)
     await some_looks(world, 60)
     [revision] = world.fleet.replicas
-    world.fleet.scalers[revision] = ForeignScaler(name="kube-controller-manager", wrote_ms=world.now_ms)
+    world.fleet.scalers[revision] = "kube-controller-manager"
     world.fleet.replicas[revision] = 5
     await some_looks(world, 200)
     assert {revision: 5} == dict(world.fleet.replicas)
@@ -299,7 +298,7 @@ async def test_another_autoscaler_is_left_alone_until_it_has_been_quiet() -> Non
     status = await some_looks(world, 100)
     assert (2, 300) == (status.runners.wanted, status.users.placed)
     assert {revision: 2} == dict(world.fleet.replicas)
-    wrote = world.fleet.scalers[revision].wrote_ms
+    wrote = parse_instant(scaling_of(status).foreign[0].at)
     status = await watch.until(lambda status: conflict_in(status)[0] == "False")
     assert QUIET_MS <= world.now_ms - wrote <= QUIET_MS + 5_000
     await until(world, lambda status: status.runners.ready == 3)

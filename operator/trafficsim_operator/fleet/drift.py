@@ -123,7 +123,7 @@ def _added(fields: tuple[str, ...], applied: Mapping[str, Any], live: Mapping[st
 
 def _replicas_taken(deployment: Mapping[str, Any]) -> bool:
     """Say whether spec.replicas is held, but neither by us nor by an autoscaler."""
-    if foreign_scaler(deployment, "replicas") is not None:
+    if foreign_scaler(deployment, "replicas"):
         return False
     holders = {
         entry.get("manager")

@@ -11,27 +11,29 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trafficsim_api.names import FieldManager
-from trafficsim_api.units import parse_instant
-from trafficsim_operator.observed import ForeignScaler
 
 __all__ = ["foreign_scaler"]
 
 _OURS: Final = frozenset(manager.value for manager in FieldManager)
 _PERSON: Final = "kubectl"
 _SUBRESOURCE: Final = "scale"
-_NAME: Final = 128  # a manager's name may be as long at most
+_NAMES: Final = 128
 
 
-def foreign_scaler(live: Mapping[str, Any], field: str) -> ForeignScaler | None:
-    """Return who set *field* of the spec of *live* through `scale`: neither we nor a person; the newest of several."""
+def foreign_scaler(live: Mapping[str, Any], field: str) -> str:
+    """
+    Return under which name *field* of the spec of *live* was set through `scale`, "" where we or a person set it.
+
+    Subtle: the API server does not say when: entries of the subresource carry no time.
+    """
     entries = (live.get("metadata") or {}).get("managedFields")
-    found = [
-        ForeignScaler(name=str(entry.get("manager"))[:_NAME], wrote_ms=_instant(entry.get("time")))
+    found = {
+        str(entry.get("manager"))
         for entry in (entries if isinstance(entries, list) else ())
         # A local run's document is a file, in which anything may stand.
         if isinstance(entry, Mapping) and _scales(entry, field)
-    ]
-    return max(found, key=lambda scaler: scaler.wrote_ms, default=None)
+    }
+    return ", ".join(sorted(found))[:_NAMES]
 
 
 def _scales(entry: Mapping[str, Any], field: str) -> bool:
@@ -39,11 +41,3 @@ def _scales(entry: Mapping[str, Any], field: str) -> bool:
     spec = fields.get("f:spec") if isinstance(fields, Mapping) else None
     is_other = manager not in _OURS and not manager.startswith(_PERSON)
     return is_other and entry.get("subresource") == _SUBRESOURCE and isinstance(spec, Mapping) and f"f:{field}" in spec
-
-
-def _instant(text: object) -> int:
-    """Return when an entry was written last, 0 where it does not say."""
-    try:
-        return parse_instant(str(text))
-    except (TypeError, ValueError):
-        return 0

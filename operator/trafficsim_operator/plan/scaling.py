@@ -5,13 +5,13 @@ Nothing is scaled but while the simulation is Running. What was decided stands i
 suspension; a new run begins without it.
 
 Another autoscaler in the way: somebody writes the replicas of a Deployment of ours, or `users`, through the subresource
-`scale`. Nobody tells that it is gone, so it counts for ten minutes from its last write; until then that version keeps
-the runners it is given, and nothing is scaled where it sets users.
+`scale`. Nobody tells when it did, or when it is gone, so it counts for ten minutes from when its value was seen first.
+Until then that version keeps the runners it is given, and nothing is scaled where it sets users.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,9 +20,9 @@ from trafficsim_api.phases import Phase
 from trafficsim_api.profile import shape
 from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.scaling import ScalingReason
-from trafficsim_api.status import Revision, RolloutStatus, ScalingStatus, Status, VersionScaling
-from trafficsim_api.units import milliseconds
-from trafficsim_operator.observed import Desired, ForeignScaler, Observed, RunnerState
+from trafficsim_api.status import ForeignScaling, Revision, RolloutStatus, ScalingStatus, Status, VersionScaling
+from trafficsim_api.units import format_instant, milliseconds, parse_instant
+from trafficsim_operator.observed import Desired, Observed, RunnerState
 from trafficsim_operator.plan import split
 from trafficsim_operator.plan.acceptance import Accepted
 from trafficsim_operator.plan.assignments import held_by
@@ -31,10 +31,11 @@ from trafficsim_operator.plan.colours import colour_of
 from trafficsim_operator.plan.lifecycle import Life, start_at
 from trafficsim_operator.plan.sizing import Sizing
 
-__all__ = ["QUIET_MS", "Scaled", "asked_for", "conflict_of", "is_rolling", "most_here", "scaled"]
+__all__ = ["QUIET_MS", "Scaled", "asked_for", "is_rolling", "most_here", "scaled"]
 
 QUIET_MS: Final = 600_000
-"""After so long without a write of its own another autoscaler counts as gone."""
+"""After so long without another value another autoscaler counts as gone."""
+_FOREIGN: Final = 4
 _ON: Final = (Phase.SUSPENDED, Phase.STARTING, Phase.DRAINING)
 # What a user does, and to whom: with another one runners carry another number of users.
 _LOAD: Final = ("target", "archetypes", "connections", "data")
@@ -80,13 +81,16 @@ def scaled(
     """
     status, run = desired.status, life.run
     before = status.scaling if status.run is not None and run is not None and status.run.id == run.id else None
-    conflict = conflict_of(desired, observed, now_ms)
+    foreign = _foreign(before, desired, observed, now_ms)
+    writing = [found for found in foreign if now_ms - parse_instant(found.at) < QUIET_MS]
+    conflict = _said(writing)
     if run is None or not run.origin or (life.phase is not Phase.RUNNING and life.phase not in _ON):
         return Scaled(runners={}, needed={}, conflict=conflict)
-    given = frozenset(name for name, seen in observed.revisions.items() if _writes(seen.scaler, now_ms))
+    given = frozenset(found.revision for found in writing if found.revision)
     if life.phase is Phase.RUNNING:
-        seen = _seen(desired, observed, accepted, life, before, given, now_ms)
-        after = scale(_resized(before, seen), seen, now_ms)
+        is_users = any(not found.revision for found in writing)
+        seen = _seen(desired, observed, accepted, life, before, given, now_ms, is_users=is_users)
+        after = scale(_resized(before, seen), seen, now_ms).model_copy(update={"foreign": foreign})
         before = after if is_told or before is None or _stand(before) != _stand(after) else before
     versions = before.versions if before is not None else ()
     runners = {version.revision: version.wanted for version in versions}
@@ -101,7 +105,7 @@ def scaled(
 def _stand(scaling: ScalingStatus) -> tuple[object, ...]:
     """Return what is worth a write of its own."""
     runners = [(v.revision, v.wanted, v.needed, v.static) for v in scaling.versions]
-    return scaling.users, scaling.load, scaling.start_up_ms, scaling.forecast.off, *runners
+    return scaling.users, scaling.load, scaling.start_up_ms, scaling.forecast.off, scaling.foreign, *runners
 
 
 def _resized(before: ScalingStatus | None, seen: ScalingSeen) -> ScalingStatus | None:
@@ -144,23 +148,32 @@ def is_rolling(status: Status) -> bool:
     return status.rollout is not None and status.rollout.phase in split.ATTEMPT
 
 
-def conflict_of(desired: Desired, observed: Observed, now_ms: int) -> str:
-    """Return who else scales and what, "" when nobody does."""
-    told = [
-        f"{seen.scaler.name} sets the replicas of the runners of version {name}"
-        for name, seen in sorted(observed.revisions.items())
-        if seen.scaler is not None and _writes(seen.scaler, now_ms)
-    ]
-    if desired.scaler is not None and _writes(desired.scaler, now_ms):
-        told.append(f"{desired.scaler.name} sets users")
-    if not told:
+def _foreign(
+    before: ScalingStatus | None, desired: Desired, observed: Observed, now_ms: int
+) -> tuple[ForeignScaling, ...]:
+    """Return what other autoscalers have set, each since when: from now on where it is another value than before."""
+    set_by = [(seen.scaler, name, seen.replicas) for name, seen in sorted(observed.revisions.items()) if seen.scaler]
+    if desired.scaler and desired.spec is not None:
+        set_by.append((desired.scaler, "", desired.spec.users))
+    known = {(f.manager, f.revision, f.value): f for f in (before.foreign if before is not None else ())}
+    now = format_instant(now_ms)
+    return tuple(
+        known.get(found) or ForeignScaling(manager=found[0], revision=found[1], value=found[2], at=now)
+        for found in set_by[:_FOREIGN]
+    )
+
+
+def _said(writing: Sequence[ForeignScaling]) -> str:
+    """Return who else scales and what, in the user's words, "" when nobody does."""
+    if not writing:
         return ""
-    then = f"nothing is scaled until {QUIET_MS // 60_000} minutes after its last write"
+    told = (
+        f"{found.manager} sets "
+        + (f"the replicas of the runners of version {found.revision}" if found.revision else "users")
+        for found in writing
+    )
+    then = f"nothing is scaled until {QUIET_MS // 60_000} minutes after it set another value last"
     return f"{'; '.join(told)} through the subresource scale, as a HorizontalPodAutoscaler does: {then}"
-
-
-def _writes(scaler: ForeignScaler | None, now_ms: int) -> bool:
-    return scaler is not None and (not scaler.wrote_ms or now_ms - scaler.wrote_ms < QUIET_MS)
 
 
 def most_here(sizing: Sizing, cores: int | None) -> int | None:
@@ -182,12 +195,13 @@ def _seen(
     before: ScalingStatus | None,
     given: frozenset[str],
     now_ms: int,
+    *,
+    is_users: bool,
 ) -> ScalingSeen:
     """Return what the rules are asked about."""
     spec, run = accepted.spec, life.run
     assert run is not None
     rollout = desired.status.rollout or RolloutStatus()
-    is_users = desired.scaler is not None and _writes(desired.scaler, now_ms)
     candidate = desired.status.candidate if is_rolling(desired.status) else None
     versions = [_stable(observed, accepted, given, before if is_users else None, conflict=is_users)]
     reserved = 0

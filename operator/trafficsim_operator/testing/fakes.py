@@ -25,7 +25,7 @@ from trafficsim_operator.fleet import Owner
 from trafficsim_operator.fleet.rows import inline_rows
 from trafficsim_operator.fleet.runners import RunnerRefused, Runners, Signer
 from trafficsim_operator.ledger import Ledgers
-from trafficsim_operator.observed import ForeignScaler, RevisionSeen, RowsSeen, Runner, RunnerState, TargetFacts
+from trafficsim_operator.observed import RevisionSeen, RowsSeen, Runner, RunnerState, TargetFacts
 from trafficsim_operator.reconcile import World, reconcile
 from trafficsim_operator.store import Conflict, Document
 from trafficsim_operator.testing.fake_runner import FakeHealth, FakeOnce, FakeRunner
@@ -57,7 +57,7 @@ class FakeFleet:
     """Runners tell windows."""
     ready_after_ms: int = 1_000
     """How long runners take to start."""
-    scalers: dict[str, ForeignScaler] = field(default_factory=dict)
+    scalers: dict[str, str] = field(default_factory=dict)
     """Who else sets a revision's replicas."""
 
     async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
@@ -81,7 +81,7 @@ class FakeFleet:
                 revision=revision,
                 replicas=count,
                 problem=self.problem,
-                scaler=self.scalers.get(revision),
+                scaler=self.scalers.get(revision, ""),
                 runners=tuple(self._seen(r) for r in self.runners.values() if r.revision == revision),
             )
             for revision, count in self.replicas.items()
