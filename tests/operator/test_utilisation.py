@@ -93,6 +93,21 @@ def test_more_than_used_up_counts_as_measured() -> None:
     assert 8_000 == after(a_load(10, 1250)).milliusers
 
 
+@pytest.mark.parametrize(
+    ("users", "utilisation", "average"),
+    [
+        pytest.param(12, 400, 22_500, id="a fifth more"),
+        pytest.param(13, 400, 20_000, id="more than a quarter more"),
+        pytest.param(13, 1000, 10_000, id="used up all the same"),
+        pytest.param(0, 400, 22_500, id="not known"),
+    ],
+)
+def test_nothing_is_measured_while_users_come(users: int, utilisation: int, average: int) -> None:
+    """Connecting costs more than being there, so a sample with many newcomers says too little of a runner."""
+    known = after(a_load(10, 500))
+    assert average == sampled(known, [a_load(10, utilisation)], target=700, users=users).milliusers
+
+
 def test_ceiling_takes_two_strained_samples() -> None:
     """One late sample is a hiccup; the second in a row makes the users a ceiling."""
     late = a_load(10, 500, strained=True)

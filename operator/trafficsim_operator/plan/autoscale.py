@@ -205,7 +205,8 @@ def _with(
     most = _most(status, version, seen)
     old = _begun(was, version, known, seen, look, most)
     case = _case(status, version, old, seen, look, most)
-    wanted, recommended = _paced(old, version, case, status.events, look)
+    is_noisy = seen.known_ahead is None
+    wanted, recommended = _paced(old, version, case, status.events, look, is_noisy=is_noisy)
     if known is not None and wanted == known.wanted and not look.is_fresh:
         return status
     reason, message = why(case, wanted)
@@ -272,7 +273,10 @@ def _begun(
         known = known.model_copy(update={"recommended": seeded(max(was.versions[0].wanted, known.wanted))})
     if look.is_new_load:
         known = known.model_copy(update={"samples": 0, "ceiling": 0, "strained": 0})
-    return sampled(known, seen.loads, target=seen.target) if look.is_due else known
+    if not look.is_due:
+        return known
+    users = 0 if seen.missing else _share(seen.demand, version, seen)
+    return sampled(known, seen.loads, target=seen.target, users=users)
 
 
 def _case(
@@ -319,19 +323,25 @@ def _share(users: int, version: VersionSeen, seen: ScalingSeen) -> int:
 
 
 def _paced(
-    old: VersionScaling, version: VersionSeen, case: Case, events: tuple[ScaleEvent, ...], look: _Look
+    old: VersionScaling,
+    version: VersionSeen,
+    case: Case,
+    events: tuple[ScaleEvent, ...],
+    look: _Look,
+    *,
+    is_noisy: bool,
 ) -> tuple[int, tuple[int, ...]]:
     """
     Return the runners that *version* is to have, and the history with what was needed now.
 
     Users who are due by the profile are a number, not a measurement: once u* is one of three samples no rate holds
-    their runners back.
+    their runners back. Where no profile tells them (*is_noisy*) they are counted at samples alone.
     """
     if case.held is ScalingReason.CONFLICT:
         return version.existing, seeded(version.existing)
     own = tuple(event for event in events if event.revision == version.revision)
     wanted, needed = old.wanted, case.needed
-    if needed > wanted:
+    if needed > wanted and (look.is_fresh or not is_noisy):
         wanted = up(wanted, needed, own, look.now_ms)
         if case.source is ScalingReason.PROFILE and old.samples >= _SURE:
             wanted = max(wanted, min(needed, case.need.ahead))

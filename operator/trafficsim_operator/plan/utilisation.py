@@ -13,6 +13,7 @@ samples (45 s), and noise of 10 % from sample to sample has become 5 %.
 |---|---|
 | ready for less than 30 s, or less than 7.5 s told | says nothing: it is warming up |
 | below 1 user, or below a tenth of the target | says nothing: what a runner takes without users would be most of it |
+| users still coming: a quarter more than on the average | says nothing: connecting costs more than being there |
 | all together at 95 % or more | used up: no more users fit, so the average is at most the sample, at once |
 | strained (late, throttled), half of the runners, two samples in a row | their users are a *ceiling* |
 | strained below half of the target | no ceiling: this runner is not at its end, more of them would not help |
@@ -56,8 +57,12 @@ def milliusers_per_runner(version: VersionScaling, *, target: int, capacity: int
     return max(1, min(round(full * target / _FULL), capacity * 1000)) if full else 0
 
 
-def sampled(version: VersionScaling, loads: Iterable[RunnerLoad], *, target: int) -> VersionScaling:
-    """Return *version* after one sample of *loads*, those of its runners; *target* is in permille."""
+def sampled(version: VersionScaling, loads: Iterable[RunnerLoad], *, target: int, users: int = 0) -> VersionScaling:
+    """
+    Return *version* after one sample of *loads*, those of its runners; *target* is in permille.
+
+    *users* are those that are to be at work on all of them now; 0: some runner's load is not known.
+    """
     own = [load for load in loads if load.revision == version.revision]
     if not own:
         return version.model_copy(update={"utilisation": 0, "strained": 0})
@@ -71,6 +76,8 @@ def sampled(version: VersionScaling, loads: Iterable[RunnerLoad], *, target: int
     is_moving = any(load.ready_ms < _YOUNG_MS for load in own)
     if not is_moving:
         found["strained"] = min(2, version.strained + 1) if strained else 0
+    if not _is_used_up(telling) and 4 * users > 5 * sum(load.users for load in own):
+        return version.model_copy(update=found)
     found |= _average(version, telling)
     found["ceiling"] = _ceiling(version, strained if found.get("strained") == 2 else [], found["milliusers"])
     return version.model_copy(update=found)
@@ -81,10 +88,14 @@ def _tells(load: RunnerLoad, target: int) -> bool:
     return is_settled and load.users >= 1 and 10 * load.utilisation >= target
 
 
+def _is_used_up(loads: list[RunnerLoad]) -> bool:
+    return sum(load.utilisation for load in loads) >= _USED_UP * len(loads)
+
+
 def _average(version: VersionScaling, loads: list[RunnerLoad]) -> dict[str, int]:
     """Return the moving average after *loads*, and of how many samples it is made."""
     users, used = sum(load.users for load in loads), sum(load.utilisation for load in loads)
-    is_used_up = used >= _USED_UP * len(loads)
+    is_used_up = _is_used_up(loads)
     sample = max(1, round(users * _FULL * 1000 / (max(used, _FULL * len(loads)) if is_used_up else used)))
     samples = min(_MOST_SAMPLES, version.samples + 1)
     average = round(version.milliusers + max(_WEIGHT, 1 / samples) * (sample - version.milliusers))
