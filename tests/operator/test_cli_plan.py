@@ -43,6 +43,18 @@ def test_each_term_is_shown(shop: Any, capfd: pytest.CaptureFixture[str]) -> Non
         assert term in out
 
 
+@pytest.mark.parametrize(("users", "ahead_ms"), [(2000, None), (2001, 3_030), (12_000, 3_120)])
+def test_how_far_ahead_a_large_start_is(
+    users: int, ahead_ms: int | None, shop: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """From 2001 users on all runners begin at one instant that they were told; smaller tiers say nothing of it."""
+    assert 0 == main(["plan", "--json", shop(users=users)])
+    assert ahead_ms == json.loads(capfd.readouterr().out)["startAheadMs"]
+    assert 0 == main(["plan", shop(users=users)])
+    said = "start       all runners at one instant, told 3."
+    assert (ahead_ms is not None) == (said in capfd.readouterr().out)
+
+
 def test_a_need_that_cannot_be_met(shop: Any, capfd: pytest.CaptureFixture[str]) -> None:
     assert 3 == main(["plan", shop(users=5000, scaling={"maxRunners": 4})])
     assert "users: 5000 need 5 runners of ≤ 1000 connections; scaling.maxRunners is 4" in capfd.readouterr().err

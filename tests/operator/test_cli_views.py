@@ -16,9 +16,9 @@ from trafficsim_api.layout import Layout
 from trafficsim_api.phases import Phase, Verdict
 from trafficsim_api.problems import read
 from trafficsim_api.statistics import zeros
-from trafficsim_api.status import RuleStatus, Run, Runners, SizingTerms, Status, Users
+from trafficsim_api.status import Barrier, RuleStatus, Run, Runners, SizingTerms, Status, Users
 from trafficsim_operator.cli import figures
-from trafficsim_operator.cli.live import LineView, LiveView
+from trafficsim_operator.cli.live import LineView, LiveView, line
 from trafficsim_operator.cli.simulation_view import panel
 from trafficsim_operator.cli.summary import document_of, print_summary
 from trafficsim_operator.local import Frame, Outcome
@@ -239,6 +239,22 @@ def test_losses_are_stated() -> None:
         "2 worker processes; 7 users lost their request",
     ):  # fmt: skip
         assert seen in text
+
+
+def test_runners_that_were_lost_are_counted_and_how_far_apart_they_began_is_said() -> None:
+    barrier = Barrier(moved=True, runners=3, skew_ms=13, offset_error_ms=2)
+    run = Run(
+        id=1, phase_since="", origin="2023-11-14T22:13:20.000Z", planned_user_ms=100_000, lost_user_ms=500,
+        lost_runners=2, barrier=barrier,
+    )  # fmt: skip
+    text = summary_of(an_outcome(frame=a_frame(60, Phase.COMPLETED, run=run), report=a_report(done=10)))
+    assert "0.5 user-seconds, 0.50 % of those planned, with 2 runners" in text
+    assert "3 runners began within 13 ms of each other; their clocks are known to 2 ms; the start was moved on" in text
+
+
+def test_what_is_lost_is_seen_while_the_run_goes_on() -> None:
+    run = Run(id=1, phase_since="", origin="2023-11-14T22:13:20.000Z", lost_user_ms=5_000, lost_runners=1)
+    assert "5.0 user-seconds lost" in line(a_frame(60, Phase.RUNNING, run=run))
 
 
 def test_a_refused_run_shows_the_snippet_and_the_way_around() -> None:

@@ -325,15 +325,17 @@ async def test_runners_that_never_start_fail_with_the_cause() -> None:
 
 
 async def test_an_operator_that_forgot_everything_goes_on() -> None:
-    """A restart loses the ledgers; the status and the runners hold all that is needed."""
+    """A restart loses the ledgers; the status and the runners hold all that is needed. All are told the same, once."""
     world = FakeWorld()
     world.record.put(a_document(users=1200))
     await until(world, "Running")
     await settle(world, 20)
-    epochs = {name: r.assignment.epoch for name, r in world.fleet.runners.items() if r.assignment}
+    held = {name: r.assignment.held for name, r in world.fleet.runners.items() if r.assignment}
+    epoch = world.status.epoch
     world.world.ledgers = type(world.world.ledgers)()
-    await settle(world, 3)
-    assert epochs == {name: r.assignment.epoch for name, r in world.fleet.runners.items() if r.assignment}
+    await settle(world, 5)
+    assert held == {name: r.assignment.held for name, r in world.fleet.runners.items() if r.assignment}
+    assert [epoch + 1] * 2 == [r.assignment.epoch for r in world.fleet.runners.values() if r.assignment]
     assert "Passed" == (await until(world, "Completed")).verdict
 
 

@@ -28,6 +28,7 @@ __all__ = ["LineView", "LiveView", "Quiet"]
 _WIDTH: Final = 40
 _EVERY_MS: Final = 5000
 _LINES: Final = 18  # of everything else, when a rollout is on
+_LOST_MS: Final = 50  # less lost user time shows as nothing
 _SAMPLE_MS: Final = 900  # about one sample of the rate for each second
 _COLOURS: Final = {
     Phase.RUNNING: "green", Phase.COMPLETED: "green", Phase.FAILED: "red", Phase.SUSPENDED: "yellow",
@@ -94,6 +95,8 @@ def line(frame: Frame) -> str:
         ]
         if evidence.arrivals_planned:
             parts.append(f"{count(evidence.arrivals_started)} of {count(evidence.arrivals_planned)} arrivals started")
+        if status.run is not None and status.run.lost_user_ms >= _LOST_MS:
+            parts.append(f"{status.run.lost_user_ms / 1000:.1f} user-seconds lost")
         broken = [rule.rule for rule in status.rules if rule.holds == "False"]
         parts += [f"broken now: {', '.join(broken)}"] if broken else []
         rolled = rollout_of(status)
@@ -200,6 +203,9 @@ def _figures(frame: Frame, rates: Sequence[float]) -> RenderableType:
     grid.add_row(Text("errors", "dim"), Text(f"{percent(seen.error_rate)}   {count(seen.failed)} in all", style))
     if seen.dropped:
         grid.add_row(Text("not sent", "dim"), Text(count(seen.dropped), "yellow"))
+    if status.run is not None and status.run.lost_user_ms >= _LOST_MS:
+        text = f"{status.run.lost_user_ms / 1000:.1f} user-seconds with {counted(status.run.lost_runners, 'runner')}"
+        grid.add_row(Text("lost so far", "dim"), Text(text, "yellow"))
     return grid
 
 

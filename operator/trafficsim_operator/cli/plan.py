@@ -31,6 +31,7 @@ from trafficsim_operator.cli.scenarios import unknown_of
 from trafficsim_operator.fleet.local import IMAGE
 from trafficsim_operator.fleet.lookup import host_and_port, resolve
 from trafficsim_operator.observed import RowsSeen, TargetFacts
+from trafficsim_operator.plan.barrier import lead_ms
 from trafficsim_operator.plan.data import fed
 from trafficsim_operator.plan.policy import Ruling, judge
 from trafficsim_operator.plan.sizing import MIB, Sizing, size
@@ -133,10 +134,17 @@ def _lines(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rows: Ma
         ("runners", f"{sizing.runners}: {sizing.reason}"),
         ("each", f"{each} {on_this_machine}"),
         ("in all", f"{all_cores:g} cores, {all_memory}"),
+        *((("start", _start(sizing)),) if tier and tier.barrier else ()),
         *once.planned_lines(spec),
     )
     head = f"{simulation.metadata.name}: {counted(spec.users, 'user')} against {spec.target.url}"
     return [head, "", *(f"{name:<11} {term}" for name, term in terms), "", *_profile_lines(spec, rows), ""]
+
+
+def _start(sizing: Sizing) -> str:
+    """Say how all runners begin at once."""
+    ahead = f"{lead_ms(sizing.runners) / 1000:g} s = 3 s + 10 ms × {sizing.runners}"
+    return f"all runners at one instant, told {ahead} ahead; moved on once if one has not acknowledged it"
 
 
 def _memory_term(spec: TrafficSimulationSpec, sizing: Sizing) -> str:
@@ -225,6 +233,7 @@ def _document(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rulin
         "processesHere": here.processes,
         "reason": sizing.reason,
         "terms": terms,
+        "startAheadMs": lead_ms(sizing.runners) if sizing.tier and sizing.tier.barrier else None,
         "arrivals": None if spec.arrivals is None else spec.arrivals.model_dump(mode="json"),
         "profile": [
             {

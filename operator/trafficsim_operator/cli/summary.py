@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trafficsim_api.phases import Verdict
+from trafficsim_api.status import Run
 from trafficsim_api.units import format_duration, milliseconds
 from trafficsim_operator.cli.data import used_data, used_lines
 from trafficsim_operator.cli.figures import clock, count, counted, duration_ns, percent
@@ -20,6 +21,7 @@ from trafficsim_operator.cli.rollout_view import rolled_out, rolled_out_lines
 from trafficsim_operator.cli.scenarios import failure_lines, print_metrics
 from trafficsim_operator.fleet.lookup import host_and_port
 from trafficsim_operator.local import Outcome
+from trafficsim_operator.plan.happenings import skew_of
 from trafficsim_operator.plan.report import ActionRow, Report
 
 __all__ = ["document_of", "print_summary"]
@@ -181,10 +183,7 @@ def _remarks(outcome: Outcome, console: Console) -> None:
         lines.append(("" if number else "pools", text))
     if delayed := report.counters.get("starts_delayed", 0):
         lines.append(("delayed", f"{counted(delayed, 'start')} waited while a runner was above 80 % of its CPU"))
-    if status.run is not None and status.run.lost_user_ms >= 50:
-        planned = status.run.planned_user_ms
-        share = f", {percent(status.run.lost_user_ms / planned)} of those planned" if planned else ""
-        lines.append(("lost", f"{status.run.lost_user_ms / 1000:.1f} user-seconds{share}"))
+    lines += _run_lines(status.run)
     lines += [("missing", text) for text in report.missing]
     lines += [("died", text) for text in outcome.losses[:_SHOWN]]
     if len(outcome.losses) > _SHOWN:
@@ -202,6 +201,19 @@ def _remarks(outcome: Outcome, console: Console) -> None:
     width = max(len(name) for name, _ in lines) + 2
     for name, text in lines:
         console.print(Text.assemble((name.ljust(width), "dim"), text), soft_wrap=True)
+
+
+def _run_lines(run: Run | None) -> list[tuple[str, str]]:
+    """Say what was lost with runners, and how far apart they began."""
+    lines = []
+    if run is not None and run.lost_user_ms >= 50:
+        share = f", {percent(run.lost_user_ms / run.planned_user_ms)} of those planned" if run.planned_user_ms else ""
+        whose = f", with {counted(run.lost_runners, 'runner')}" if run.lost_runners else ""
+        lines.append(("lost", f"{run.lost_user_ms / 1000:.1f} user-seconds{share}{whose}"))
+    if run is not None and run.barrier is not None and run.barrier.runners:
+        moved = "; the start was moved on once" if run.barrier.moved else ""
+        lines.append(("start", skew_of(run.barrier) + moved))
+    return lines
 
 
 def _pools(report: Report) -> Iterator[str]:

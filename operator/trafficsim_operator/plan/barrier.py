@@ -55,9 +55,17 @@ def is_open(run: Run, now_ms: int) -> bool:
 
 
 def untold(runners: Iterable[Runner], run: int) -> tuple[str, ...]:
-    """Return the names of the runners that have not acknowledged their places: none holds any before the start."""
+    """
+    Return the names of the runners that have not acknowledged their places: none holds any before the start is set.
+
+    Nor has who was told of some and has not answered since.
+    """
     return tuple(
-        runner.name for runner in runners if (ack := held_by(runner, run)) is None or not ack.users or not ack.held
+        runner.name
+        for runner in runners
+        if (ack := held_by(runner, run)) is None
+        or not (ack.users and ack.held)
+        or not (runner.answered or ack.settled)
     )
 
 

@@ -24,7 +24,8 @@ from trafficsim_operator.plan.bounds import fitted
 from trafficsim_operator.plan.colour_status import of_pause, of_rollout, places_of, rollout_of
 from trafficsim_operator.plan.conditions import MESSAGE, Finding, conditions, of_phase, of_verdict, verdict_reason
 from trafficsim_operator.plan.lifecycle import Life
-from trafficsim_operator.plan.look import ENDED, Look, figures_are_due
+from trafficsim_operator.plan.look import ENDED, ON, Look, figures_are_due
+from trafficsim_operator.plan.losses import fatal_losses, losses_on, short_on
 from trafficsim_operator.plan.measured import NS, MetricRow
 from trafficsim_operator.plan.places import Deal
 from trafficsim_operator.plan.planned import planned_user_ms
@@ -38,9 +39,9 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
     before, accepted, life, now = look.before, look.accepted, look.life, format_instant(look.now_ms)
     ended = life.phase is Phase.COMPLETED and before.phase is not Phase.COMPLETED
     fresh = life.phase is Phase.PENDING or look.run.id != (before.run.id if before.run else 0)
-    run, judged, why, reason = _judged(look, ended=ended, fresh=fresh)
     wanted, users = _users(look, dealt)
     is_due = ended or _is_due(look, users)
+    run, judged, why, reason = _judged(look, _short(look, dealt), ended=ended, fresh=fresh, is_due=is_due)
     figures, accounts, rules, users = _figures(look, users, final=ended, fresh=fresh, is_due=is_due)
     sizing, versions = accepted.sizing, look.versions
     ready = sum(runner.state is RunnerState.READY for runner in look.runners)
@@ -90,21 +91,36 @@ def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
     )
 
 
-def _judged(look: Look, *, ended: bool, fresh: bool) -> tuple[Run, Verdict | None, str, str]:
+def _short(look: Look, dealt: Deal) -> int:
+    """Return how many places no runner has room for, as far as that is known."""
+    return len(dealt.unplaced) if look.life.phase is Phase.RUNNING and not dealt.unknown else 0
+
+
+def _judged(
+    look: Look, short: int, *, ended: bool, fresh: bool, is_due: bool
+) -> tuple[Run, Verdict | None, str, str]:  # fmt: skip
     """Return the run with what is known of its losses, and verdict, sentence and reason: given when it has *ended*."""
     before, life, run, evidence = look.before, look.life, look.run, look.observed.evidence
     judged, why, reason = before.verdict, before.verdict_reason, verdict_reason(before.conditions)
     if fresh:
         judged, why, reason = None, "", Reason.IN_PROGRESS
+    if ended or (life.phase in ON and run.origin is not None):
+        run = losses_on(run, evidence, look.accepted.spec, on=life.phase is Phase.RUNNING)
+        run = short_on(run, look.accepted.spec, short, is_told=is_due, now_ms=look.now_ms)
     if ended:
         planned = planned_user_ms(run, look.accepted.spec, look.now_ms)
-        lost = max(0, planned - evidence.wanted_user_ms)
+        lost = max(0, planned - evidence.wanted_user_ms, run.lost_user_ms)
         missed = max(0, run.arrivals_planned - (evidence.arrivals_planned - evidence.arrivals_twice))
         run = run.model_copy(update={"planned_user_ms": planned, "lost_user_ms": lost, "arrivals_lost": missed})
-        judgement = verdict.judge(evidence, planned_user_ms=planned, lost_user_ms=lost, stopped=run.stop or "")
+        judgement = verdict.judge(
+            evidence,
+            planned_user_ms=planned,
+            lost_user_ms=lost,
+            stopped=run.stop or "",
+            lost=run.lost,
+            fatal=fatal_losses(run, look.accepted.spec),
+        )
         judged, why, reason = judgement.verdict, judgement.message, judgement.reason
-    if life.phase in (Phase.RUNNING, Phase.DRAINING) or ended:
-        run = run.model_copy(update={"lost_runners": evidence.lost_runners})
     return run, judged, why, reason
 
 

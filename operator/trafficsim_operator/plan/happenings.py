@@ -8,13 +8,14 @@ from typing import Final
 from trafficsim_api.names import Event
 from trafficsim_api.phases import Phase
 from trafficsim_api.rollout import RolloutPhase
-from trafficsim_api.status import RolloutStatus, Status
+from trafficsim_api.status import Barrier, RolloutStatus, Run, Status
 from trafficsim_operator.actions import Action, EnsureRevision, Happening, Retire
 from trafficsim_operator.plan.conditions import MESSAGE
 from trafficsim_operator.plan.look import Look
+from trafficsim_operator.plan.planned import planned_user_ms
 from trafficsim_operator.plan.scaling_told import changed, told_of_scaling
 
-__all__ = ["happenings"]
+__all__ = ["happenings", "skew_of"]
 
 # What a pause that ended leads to, unless the rollout ended with it.
 _ONWARD: Final = (RolloutPhase.PREPARING, RolloutPhase.SHIFTING, RolloutPhase.ANALYZING, RolloutPhase.PROMOTING)
@@ -57,10 +58,44 @@ def happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple
     found += _told_of_tasks(before, status)
     if status.rollout is not None:
         found += _told_of_rollout(before, before.rollout or RolloutStatus(), status, status.rollout)
-    lost = (status.run.lost_runners if status.run else 0) - (before.run.lost_runners if before.run else 0)
-    if lost > 0:
-        found.append(Happening(reason=Event.RUNNER_LOST, message=f"{lost} runners were lost", warning=True))
+    if before.run is not None and status.run is not None and before.run.id == status.run.id:
+        found += _told_of_losses(look, before.run, status.run)
+        found += _told_of_start(before.run, status)
     return tuple(found)
+
+
+def _told_of_losses(look: Look, before: Run, run: Run) -> Iterator[Happening]:
+    """Yield an event for each runner that was lost, one more where nobody saw it end."""
+    planned = planned_user_ms(run, look.accepted.spec, look.now_ms)
+    share = f", {100 * run.lost_user_ms / planned:.2f} % of those planned" if planned else ""
+    total = f"{run.lost_user_ms / 1000:.1f} user-seconds are known to be lost so far{share}"
+    known = {lost.name for lost in before.lost}
+    for lost in (lost for lost in run.lost if lost.name not in known):
+        text = f"{lost.name} was lost with {lost.users} users; its numbers after {lost.since} are missing; {total}"
+        yield Happening(reason=Event.RUNNER_LOST, message=text, warning=True)
+        if lost.end_unseen:
+            text = (
+                f"{lost.name} counts as lost though nobody saw it end: its {lost.users} users go to others, "
+                "and may be at work twice until its node ends it"
+            )
+            yield Happening(reason=Event.POSSIBLE_DOUBLE_LOAD, message=text, warning=True)
+
+
+def _told_of_start(before: Run, status: Status) -> Iterator[Happening]:
+    """Yield an event when the start was moved on, and when it is known how far apart runners began."""
+    run = status.run
+    if run is None or run.barrier is None or before.barrier is None:
+        return
+    if run.barrier.moved and not before.barrier.moved:
+        yield Happening(reason=Event.START_MOVED, message=status.message, warning=True)
+    if run.barrier.runners and not before.barrier.runners:
+        yield Happening(reason=Event.START_MEASURED, message=skew_of(run.barrier))
+
+
+def skew_of(barrier: Barrier) -> str:
+    """Return in one sentence how far apart the runners began."""
+    skew, error = barrier.skew_ms, barrier.offset_error_ms
+    return f"{barrier.runners} runners began within {skew} ms of each other; their clocks are known to {error} ms"
 
 
 def _told_of_tasks(before: Status, status: Status) -> list[Happening]:

@@ -15,6 +15,7 @@ from trafficsim_operator.actions import Action
 from trafficsim_operator.observed import Desired, Observed, Runner
 from trafficsim_operator.plan.acceptance import Accepted, Refused
 from trafficsim_operator.plan.assignments import held_by
+from trafficsim_operator.plan.barrier import is_open
 from trafficsim_operator.plan.lifecycle import Life, start_at
 from trafficsim_operator.plan.once import is_at_setup
 from trafficsim_operator.plan.places import Deal
@@ -126,6 +127,8 @@ def next_look(look: Look, dealt: Deal, actions: tuple[Action, ...]) -> int | Non
     rollout = look.versions.rollout
     if rollout is not None:
         pace = min(pace, _of_rollout(look, rollout))
+    if is_open(look.run, look.now_ms):
+        pace = min(pace, IN_MOTION_MS)
     if look.accepted.spec.duration is not None:
         left = start_at(look.run) + milliseconds(look.accepted.spec.duration) - look.now_ms
         pace = max(IN_MOTION_MS, min(pace, left))

@@ -63,9 +63,18 @@ class FakeRunner:
     assignment: Assignment | None = None
     looks: int = 0
     silent: bool = False
+    leaving: bool = False
+    """It is being deleted."""
+    node_lost: bool = False
+    """Its node is not ready."""
+    is_overdue: bool = False
+    """Its grace is over, and nobody saw it end."""
     clock_ahead_ms: int = 0
     killed_ms: int = 0
     problem: str = ""
+    late_us: int = 0
+    """How late its first user is."""
+    begun: bool = False
     rows: set[str] = field(default_factory=set)
     tasks: dict[str, TaskReport] = field(default_factory=dict)
     """What it began once, by id."""
@@ -81,6 +90,22 @@ class FakeRunner:
     rest_ms: int = 0
     """User time that was not enough for a request yet."""
 
+    def lacks(self, assignment: Assignment) -> set[str]:
+        """Return the digests of the rows that *assignment* needs, and that were sent neither with it nor before."""
+        wanted = {feed.digest for feed in assignment.load.data or () if feed.digest}
+        return wanted - self.rows - assignment.rows.keys()
+
+    def take(self, assignment: Assignment, now_ms: int) -> bool:
+        """Do as *assignment* says from now on; say whether a task of it was begun now."""
+        told = self.assignment
+        self.count(now_ms)
+        if told is not None and assignment.run > told.run:
+            self.done = self.wanted_user_ms = self.failed = self.checks_failed = 0
+            self.windows, self.begun = [], False
+        self.rows = {feed.digest for feed in assignment.load.data or () if feed.digest}
+        self.assignment, self.looks = assignment, 0
+        return assignment.task is not None and self.begin(assignment.task)
+
     def active(self, now_ms: int) -> int:
         """Return the users that are on: places whose turn it is, by the real arithmetic."""
         a = self.assignment
@@ -93,9 +118,12 @@ class FakeRunner:
         """Count the user time and requests since the last call, up to the assignment's end."""
         until = now_ms if self.assignment is None else min(now_ms, self.assignment.end_ms)
         since, self.counted_ms = self.counted_ms or until, now_ms
-        # By the second, as real ones tell; without windows in one piece.
-        edges = range(since - since % 1_000 + 1_000, until, 1_000) if self.health.tells else ()
-        for begin, end in pairwise((since, *edges, max(since, until))):
+        # By the second and from the run's start on, as real ones tell; without windows in one piece.
+        edges: set[int] = set()
+        if self.health.tells:
+            start = self.assignment.start_at_ms if self.assignment is not None else 0
+            edges = {*range(since - since % 1_000 + 1_000, until, 1_000), *([start] if since < start < until else ())}
+        for begin, end in pairwise((since, *sorted(edges), max(since, until))):
             self._count(begin, end)
 
     def _count(self, begin_ms: int, end_ms: int) -> None:
@@ -167,6 +195,7 @@ class FakeRunner:
                 boot=f"boot-{self.uid}", runner=self.uid, clock_ms=now_ms + self.clock_ahead_ms, takes=()
             )
         active, giving = self.active(now_ms), self.is_giving(now_ms)
+        self.begun = self.begun or active > 0
         return Acknowledgement(
             boot=f"boot-{self.uid}",
             simulation=a.simulation,
@@ -190,6 +219,8 @@ class FakeRunner:
             problem=self.problem,
             task=self._task(a),
             clock_ms=now_ms + self.clock_ahead_ms,
+            start_at_ms=a.start_at_ms,
+            late_us=self.late_us if self.begun else None,
         )
 
     def begin(self, task: Task) -> bool:
@@ -228,17 +259,18 @@ class FakeRunner:
         total[layout.action(0, "failed")], total[layout.action(0, "checks_failed")] = self.failed, self.checks_failed
         total[layout.response(0) + 1780] = total[layout.service(0) + 1780] = self.done
         total[layout.worker("wanted_user_ms")] = total[layout.worker("active_user_ms")] = self.wanted_user_ms
+        fresh = tuple(window for window in self.windows if window.sequence > since)
         return Answer(
             runner=self.uid,
             boot=f"boot-{self.uid}",
             run=self.assignment.run,
             layout=layout,
             sequence=self.sequence,
-            first=self.windows[0].sequence if self.windows else 1,
+            first=fresh[0].sequence if fresh else self.sequence + 1,
             total=total,
             warmup=warm,
             extremes=(0,) * layout.extremes,
-            windows=tuple(window for window in self.windows if window.sequence > since),
+            windows=fresh,
         )
 
 

@@ -63,7 +63,7 @@ class FakeFleet:
     async def observe(self, owner: Owner) -> Mapping[str, RevisionSeen]:
         """Return every revision, after what is missing was started."""
         for revision, count in self.replicas.items():
-            while sum(r.revision == revision for r in self.runners.values()) < count:
+            while sum(r.revision == revision and not r.leaving for r in self.runners.values()) < count:
                 self.made += 1
                 name = f"{owner.name}-{revision}-{self.made}"
                 self.runners[name] = FakeRunner(
@@ -82,7 +82,10 @@ class FakeFleet:
                 replicas=count,
                 problem=self.problem,
                 scaler=self.scalers.get(revision, ""),
-                runners=tuple(self._seen(r) for r in self.runners.values() if r.revision == revision),
+                runners=tuple(
+                    self._seen(r) for r in self.runners.values() if r.revision == revision and not r.is_overdue
+                ),
+                unseen=tuple(self._seen(r) for r in self.runners.values() if r.revision == revision and r.is_overdue),
             )
             for revision, count in self.replicas.items()
         }
@@ -93,6 +96,8 @@ class FakeFleet:
         state = RunnerState.READY if is_up else RunnerState.STARTING
         if runner.assignment is not None and runner.assignment.retire and not runner.active(now):
             state = RunnerState.UNREADY
+        if runner.leaving:
+            state = RunnerState.LEAVING
         return Runner(
             name=runner.name,
             uid=runner.uid,
@@ -102,6 +107,8 @@ class FakeFleet:
             cause=runner.health.problem,
             started_ms=runner.born_ms,
             killed_ms=runner.killed_ms,
+            node_lost=runner.node_lost,
+            grace_ends_ms=now if runner.leaving else 0,
         )
 
     async def apply(self, owner: Owner, action: EnsureRevision | Retire | RemoveRevision) -> None:
@@ -159,16 +166,9 @@ class FakeRunners(Runners):
         told = runner.assignment
         if told is not None and (assignment.run, assignment.epoch) < (told.run, told.epoch):
             raise RunnerRefused("409: older epoch")
-        if told is not None and assignment.run > told.run:
-            runner.done = runner.wanted_user_ms = runner.failed = runner.checks_failed = 0
-            runner.windows = []
-        runner.count(self._world.now_ms)
-        wanted = {feed.digest for feed in assignment.load.data or () if feed.digest}
-        if wanted - runner.rows - assignment.rows.keys():
+        if runner.lacks(assignment):
             raise RunnerRefused("422: rows were not sent")
-        runner.rows = wanted
-        runner.assignment, runner.looks = assignment, 0
-        if assignment.task is not None and runner.begin(assignment.task):
+        if runner.take(assignment, self._world.now_ms) and assignment.task is not None:
             self._world.fleet.begun.append(f"{assignment.task.id} on {runner.name}")
         return runner.acknowledgement(self._world.now_ms)
 

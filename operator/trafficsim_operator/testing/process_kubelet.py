@@ -193,10 +193,19 @@ class ProcessKubelet:
         """
         Lose the API server: statuses, deletions and heartbeats stop, processes go on.
 
-        The node is marked Unknown at once, as the node controller would after its grace of 50 s.
+        The node is marked Unknown at once, and its pods not ready, as the node controller would after its grace of
+        50 s: their condition Ready alone, since nobody knows of their containers.
         """
         await self._node.set_ready("Unknown")
         self._connected.clear()
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        ready = {"type": "Ready", "status": "False", "lastTransitionTime": now}
+        for process in self._pods.values():
+            meta = process.pod["metadata"]
+            path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/status"
+            body = {"metadata": {"uid": meta["uid"]}, "status": {"conditions": [ready]}}
+            with suppress(ApiError, *UNREACHABLE):
+                await self._api.patch(path, body, kind=STRATEGIC)
 
     async def connect(self) -> None:
         """Find the API server again."""
