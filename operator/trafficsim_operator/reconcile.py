@@ -222,7 +222,7 @@ def _offset(clock_ms: int, asked: int, answered: int, known: Runner | None) -> t
 
 
 async def _keep(document: Document, ledger: Ledger, uid: str, answer: Answer, world: World) -> None:
-    """Put the last answer of a runner that has ended on record; if that fails it is owed, and tried at the next look."""
+    """Put the last answer of a runner that has ended on record; what fails is owed, and tried at the next look."""
     try:
         await world.record.keep_totals(document, uid, answer.encode())
     except Unavailable as error:

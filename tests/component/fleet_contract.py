@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import httpx
+
 from trafficsim_api.flow import Archetype
 from trafficsim_api.protocol import Assignment, Limits, Load
 from trafficsim_api.resource import Runner as Template
@@ -45,6 +47,8 @@ class FleetStand:
     kill: KillRunner
     signer: Signer
     patience_s: float = 30.0
+    transport: httpx.AsyncBaseTransport | None = None
+    """The way to its runners; None: the network."""
 
     async def seen(self, revision: str = REVISION) -> RevisionSeen | None:
         """Return the revision as the fleet shows it now."""
@@ -83,7 +87,7 @@ class FleetStand:
             processes=1, start_at_ms=now_ms, warm_up_ms=0, end_ms=now_ms + 3_600_000, retire=True,
             load=Load(target=Target(url="http://127.0.0.1:9"), archetypes=(archetype,)), limits=Limits(targets=()),
         )  # fmt: skip
-        runners = Runners(signer=self.signer)
+        runners = Runners(signer=self.signer, transport=self.transport)
         try:
             await runners.assign(runner.address or "", assignment)
         finally:
