@@ -22,7 +22,7 @@ from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.scaling import ScalingReason
 from trafficsim_api.status import ForeignScaling, Revision, RolloutStatus, ScalingStatus, Status, VersionScaling
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
-from trafficsim_operator.observed import Desired, Observed, RunnerState
+from trafficsim_operator.observed import Desired, Observed, RunnerLoad, RunnerState
 from trafficsim_operator.plan import split
 from trafficsim_operator.plan.acceptance import Accepted
 from trafficsim_operator.plan.assignments import held_by
@@ -213,7 +213,6 @@ def _seen(
     names = {version.revision for version in versions}
     others = sum(seen.replicas for name, seen in observed.revisions.items() if name not in names)
     limits = (spec.scaling.max_runners, most_here(accepted.sizing, observed.cores))
-    demand, ahead = _demand(spec, observed, run.id, now_ms - start_at(run), ahead_ms(before))
     loads = {load.runner: load for load in observed.evidence.loads if load.revision in names}
     at_work = [
         runner.name
@@ -224,10 +223,16 @@ def _seen(
         and ack.held
         and not ack.retire
     ]
+    told = tuple(loads[name] for name in at_work if name in loads)
+    missing = tuple(name for name in at_work if name not in loads)
+    if spec.arrivals is None:
+        demand, ahead = _due(spec, now_ms - start_at(run), ahead_ms(before))
+    else:
+        demand, ahead = _at_work(observed, run.id, () if missing else told), None
     return ScalingSeen(
         versions=tuple(versions),
-        loads=tuple(loads[name] for name in at_work if name in loads),
-        missing=tuple(name for name in at_work if name not in loads),
+        loads=told,
+        missing=missing,
         total=spec.users,
         demand=demand,
         known_ahead=ahead,
@@ -306,17 +311,20 @@ def _candidate(
     )
 
 
-def _demand(
-    spec: TrafficSimulationSpec, observed: Observed, run: int, elapsed_ms: int, until_ms: int
-) -> tuple[int, int | None]:
-    """
-    Return the users wanted now, and the most that are due within *until_ms*.
-
-    In the open model nobody knows: how many are at work depends on how long an iteration takes.
-    """
-    if spec.arrivals is not None:
-        acks = (held_by(runner, run) for runner in observed.runners)
-        return sum(ack.active for ack in acks if ack is not None), None
+def _due(spec: TrafficSimulationSpec, elapsed_ms: int, until_ms: int) -> tuple[int, int | None]:
+    """Return the users wanted now, and the most that are due within *until_ms*."""
     profile = shape(spec.profile)
     now = profile.users_at(spec.users, elapsed_ms)
     return now, profile.peak(spec.users, elapsed_ms, elapsed_ms + until_ms)
+
+
+def _at_work(observed: Observed, run: int, loads: tuple[RunnerLoad, ...]) -> int:
+    """
+    Return the users at work in the open model; nobody knows them ahead: it depends on how long an iteration takes.
+
+    By all *loads* on the average of 15 s, since they come and go; where those are not known, by the newest answers.
+    """
+    if loads:
+        return round(sum(load.users for load in loads))
+    acks = (held_by(runner, run) for runner in observed.runners)
+    return sum(ack.active for ack in acks if ack is not None)
