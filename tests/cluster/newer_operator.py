@@ -4,8 +4,8 @@ import sys
 from importlib import import_module
 from typing import Any
 
-program = import_module("trafficsim_operator.main")
-manifest = import_module("trafficsim_operator.manifests.deployment")
+program: Any = import_module("trafficsim_operator.main")
+manifest: Any = import_module("trafficsim_operator.manifests.deployment")
 
 VERSION = "99.0.0"
 _environment = manifest._environment
