@@ -26,15 +26,16 @@ test: setup ## every level this machine can run; what is skipped is printed with
 	@$(BIN)/pytest $(ARGS)
 
 unit: setup ## the fast levels alone: no API server
-	@$(BIN)/pytest -m "not cluster and not node and not browser and not truth" $(ARGS)
+	@$(BIN)/pytest -m "not cluster and not node and not browser and not truth and not histories" $(ARGS)
 
 test-compiled: setup ## the fast levels once more, with the runner's hot modules compiled
-	@python=$$(tools/compiled) && "$$python" -P -m pytest -m "not cluster and not node and not browser and not truth" $(ARGS)
+	@python=$$(tools/compiled) && "$$python" -P -m pytest -m "not cluster and not node and not browser and not truth and not histories" $(ARGS)
 
 truth: setup ## the numbers against the target's own log, the long form (some 20 minutes)
 	@$(BIN)/pytest tests/truth -m truth $(ARGS)
 
-histories: setup ## ten thousand random histories of rollouts, every fault in every phase (a minute on two cores)
+histories: setup ## ten thousand random histories of rollouts, every fault in every phase (three minutes on two cores)
+	@$(BIN)/pytest tests/operator/test_rollout_whole.py -m histories
 	@$(BIN)/python -m trafficsim_operator.testing.histories $(ARGS)
 
 faults: setup ## workers, runners and the operator killed; hostile targets; random histories

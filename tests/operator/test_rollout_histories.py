@@ -32,6 +32,7 @@ def test_histories() -> None:
         pytest.param(1344, id="a version not heard yet was taken away"),
         pytest.param(3531, id="the first users came while an attempt for nobody was prepared"),
         pytest.param(5592, id="the abort at the look that ended a suspension was lost"),
+        pytest.param(11585, id="two of blue's had the same places when it was called back"),
         pytest.param(9758, id="the abort at the look that ended a suspension was lost once more"),
     ],
 )
@@ -58,9 +59,13 @@ def test_an_abort_is_done_at_the_look_that_ends_a_suspension() -> None:
 @pytest.mark.slow
 @pytest.mark.component
 @pytest.mark.timeout(600)
-def test_ten_thousand_histories() -> None:
-    """Ten thousand histories break nothing, and come to every fault in every phase and every transition."""
-    visits, broken = many(0, 10_000, processes=2)
+def test_two_thousand_histories_come_to_everything() -> None:
+    """
+    They break nothing, and come to every fault in every phase and every transition.
+
+    `make histories` holds ten thousand others to twice as many of each: of few histories, counts are more of chance.
+    """
+    visits, broken = many(10_000, 2_000, processes=2)
     print("\n".join(report(visits)))
     assert [] == broken
-    assert [] == shortfalls(visits, 10_000)
+    assert [] == shortfalls(visits, 1_000)

@@ -333,7 +333,7 @@ async def whatever_happens(drawn: list[tuple[str, int, int]]) -> None:
 
 
 @pytest.mark.timeout(180)
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=30)
 @given(HISTORIES)
 async def test_whatever_happens(drawn: list[tuple[str, int, int]]) -> None:
     """The invariants hold, and in the end every user is on once and the rollout is over or says what it waits for."""
@@ -346,8 +346,7 @@ async def test_what_happened_once(drawn: list[tuple[str, int, int]]) -> None:
     await whatever_happens(drawn)
 
 
-@pytest.mark.slow
-@pytest.mark.component
+@pytest.mark.histories
 @pytest.mark.timeout(900)
 @settings(deadline=None, max_examples=300)
 @given(HISTORIES)
