@@ -63,9 +63,7 @@ def untold(runners: Iterable[Runner], run: int) -> tuple[str, ...]:
     return tuple(
         runner.name
         for runner in runners
-        if (ack := held_by(runner, run)) is None
-        or not (ack.users and ack.held)
-        or not (runner.answered or ack.settled)
+        if (ack := held_by(runner, run)) is None or not (ack.users and ack.held) or not (runner.answered or ack.settled)
     )
 
 
