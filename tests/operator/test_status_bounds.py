@@ -5,6 +5,7 @@ from __future__ import annotations
 from trafficsim_api.rollout import Rollout
 from trafficsim_api.status import (
     ConditionStatus,
+    LostRunner,
     RolloutStatus,
     RolloutWindow,
     Run,
@@ -58,6 +59,19 @@ def test_a_rollout_keeps_its_newest_windows_and_the_beginning_of_its_words() -> 
     same = cut.rollout.model_copy(update={"message": rollout.message, "plan": plan, "windows": windows})
     assert rollout == same
     assert size_of(cut) < LIMIT
+
+
+def test_of_lost_runners_the_newest_two_stay_and_those_the_verdict_asks_for() -> None:
+    """Whose end nobody saw makes the run Inconclusive."""
+    lost = tuple(LostRunner(name=f"r-{number}", since="", at="", end_unseen=number == 1) for number in range(6))
+    run = Run(id=1, phase_since="", lost=lost)
+    assert run == fitted(Status(run=run)).run
+    condition = ConditionStatus(
+        type="Accepted", status="True", reason="r", message="m" * LIMIT, last_transition_time="", observed_generation=1
+    )
+    cut = fitted(Status(run=run, conditions=(condition,))).run
+    assert cut is not None
+    assert ["r-1", "r-4", "r-5"] == [runner.name for runner in cut.lost]
 
 
 def test_scaling_keeps_what_the_next_decision_builds_on() -> None:

@@ -1,8 +1,8 @@
 """
 The status stays within 16 KiB: when it would not, what says least goes first.
 
-In order: rules that hold, then all but two missing shares, eight rules and a rollout's three newest windows, then
-messages beyond 128 characters.
+In order: rules that hold, then all but two missing shares, two lost runners (and those whose end nobody saw), eight
+rules and a rollout's three newest windows, then messages beyond 128 characters.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ __all__ = ["LIMIT", "fitted", "size_of"]
 LIMIT: Final = 16 * 1024
 _SHORT: Final = 128
 _WINDOWS: Final = 3
+_LOSSES: Final = 2
 
 
 def size_of(status: Status) -> int:
@@ -41,7 +42,11 @@ def _few_rules(status: Status) -> Status:
     rollout = status.rollout
     if rollout is not None:
         rollout = rollout.model_copy(update={"windows": rollout.windows[-_WINDOWS:]})
-    return status.model_copy(update={"rules": status.rules[:8], "accounts": accounts, "rollout": rollout})
+    run = status.run
+    if run is not None:
+        newest = run.lost[-_LOSSES:]
+        run = run.model_copy(update={"lost": tuple(lost for lost in run.lost if lost.end_unseen or lost in newest)})
+    return status.model_copy(update={"rules": status.rules[:8], "accounts": accounts, "rollout": rollout, "run": run})
 
 
 def _short_messages(status: Status) -> Status:
