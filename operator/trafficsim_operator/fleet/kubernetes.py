@@ -56,6 +56,8 @@ _DNS_KEPT_MS: Final = 30_000
 _SERVICE_KEPT_MS: Final = 10_000
 # So often the same drift is repaired in vain before it is borne: an admission webhook puts it back.
 _REPAIRS: Final = 2
+# So often a scale is tried while only the Deployment's status changes.
+_SCALES: Final = 5
 _DATA: Final = ("data", "binaryData")
 
 
@@ -127,9 +129,7 @@ class KubernetesFleet:
                 case RemoveRevision():
                     if live is not None:
                         meta = live["metadata"]
-                        await self._api.delete(
-                            DEPLOYMENTS, owner.namespace, name, meta["uid"], meta["resourceVersion"]
-                        )
+                        await self._api.delete(DEPLOYMENTS, owner.namespace, name, meta["uid"], meta["resourceVersion"])
                         self._repaired.pop(live["metadata"]["uid"], None)
                 case _:
                     assert_never(action)
@@ -248,21 +248,21 @@ class KubernetesFleet:
         """
         Set the replicas of *live* as it was read; raise Changed when somebody set them meanwhile.
 
-        The Deployment's controller writes status in bursts, so another version with the same replicas is tried once.
+        The Deployment's controller writes status in bursts, so a later version with the same replicas will do.
         """
-        was = live["spec"].get("replicas", 1)
-        try:
-            await self._set_replicas(owner, live, replicas)
-        except Changed:
-            now = await self._api.get(DEPLOYMENTS, owner.namespace, live["metadata"]["name"])
-            if now is None or now["metadata"]["uid"] != live["metadata"]["uid"] or now["spec"].get("replicas", 1) != was:
-                raise
-            await self._set_replicas(owner, now, replicas)
-
-    async def _set_replicas(self, owner: Owner, live: Object, replicas: int) -> None:
-        meta = {key: live["metadata"][key] for key in ("name", "uid", "resourceVersion")}
-        body = {"metadata": meta | {"namespace": owner.namespace}, "spec": {"replicas": replicas}}
-        await self._api.apply(DEPLOYMENTS, body, names.FieldManager.SCALE)
+        uid, was = live["metadata"]["uid"], live["spec"].get("replicas", 1)
+        for attempt in range(1, _SCALES + 1):
+            meta = {key: live["metadata"][key] for key in ("name", "uid", "resourceVersion")}
+            body = {"metadata": meta | {"namespace": owner.namespace}, "spec": {"replicas": replicas}}
+            try:
+                await self._api.apply(DEPLOYMENTS, body, names.FieldManager.SCALE)
+                return
+            except Changed:
+                now = await self._api.get(DEPLOYMENTS, owner.namespace, meta["name"])
+                is_same = now is not None and (now["metadata"]["uid"], now["spec"].get("replicas", 1)) == (uid, was)
+                if now is None or not is_same or attempt == _SCALES:
+                    raise
+                live = now
 
     async def _taken(self, owner: Owner) -> dict[str, RevisionSeen]:
         """Return the revisions whose name is still taken by somebody else."""
