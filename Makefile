@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-rollout test unit test-compiled truth histories faults cluster-test check format generate bench clean
+.PHONY: help setup demo demo-rollout test unit test-compiled truth histories faults many cluster-test check format generate bench clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -45,6 +45,10 @@ faults: setup ## workers, runners and the operator killed; hostile targets; rand
 		tests/cluster/test_story.py::test_an_operator_that_is_killed_is_not_missed \
 		tests/cluster/test_story.py::test_what_others_change_is_put_right \
 		tests/cluster/test_story.py::test_runners_that_die_are_replaced $(ARGS)
+
+many: setup ## a thousand idle simulations and fifty that run, what each costs; two thousand mutated ones (some 20 minutes)
+	@$(CONTROL_PLANE)
+	@$(BIN)/pytest tests/cluster/test_many.py tests/cluster/test_mutants.py -m truth -rP $(ARGS)
 
 cluster-test: setup ## the API server level alone
 	@$(CONTROL_PLANE)
