@@ -8,66 +8,31 @@ Visits take a millisecond of CPU (`scenarios/busy.py`), so that a runner carries
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 
-from cluster.conftest import Kubectl, unavailable
-from cluster.operator_process import IMAGE, a_shop, an_operator
-from cluster.operator_stand import client, install_kind, until
-from cluster.rollout_stand import PATIENCE_S, TESTS, Subject, nobody_was_lost
-from trafficsim_operator.testing import ControlPlane, Image, ProcessKubelet, Unavailable
+from cluster.conftest import Kubectl
+from cluster.operator_stand import until
+from cluster.rollout_stand import PATIENCE_S, Subject, nobody_was_lost
+from cluster.scaling_stand import BUSY, SMALL, a_subject
+from trafficsim_operator.testing import ControlPlane
 
 pytestmark = [pytest.mark.cluster]
 
-RUNNER: Final = Image(argv=(sys.executable, "-m", "trafficsim_runner"), env={"PYTHONPATH": str(TESTS / "scenarios")})
-POLICY: Final = {"targets": [{"cidr": "127.0.0.0/8"}], "maxUsers": 500, "maxRunners": 8}
-SMALL: Final = {"resources": {"limits": {"cpu": "200m", "memory": "512Mi"}}}
 TARGET: Final = 70
-BUSY: Final = [{"name": "visitor", "scenario": "busy:Busy"}]
 
 
 @pytest.fixture
 async def subject(
     control_plane: ControlPlane, kubectl: Kubectl, namespace: str, tmp_path: Path
 ) -> AsyncIterator[Subject]:
-    install_kind(control_plane)
-    async with AsyncExitStack() as stack:
-        kubelet = ProcessKubelet(
-            control_plane.kubeconfig,
-            images={IMAGE: RUNNER},
-            namespaces=[namespace],
-            node=f"process-node-{namespace}",
-            directory=tmp_path / "node",
-        )
-        try:
-            await stack.enter_async_context(kubelet)
-        except Unavailable as error:
-            unavailable("control-plane", error)
-        shop = await stack.enter_async_context(a_shop(tmp_path))
-        operator = await stack.enter_async_context(an_operator(control_plane, namespace, tmp_path, policy=POLICY))
-        await operator.start()
-        yield Subject(
-            api=await stack.enter_async_context(client(control_plane)),
-            kubectl=kubectl,
-            kubelet=kubelet,
-            kubeconfig=control_plane.kubeconfig,
-            operator=operator,
-            http=await stack.enter_async_context(httpx.AsyncClient(trust_env=False)),
-            shop=shop,
-            name="shop",
-            namespace=namespace,
-            users=0,
-        )
-        for log in (operator.log, *(tmp_path / "node" / "logs").iterdir()):
-            print(f"--- {log.name}\n{log.read_text()[-3000:]}")
-        assert [] == operator.errors()
+    async with a_subject(control_plane, kubectl, namespace, tmp_path, users=500, runners=8) as found:
+        yield found
 
 
 @dataclass(kw_only=True)

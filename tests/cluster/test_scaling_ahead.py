@@ -8,28 +8,23 @@ it carries stands in the status. With `--update` both are drawn into docs/scalin
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 
-from cluster.conftest import Kubectl, unavailable
-from cluster.operator_process import IMAGE, a_shop, an_operator
-from cluster.operator_stand import client, install_kind, until
+from cluster.conftest import Kubectl
+from cluster.operator_stand import until
 from cluster.rollout_stand import TESTS, Subject
+from cluster.scaling_stand import BUSY, SMALL, a_subject
 from driven.ramp_picture import Course, Moment, drawing
 from trafficsim_api.units import parse_instant
-from trafficsim_operator.testing import ControlPlane, Image, ProcessKubelet, Unavailable
+from trafficsim_operator.testing import ControlPlane
 
 pytestmark = [pytest.mark.cluster, pytest.mark.truth]
 
-RUNNER: Final = Image(argv=(sys.executable, "-m", "trafficsim_runner"), env={"PYTHONPATH": str(TESTS / "scenarios")})
-POLICY: Final = {"targets": [{"cidr": "127.0.0.0/8"}], "maxUsers": 2000, "maxRunners": 12}
 USERS: Final = 2000
 CARRIES: Final = 400
 HOLD_S: Final = 100
@@ -39,8 +34,8 @@ PICTURE: Final = TESTS.parent / "docs" / "scaling-ahead-measured.svg"
 # A visit in some four seconds, of 1.3 ms of CPU: 400 users take 130 of 200 millicores.
 VISITS: Final = [{"name": "COST_MS", "value": "1.3"}, {"name": "EVERY_S", "value": "4"}]
 SPEC: Final[dict[str, Any]] = {
-    "archetypes": [{"name": "visitor", "scenario": "busy:Busy"}],
-    "runner": {"resources": {"limits": {"cpu": "200m", "memory": "512Mi"}}, "env": VISITS},
+    "archetypes": BUSY,
+    "runner": {**SMALL, "env": VISITS},
     "profile": [
         {"ramp": {"to": "20%", "over": "10s"}}, {"hold": {"for": f"{HOLD_S}s"}},
         {"ramp": {"to": "100%", "over": f"{RAMP_S}s"}}, {"hold": {"for": "1h"}},
@@ -52,35 +47,8 @@ SPEC: Final[dict[str, Any]] = {
 async def subject(
     control_plane: ControlPlane, kubectl: Kubectl, namespace: str, tmp_path: Path
 ) -> AsyncIterator[Subject]:
-    install_kind(control_plane)
-    async with AsyncExitStack() as stack:
-        kubelet = ProcessKubelet(
-            control_plane.kubeconfig,
-            images={IMAGE: RUNNER},
-            namespaces=[namespace],
-            node=f"process-node-{namespace}",
-            directory=tmp_path / "node",
-        )
-        try:
-            await stack.enter_async_context(kubelet)
-        except Unavailable as error:
-            unavailable("control-plane", error)
-        shop = await stack.enter_async_context(a_shop(tmp_path))
-        operator = await stack.enter_async_context(an_operator(control_plane, namespace, tmp_path, policy=POLICY))
-        await operator.start()
-        yield Subject(
-            api=await stack.enter_async_context(client(control_plane)),
-            kubectl=kubectl,
-            kubelet=kubelet,
-            kubeconfig=control_plane.kubeconfig,
-            operator=operator,
-            http=await stack.enter_async_context(httpx.AsyncClient(trust_env=False)),
-            shop=shop,
-            name="shop",
-            namespace=namespace,
-            users=USERS,
-        )
-        assert [] == operator.errors()
+    async with a_subject(control_plane, kubectl, namespace, tmp_path, users=USERS, runners=12) as found:
+        yield found
 
 
 async def a_ramp(subject: Subject, *, prediction: bool) -> Course:
@@ -88,6 +56,7 @@ async def a_ramp(subject: Subject, *, prediction: bool) -> Course:
     title = "with prediction" if prediction else "without prediction"
     course = Course(title=title)
     name = subject.name = "ahead" if prediction else "behind"
+    subject.users = USERS
     await subject.kube(
         "apply", "-f", "-", stdin=subject.a_file({}, **SPEC, users=USERS, scaling={"prediction": prediction})
     )
