@@ -40,7 +40,7 @@ def a_document(url: str, **spec: Any) -> dict[str, Any]:
     ]
     usual = {
         "users": 8,
-        "duration": "12s",
+        "duration": "6s",
         "profile": [{"ramp": {"to": "100%", "over": "500ms"}}],
         "thresholds": [{"rule": "p95 < 2s"}, {"rule": "error_rate < 1%"}],
     }
