@@ -12,7 +12,7 @@ from trafficsim_api.errors import Unavailable
 from trafficsim_api.layout import Layout
 from trafficsim_api.statistics import Answer, zeros
 from trafficsim_operator.actions import Happening
-from trafficsim_operator.kube import CONFIG_MAPS
+from trafficsim_operator.kube import CONFIG_MAPS, Changed, Forbidden, Unacceptable
 from trafficsim_operator.store import Document
 from trafficsim_operator.store.kubernetes import KubernetesRecord
 
@@ -119,3 +119,32 @@ async def test_an_earlier_runs_total_takes_no_later_one_out():
     await record.keep_totals(DOCUMENT, "runner-2", an_answer("runner-2", run=2))
     await record.keep_totals(DOCUMENT, "runner-1", an_answer("runner-1", run=1))
     assert an_answer("runner-2", run=2) == (await record.totals(DOCUMENT))["runner-2"]
+
+
+class ContestedApi(FakeApi):
+    """Somebody else makes the ConfigMap between our look and our write; or nobody may."""
+
+    def __init__(self, error, theirs=None):
+        super().__init__()
+        self.error, self.theirs = error, theirs
+
+    async def create(self, resource, body):
+        self.binary = dict(self.theirs or {})
+        raise self.error
+
+
+async def test_of_two_that_end_at_once_both_are_kept():
+    """Who comes second adds its own to the first one's."""
+    api = ContestedApi(Changed("already exists"), {"runner-1": packed(an_answer("runner-1"))})
+    record = a_record(api)
+    await record.keep_totals(DOCUMENT, "runner-2", an_answer("runner-2"))
+    assert {"runner-1", "runner-2"} == set(await record.totals(DOCUMENT))
+
+
+@pytest.mark.parametrize("error", [Forbidden("a quota"), Unacceptable("a webhook")])
+async def test_what_may_not_be_kept_holds_no_runner_up(error, caplog):
+    """Trying again would be in vain for ever; it is said. What failed for now is raised, and tried again."""
+    await a_record(ContestedApi(error)).keep_totals(DOCUMENT, "runner-1", an_answer("runner-1"))
+    assert "a runner's totals may not be kept" in caplog.text
+    with pytest.raises(Unavailable):
+        await a_record(ContestedApi(Unavailable("500"))).keep_totals(DOCUMENT, "runner-1", an_answer("runner-1"))

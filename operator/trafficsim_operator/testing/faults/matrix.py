@@ -80,7 +80,7 @@ def one(point: Point) -> Result:
     """Try one point in this process."""
     plain = undisturbed(point.scenario)
     wire = Wire(meets=lambda number, label: Fault(point.fault) if number == point.number else None)
-    outcome = virtual_loop.run(play(_scenario(point.scenario), wire))
+    outcome = virtual_loop.run(play(_scenario(point.scenario), wire, plain.end))
     return _judged(point, plain, outcome)
 
 
@@ -110,6 +110,7 @@ def part(name: str, points: Sequence[Point]) -> list[Result]:
             read, write = os.pipe()
             if virtual_loop.fork() == 0:
                 os.close(read)
+                gc.disable()  # it is over before there is anything worth looking for
                 own.append((point, write))
                 return Fault(point.fault)
             os.close(write)
@@ -117,9 +118,9 @@ def part(name: str, points: Sequence[Point]) -> list[Result]:
         return None
 
     gc.collect()
-    gc.freeze()  # what is there now is never looked through again, and stays shared with the forks
+    gc.freeze()  # what is there now stays shared with the forks
     try:
-        outcome = virtual_loop.run(play(_scenario(name), Wire(meets=meets)))
+        outcome = virtual_loop.run(play(_scenario(name), Wire(meets=meets), plain.end))
         result = _judged(own[0][0], plain, outcome) if own else None
     except BaseException:
         if not own:
@@ -127,6 +128,7 @@ def part(name: str, points: Sequence[Point]) -> list[Result]:
         result = Result(point=own[0][0], call="", problems=(traceback.format_exc(),))
     if own:
         _tell(own[0][1], result)
+    gc.unfreeze()
     missed = (Result(point=p, call="", problems=("never reached",)) for rest in faults.values() for p in rest)
     return [*results, *missed]
 

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,22 +46,27 @@ class Outcome:
 
     def differs(self, other: Outcome) -> list[str]:
         """Return where the end of *other* is another one."""
-        keys = sorted({*self.end, *other.end})
-        return [
-            f"{key}: {other.end.get(key)!r} in place of {self.end.get(key)!r}"
-            for key in keys
-            if self.end.get(key) != other.end.get(key)
-        ]
+        return _differences(self.end, other.end)
 
 
-async def play(scenario: Scenario, wire: Wire) -> Outcome:
-    """Play *scenario* with its calls on *wire*."""
-    logging.getLogger("trafficsim_operator").setLevel(logging.CRITICAL + 1)
+def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key}: {found.get(key)!r} in place of {wanted.get(key)!r}"
+        for key in sorted({*wanted, *found})
+        if wanted.get(key) != found.get(key)
+    ]
+
+
+async def play(scenario: Scenario, wire: Wire, wanted: Mapping[str, Any] | None = None) -> Outcome:
+    """Play *scenario* with its calls on *wire* until the world is as *wanted*, an earlier end; None: any end."""
+    log = logging.getLogger("trafficsim_operator")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
     stand = Stand(wire=wire)
     stand.cluster.image_health.update(scenario.health)
     end: dict[str, Any] = {}
     try:
-        await _act(scenario, stand)
+        await _act(scenario, stand, wanted)
         end |= _objects(stand) | _status(stand)
         if not scenario.ends:
             end |= await _finished(stand)
@@ -71,13 +77,21 @@ async def play(scenario: Scenario, wire: Wire) -> Outcome:
     finally:
         wire.armed = False
         await stand.end()
+        log.setLevel(level)
     return Outcome(
         calls=wire.calls, fired=wire.fired, end=end, found=stand.found, looks=stand.looks,
         seconds=asyncio.get_running_loop().time(),
     )  # fmt: skip
 
 
-async def _act(scenario: Scenario, stand: Stand) -> None:
+async def _act(scenario: Scenario, stand: Stand, wanted: Mapping[str, Any] | None) -> None:
+    def missing(stand: Stand) -> str:
+        what = scenario.missing(stand)
+        if what or wanted is None:
+            return what
+        now = _objects(stand) | _status(stand)
+        return "; ".join(_differences({key: value for key, value in wanted.items() if key in now}, now))
+
     if scenario.before is None:
         stand.wire.armed = True
         stand.begin()
@@ -94,7 +108,7 @@ async def _act(scenario: Scenario, stand: Stand) -> None:
         await stand.pass_by(scenario.missing, _WITHIN_S)
         await asyncio.sleep(_AFTER_S)  # the operator still hears of what went
     else:
-        await stand.until(scenario.missing, _WITHIN_S)
+        await stand.until(missing, _WITHIN_S)
     stand.wire.armed = False
 
 

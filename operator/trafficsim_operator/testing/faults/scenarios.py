@@ -77,12 +77,14 @@ def at_work(users: int, path: str = "/", image: str = _GOOD) -> Callable[[Stand]
     """Return what is missing until *users* are at work as asked, every one once and nothing is left to be done."""
 
     def missing(stand: Stand) -> str:
+        if (active := stand.active()) != users:
+            return f"{users} users at work: {active} are"
         status = stand.status
         body = stand.body or {"metadata": {}}
         if status.phase is not Phase.RUNNING or status.observed_generation != body["metadata"].get("generation"):
             return f"phase Running by the newest document, it is {status.phase}: {status.message}"
-        if stand.active() != users or status.users.active != users:
-            return f"{users} users at work: {stand.active()} are, by the status {status.users.active}"
+        if status.users.active != users:
+            return f"{users} users to be told of: {status.users.active} are"
         if status.stable is None or status.stable.image != image:
             return f"image {image} to be stable"
         return _places(stand, users, path) or _objects(stand, -(-users // _ROOM))

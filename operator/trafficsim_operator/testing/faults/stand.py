@@ -40,7 +40,7 @@ _WATCH_S: Final = 0.02
 _CHILD_S: Final = 0.1
 _RESYNC_S: Final = 60.0
 _RESTART_S: Final = 1.5
-_TICK_S: Final = 0.1
+_TICK_S: Final = 0.2
 
 
 class Stuck(Exception):
@@ -75,7 +75,7 @@ class Stand:
         self.server = FakeApiServer(now_ms=self.now_ms, namespaces={NAMESPACE, _OWN})
         self.cluster = FakeCluster(server=self.server, changed=self.check)
         self.server.listeners.append(self._heard)
-        self.wire.kill, self.wire.done = self._kill, self.check
+        self.wire.kill = self._kill
         _target(self.server)
 
     def now_ms(self) -> int:
@@ -253,7 +253,7 @@ class Stand:
                 while True:
                     self._looked.clear()
                     await self._looked.wait()
-                    missing = holds(self) or ("" if self.quiet else "a look that has nothing to do")
+                    missing = holds(self) if self.quiet else "a look that has nothing to do"
                     if not missing:
                         return
         except TimeoutError:

@@ -39,8 +39,6 @@ class Wire:
 
     meets: Callable[[int, str], Fault | None] = lambda number, label: None
     kill: Callable[[], None] = lambda: None
-    done: Callable[[], None] = lambda: None
-    """Told after every call that reached the other side."""
     armed: bool = False
     calls: list[str] = field(default_factory=list)
     fired: list[str] = field(default_factory=list)
@@ -78,7 +76,6 @@ class Wire:
                 status = 500 if fault is Fault.ERROR else refused
                 return status, b'{"message": "a fault that was asked for"}'
         reply = answered()
-        self.done()
         if fault is Fault.KILLED_AFTER:
             await self._die()
         await asyncio.sleep(takes_s)
