@@ -95,7 +95,7 @@ async def test_runners_are_there_when_the_users_come(subject: Subject, request: 
     behind = await a_ramp(subject, prediction=False)
     for course in (ahead, behind):
         assert 0 < course.moments[0].carries <= CARRIES
-        assert USERS == course.moments[-1].users
+        assert USERS <= course.moments[-1].users <= USERS + USERS // 10
     assert [] == [now for now in ahead.moments if now.is_over]
     assert behind.over_s > 0
     if request.config.getoption("--update"):
