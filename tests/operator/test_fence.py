@@ -21,10 +21,14 @@ from trafficsim_operator.testing.fakes import FakeRecord, FakeWorld
 NOW = 1_700_000_000_000
 
 
-def a_runner(epoch: int | None, *, answers: bool = True, state: RunnerState = RunnerState.READY) -> Runner:
+def a_runner(
+    epoch: int | None, *, answers: bool = True, state: RunnerState = RunnerState.READY, node_lost: bool = False
+) -> Runner:
     """Build a runner that acknowledged *epoch*; 0: it was never told anything, None: it was never heard."""
     said = None if epoch is None else Acknowledgement(boot="b", run=1 if epoch else 0, epoch=epoch)
-    return Runner(name="a", uid="u", revision="r", state=state, acknowledgement=said, answered=answers)
+    return Runner(
+        name="a", uid="u", revision="r", state=state, acknowledgement=said, answered=answers, node_lost=node_lost
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,9 @@ def test_the_fence_is_above_all_that_is_known(on_record, acknowledged, epoch):
         pytest.param(a_runner(None), False, id="it was never heard"),
         pytest.param(a_runner(8, answers=False), False, id="it does not answer: it is not waited for"),
         pytest.param(a_runner(8, state=RunnerState.LEAVING), False, id="it is told nothing any more"),
+        pytest.param(
+            a_runner(8, state=RunnerState.LEAVING, node_lost=True), True, id="its node does not hear that it is to end"
+        ),
         pytest.param(a_runner(8, state=RunnerState.STARTING), False, id="it is not up"),
         pytest.param(a_runner(8, state=RunnerState.UNREADY), True, id="retired, and still up"),
     ],

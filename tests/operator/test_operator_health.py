@@ -153,6 +153,8 @@ async def test_what_is_counted_stands_on_the_page(page):
     metrics.called("GET", "pods", 200, 0.01)
     metrics.called("GET", "pods", 0, 3.0)
     metrics.told(Happening(reason=names.Event.FINISHED, message=""), True)
+    metrics.renewed(True)
+    metrics.renewed(False)
     text = (await http.get("/metrics")).text
     for line in (
         'trafficsim_reconciles_total{result="done"} 1.0',
@@ -160,6 +162,9 @@ async def test_what_is_counted_stands_on_the_page(page):
         'trafficsim_reconciles_total{result="error"} 1.0',
         'trafficsim_api_calls_total{method="GET",resource="pods",status="none"} 1.0',
         'trafficsim_events_total{reason="Finished",result="published"} 1.0',
+        'trafficsim_lease_renewals_total{result="renewed"} 1.0',
+        'trafficsim_lease_renewals_total{result="failed"} 1.0',
+        "trafficsim_operator_leader 1.0",
         'trafficsim_simulations{phase="Running"} 1.0',
         "trafficsim_users_active 1200.0",
     ):

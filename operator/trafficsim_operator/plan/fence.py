@@ -29,8 +29,6 @@ from trafficsim_operator.plan.places import Deal, Holder
 __all__ = ["PATIENCE_MS", "fence_from", "is_up", "raising", "repeated", "unfenced"]
 
 PATIENCE_MS: Final = 10_000
-# The one will not be told anything any more, the other's control server is not there yet.
-_PASSED_BY: Final = (RunnerState.LEAVING, RunnerState.STARTING)
 
 
 def fence_from(status: Status, runners: Iterable[Runner], now_ms: int) -> Fence:
@@ -40,14 +38,19 @@ def fence_from(status: Status, runners: Iterable[Runner], now_ms: int) -> Fence:
 
 
 def unfenced(runners: Iterable[Runner], fence: Fence | None) -> frozenset[str]:
-    """Return the names of the runners that would still take what another operator sends."""
+    """
+    Return the names of the runners that would still take what another operator sends.
+
+    One that is being deleted drains by itself and takes nothing new; unless its node does not hear of that.
+    """
     if fence is None:
         return frozenset()
     return frozenset(
         runner.name
         for runner in runners
         if runner.answered
-        and runner.state not in _PASSED_BY
+        and not runner.is_out
+        and runner.state is not RunnerState.STARTING
         and runner.acknowledgement is not None
         and 0 < runner.acknowledgement.epoch < fence.epoch
     )
