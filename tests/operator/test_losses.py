@@ -382,3 +382,20 @@ async def test_a_loss_is_not_hidden_by_users_that_were_on_twice() -> None:
     status = await ended(world)
     assert so_far <= status.run.lost_user_ms <= so_far + 600 * 5_000
     assert status.run.lost_user_ms > 0
+
+
+async def test_an_edit_of_users_keeps_what_was_lost() -> None:
+    """Planned time folds at the edit, what was lost is added up over it."""
+    world = await running(scaling={"minRunners": 2, "maxRunners": 3})
+    gone = the_first(world)
+    del world.fleet.runners[gone.name]
+    for _ in range(12):
+        await world.look("n", "shop")
+    so_far = world.status.run.lost_user_ms
+    assert so_far > 0
+    world.record.put(a_document(users=600, duration="12m", scaling={"minRunners": 2, "maxRunners": 3}))
+    for _ in range(12):
+        await world.look("n", "shop")
+    assert (600, 600) == (world.status.users.dealt, world.status.users.placed)
+    assert (so_far, 1) == (world.status.run.lost_user_ms, len(world.status.run.lost))
+    assert so_far <= (await ended(world)).run.lost_user_ms
