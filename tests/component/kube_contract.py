@@ -126,13 +126,13 @@ class KubeContract:
         assert version(first) == version(again) != version(later)
 
     async def test_a_write_is_held_to_the_uid_and_version_it_names(self, kube_stand: KubeStand) -> None:
-        """Another object by now, or none: 409; so it is with a version that is not the newest."""
+        """A version that is not the newest: 409; another object by now: 422, its UID can't be changed; none: 409."""
         api, body = kube_stand.api, kube_stand.a_map(a="1")
         made = await api.apply(CONFIG_MAPS, body, "trafficsim")
         await api.apply(CONFIG_MAPS, kube_stand.a_map(a="2"), "trafficsim")
         other = {"uid": "7b0c3c1e-0000-4000-8000-000000000002"}
-        for precondition in ({"resourceVersion": version(made)}, other):
-            with pytest.raises(Changed):
+        for precondition, refusal in (({"resourceVersion": version(made)}, Changed), (other, Unacceptable)):
+            with pytest.raises(refusal):
                 await api.apply(CONFIG_MAPS, body | {"metadata": body["metadata"] | precondition}, "trafficsim")
         fresh = kube_stand.a_map("fresh", a="1")
         with pytest.raises(Changed):
@@ -206,7 +206,7 @@ class KubeContract:
         assert {"phase": "Failed"} == last["status"]
 
     async def test_a_status_is_held_to_what_was_read(self, kube_stand: KubeStand) -> None:
-        """An older version, another UID: 409; no object: 404."""
+        """An older version, also of the object before: 409; no object: 404. A UID alone would hold nothing."""
         api, namespace = kube_stand.api, kube_stand.namespace
         made = await kube_stand.a_simulation()
         where = {"name": "shop", "namespace": namespace, "uid": made["metadata"]["uid"]}
@@ -221,7 +221,11 @@ class KubeContract:
             await api.apply(SIMULATIONS, body, FieldManager.STATUS, subresource="status")
         await kube_stand.a_simulation()
         with pytest.raises(Changed):
-            await api.apply(SIMULATIONS, {"metadata": where, "status": {}}, FieldManager.STATUS, subresource="status")
+            await api.apply(SIMULATIONS, body, FieldManager.STATUS, subresource="status")
+        found = await api.apply(
+            SIMULATIONS, {"metadata": where, "status": {"phase": "Failed"}}, FieldManager.STATUS, subresource="status"
+        )
+        assert where["uid"] != found["metadata"]["uid"]
 
     # Deployments.
 

@@ -187,7 +187,9 @@ class FakeApiServer:
             if meta.get("uid") or meta.get("resourceVersion"):
                 raise Refusal(409, f'Operation cannot be fulfilled on {place.plural} "{place.name}": it is not there')
             return self._make(kind, place, _copy(body), manager)
-        _check(place, live, meta)
+        _check(place, live, {"resourceVersion": meta.get("resourceVersion")})
+        if not manager.subresource and meta.get("uid") not in (None, live["metadata"]["uid"]):
+            raise Refusal(422, f'{kind.kind} "{place.name}" is invalid: metadata.uid: field is immutable')
         changed, owners = _copy(live), {owner: set(held) for owner, held in self._owners[place].items()}
         part = {"status": body.get("status") or {}} if manager.subresource else _managed(body)
         robbed = managed_fields.take(owners, manager, changed, _copy(part))
