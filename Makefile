@@ -31,20 +31,22 @@ unit: setup ## the fast levels alone: no API server
 test-compiled: setup ## the fast levels once more, with the runner's hot modules compiled
 	@python=$$(tools/compiled) && "$$python" -P -m pytest -m "not cluster and not node and not browser and not truth and not histories" $(ARGS)
 
-truth: setup ## the numbers against the target's own log, the long form (some 20 minutes)
-	@$(BIN)/pytest tests/truth -m truth $(ARGS)
+truth: setup ## the numbers against the target's own log, the long form, and scaling at length (some 35 minutes)
+	@$(CONTROL_PLANE) || true
+	@$(BIN)/pytest tests/truth tests/cluster/test_scaling.py tests/cluster/test_scaling_ahead.py -m truth $(ARGS)
 
 histories: setup ## ten thousand random histories of rollouts, every fault in every phase (three minutes on two cores)
 	@$(BIN)/pytest tests/operator/test_rollout_whole.py -m histories
 	@$(BIN)/python -m trafficsim_operator.testing.histories $(ARGS)
 
-faults: setup ## workers, runners and the operator killed; hostile targets; random histories
+faults: setup ## workers and runners killed, hostile targets, random histories; every fault at every call of the operator
 	@$(CONTROL_PLANE) || true
 	@$(BIN)/pytest tests/operator/test_histories.py tests/component/test_supervisor_faults.py \
 		tests/component/test_engine_hostile.py tests/truth/test_truth_losses.py \
 		tests/cluster/test_story.py::test_an_operator_that_is_killed_is_not_missed \
 		tests/cluster/test_story.py::test_what_others_change_is_put_right \
 		tests/cluster/test_story.py::test_runners_that_die_are_replaced $(ARGS)
+	@$(BIN)/python -m trafficsim_operator.testing.faults
 
 many: setup ## a thousand idle simulations and fifty that run, what each costs; two thousand mutated ones (some 20 minutes)
 	@$(CONTROL_PLANE)
