@@ -118,7 +118,7 @@ class FaultyServer:
         self._cut = False
         self._expired: set[str] | None = None
         self._open: set[asyncio.Transport] = set()
-        self._sites: set[str] = set()
+        self._sites: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, kubeconfig: Path) -> None:
         """Begin to serve, and write *kubeconfig*, which leads here."""
@@ -239,8 +239,8 @@ class FaultyServer:
         for rest in {match.decode() for match in _POD.findall(body)}:
             address = f"127.{self._prefix}.{rest}"
             if address not in self._sites:
-                self._sites.add(address)
-                await web.TCPSite(self._runners, address, PORT).start()
+                self._sites[address] = asyncio.create_task(web.TCPSite(self._runners, address, PORT).start())
+            await asyncio.shield(self._sites[address])  # whoever asked may be killed meanwhile
         return _POD.sub(rb'"127.%d.\1"' % self._prefix, body)
 
     def _is_expired(self, kind: str, request: web.Request) -> bool:
