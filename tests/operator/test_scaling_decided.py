@@ -1,4 +1,4 @@
-"""Runners that follow their load, look by look, in a world of fakes: 100 users take 70 % of a runner."""
+"""Runners that follow their load, look by look, in a world of fakes: 20 users take 70 % of a runner."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from trafficsim_operator.plan.sizing import size
 from trafficsim_operator.reconcile import observe, read
 from trafficsim_operator.testing.fakes import FakeHealth, FakeWorld
 
-AT_QUOTA = 143  # users
-USERS = 300
+AT_QUOTA = 29  # users
+USERS = 60
+STEPS = {"steps": [{"percent": 50}, {"percent": 100}], "minSamples": 200}
 HIGH_AND_LOW = [{"hold": {"for": "4m"}}, {"ramp": {"to": "20%", "over": "10s"}}, {"hold": {"for": "30m"}}]
 
 
@@ -92,7 +93,7 @@ class Watch:
 
 
 async def watched(world: FakeWorld, **spec: Any) -> Watch:
-    """Begin a run of 300 users, from the first on, and watch it."""
+    """Begin a run of 60 users, from the first on, and watch it."""
     spec = {"users": USERS, "profile": [{"hold": {"for": "1h"}}], "duration": "2h"} | spec
     await running(world, **spec)
     return Watch(world, a_document(**spec))
@@ -100,17 +101,17 @@ async def watched(world: FakeWorld, **spec: Any) -> Watch:
 
 async def test_a_load_that_needs_three_gets_three_and_gives_them_back() -> None:
     """
-    One runner by size; 300 users take all of it, then of two, then 70 % of three. Five minutes after the load fell one
+    One runner by size; 60 users take all of it, then of two, then 70 % of three. Five minutes after the load fell one
     goes, a minute later the next. Users never fall below what is due; the totals of who went are kept.
     """
     world = a_loaded_world()
     watch = await watched(world, profile=HIGH_AND_LOW)
     assert 1 == len(world.fleet.runners)
     status = await watch.until(with_wanted(3))
-    status = await watch.until(lambda status: status.users.wanted == 60)
+    status = await watch.until(lambda status: status.users.wanted == 12)
     assert 3 == wanted(status)
     assert 66 <= scaling_of(status).versions[0].utilisation <= 74
-    assert 95 <= scaling_of(status).versions[0].users_per_runner <= 105
+    assert 19 <= scaling_of(status).versions[0].users_per_runner <= 21
     fell_ms = world.now_ms
     status = await watch.until(with_wanted(2))
     assert 280_000 <= world.now_ms - fell_ms <= 320_000
@@ -118,7 +119,7 @@ async def test_a_load_that_needs_three_gets_three_and_gives_them_back() -> None:
     status = await watch.until(with_wanted(1))
     assert 60_000 <= world.now_ms - first_ms <= 80_000
     await watch.until(lambda _: len(world.fleet.runners) == 1)
-    for _ in range(100):
+    for _ in range(40):
         await watch.look()
     assert [1, 2, 3, 2, 1] == watch.runners
     assert 2 == len(world.record.kept)
@@ -136,7 +137,7 @@ async def test_runners_are_started_ahead_of_a_known_profile() -> None:
             {"ramp": {"to": "20%", "over": "1s"}}, {"hold": {"for": "2m"}},
             {"ramp": {"to": "100%", "over": "60s"}}, {"hold": {"for": "1h"}},
         ]  # fmt: skip
-        watch = await watched(world, users=500, profile=profile, scaling={"prediction": prediction})
+        watch = await watched(world, users=100, profile=profile, scaling={"prediction": prediction})
         begin = parse_instant(world.status.run.origin or "") + 121_000  # type: ignore[union-attr]
         strained[prediction] = 0
         while world.now_ms < begin + 90_000:
@@ -207,13 +208,13 @@ async def test_an_edit_counts_at_once() -> None:
     await watch.until(with_wanted(3))
     await some_looks(world, 120)
     steady = {"profile": [{"hold": {"for": "1h"}}], "duration": "2h"}
-    world.record.put(a_document(users=600, **steady))
-    status = await until(world, lambda status: status.users.dealt == 600)
+    world.record.put(a_document(users=120, **steady))
+    status = await until(world, lambda status: status.users.dealt == 120)
     assert 6 <= wanted(status)
     assert 6 <= sum(runner.assignment is not None for runner in world.fleet.runners.values())
-    world.record.put(a_document(users=600, suspend=True, **steady))
+    world.record.put(a_document(users=120, suspend=True, **steady))
     await until(world, lambda status: status.phase == "Suspended")
-    world.record.put(a_document(users=600, scaling={"maxRunners": 4}, **steady))
+    world.record.put(a_document(users=120, scaling={"maxRunners": 4}, **steady))
     status = await until(world, lambda status: status.phase == "Running")
     assert 4 == status.runners.wanted
 
@@ -237,7 +238,7 @@ async def test_a_rollout_takes_no_runner_away() -> None:
     assert old is not None
     await watch.until(with_wanted(3))
     await some_looks(world, 60)
-    world.record.put(a_document(NEW, users=USERS, profile=[{"hold": {"for": "1h"}}], duration="2h"))
+    world.record.put(a_document(NEW, rollout=STEPS, users=USERS, profile=[{"hold": {"for": "1h"}}], duration="2h"))
     least: dict[str, int] = {}
     while not phase("Retiring")(world.status):
         await watch.look()
@@ -296,7 +297,7 @@ async def test_another_autoscaler_is_left_alone_until_it_has_been_quiet() -> Non
     for name in list(world.fleet.runners)[:3]:
         del world.fleet.runners[name]
     status = await some_looks(world, 100)
-    assert (2, 300) == (status.runners.wanted, status.users.placed)
+    assert (2, USERS) == (status.runners.wanted, status.users.placed)
     assert {revision: 2} == dict(world.fleet.replicas)
     wrote = parse_instant(scaling_of(status).foreign[0].at)
     status = await watch.until(lambda status: conflict_in(status)[0] == "False")
@@ -305,16 +306,52 @@ async def test_another_autoscaler_is_left_alone_until_it_has_been_quiet() -> Non
 
 
 async def test_an_autoscaler_of_users_stops_scaling() -> None:
-    """Users are taken as asked for, with the runners their number takes; nothing more is scaled."""
+    """Users are taken as asked for, with the runners their number takes, up and down; nothing more is scaled."""
     world = a_loaded_world()
-    document = a_document(users=USERS, profile=[{"hold": {"for": "1h"}}], duration="2h")
     entry = {"manager": "kube-controller-manager", "subresource": "scale", "fieldsV1": {"f:spec": {"f:users": {}}}}
-    document["metadata"]["managedFields"] = [entry]
-    world.record.put(document)
-    status = await until(world, lambda status: status.phase == "Running")
-    status = await some_looks(world, 200)
+
+    def put(users: int) -> None:
+        document = a_document(users=users, profile=[{"hold": {"for": "1h"}}], duration="2h")
+        document["metadata"]["managedFields"] = [entry]
+        world.record.put(document)
+        world.waits = 0
+
+    put(USERS)
+    await until(world, lambda status: status.phase == "Running")
+    status = await some_looks(world, 120)
     assert "kube-controller-manager sets users" in conflict_in(status)[2]
     assert 1 == status.runners.wanted
+    for users, runners in ((501, 2), (60, 1)):
+        put(users)
+        status = await some_looks(world, 60)
+        assert (users, runners) == (status.users.dealt, status.runners.wanted)
+        assert users == status.users.placed
+
+
+async def test_a_rollout_needs_room_beside_the_runners_that_load_asks_for() -> None:
+    """Policy counts both versions' runners: three that load asks for and one of the new version are four."""
+    world = a_loaded_world()
+    world.policy = world.policy.model_copy(update={"max_runners": 3})
+    watch = await watched(world)
+    await watch.until(with_wanted(3))
+    world.record.put(a_document(NEW, rollout=STEPS, users=USERS, profile=[{"hold": {"for": "1h"}}], duration="2h"))
+    status = await some_looks(world, 20)
+    said = next(c for c in status.conditions if c.type == "Accepted")
+    assert "False" == said.status
+    assert "4 runners are more than the policy's 3" in said.message
+    assert 3 == wanted(status)
+    world.policy = world.policy.model_copy(update={"max_runners": 4})
+    status = await watch.until(phase("Retiring"))
+    assert "Promoted" == rollout_of(status).reason
+
+
+async def test_nobody_is_started_for_users_that_would_come_after_the_end() -> None:
+    """A profile that goes on beyond the duration is known, and not to come."""
+    world = a_loaded_world()
+    profile = [{"ramp": {"to": "20%", "over": "1s"}}, {"hold": {"for": "119s"}}, {"ramp": {"to": "100%", "over": "1s"}}]
+    await running(world, users=USERS, profile=profile, duration="2m")
+    await until(world, lambda status: status.phase == "Draining")
+    assert {1} == {wanted(status) for status in world.record.writes if status.scaling}
 
 
 @pytest.mark.parametrize(("cores", "most"), [(None, None), (8, 4), (1, 1), (2, 1)])

@@ -97,7 +97,7 @@ def scaled(
     if life.phase is not Phase.RUNNING:
         runners = {name: _within(accepted, name, count) for name, count in runners.items()}
     runners |= {name: observed.revisions[name].replicas for name in given}
-    needed = {v.revision: v.wanted if v.reason is ScalingReason.MAX_RUNNERS else v.needed for v in versions}
+    needed = {v.revision: v.wanted if v.reason is ScalingReason.CONFLICT else v.needed for v in versions}
     needed |= {name: observed.revisions[name].replicas for name in given}
     return Scaled(status=before, runners=runners, needed=needed, conflict=conflict, given=given)
 
@@ -312,10 +312,12 @@ def _candidate(
 
 
 def _due(spec: TrafficSimulationSpec, elapsed_ms: int, until_ms: int) -> tuple[int, int | None]:
-    """Return the users wanted now, and the most that are due within *until_ms*."""
+    """Return the users wanted now, and the most that are due within *until_ms* and before the run ends."""
     profile = shape(spec.profile)
-    now = profile.users_at(spec.users, elapsed_ms)
-    return now, profile.peak(spec.users, elapsed_ms, elapsed_ms + until_ms)
+    end_ms = elapsed_ms + until_ms
+    if spec.duration is not None:
+        end_ms = max(elapsed_ms, min(end_ms, milliseconds(spec.duration)))
+    return profile.users_at(spec.users, elapsed_ms), profile.peak(spec.users, elapsed_ms, end_ms)
 
 
 def _at_work(observed: Observed, run: int, loads: tuple[RunnerLoad, ...]) -> int:
