@@ -273,7 +273,7 @@ class Ledger:
             self._loads.forget(gone.name)
             self._colours.forget(gone.name)
             ack, account = gone.acknowledgement, self._accounts.get(uid)
-            self._unseen |= {uid} & unseen
+            self._unseen |= {uid} & unseen if ack is not None else set()
             if ack is None or ack.run != self.run or (account is not None and account.ended):
                 continue
             if account is not None:

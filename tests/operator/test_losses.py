@@ -369,6 +369,21 @@ async def test_a_new_operator_counts_an_overdue_runner_it_never_heard() -> None:
     assert 1 == world.status.run.lost_runners
 
 
+async def test_a_new_operator_counts_a_runner_that_it_never_heard_once_it_is_overdue() -> None:
+    """It saw the pod, and not what the runner holds: that one keeps whatever it has until then."""
+    world = await running(scaling={"minRunners": 2, "maxRunners": 2})
+    runner = await cut_off(world)
+    world.world.ledgers = Ledgers()
+    for _ in range(30):
+        await world.look("n", "shop")
+    assert (600, 0) == (held_by_others(world, runner), world.status.run.lost_runners)
+    runner.is_overdue = True
+    for _ in range(10):
+        await world.look("n", "shop")
+    assert [(runner.name, True)] == [(lost.name, lost.end_unseen) for lost in world.status.run.lost]
+    assert 1200 == held_by_others(world, runner)
+
+
 async def test_a_loss_is_not_hidden_by_users_that_were_on_twice() -> None:
     """Planned less given would be less than what is known to be lost; the larger of the two stands."""
     world = await running()

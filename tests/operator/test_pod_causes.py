@@ -196,6 +196,10 @@ def test_is_node_lost(pod, is_lost):
     ("pod", "unseen"),
     [
         pytest.param(a_pod(state=RUNNING, deleted=0), True, id="overdue"),
+        pytest.param(a_pod(state=OOM, deleted=0), True, id="overdue, and about to be restarted"),
+        pytest.param(
+            a_pod(state={"waiting": {"reason": "ContainerCreating"}}, deleted=0), False, id="overdue, and never started"
+        ),
         pytest.param(a_pod(state=OOM, phase="Failed"), False, id="its container ended"),
         pytest.param(a_pod(phase="Failed", reason="Evicted"), False, id="evicted by its kubelet"),
         pytest.param(a_pod(state=RUNNING, phase="Failed", conditions=[BY_GC]), True, id="ended on paper"),

@@ -57,13 +57,15 @@ def end_unseen(pod: Object) -> bool:
     Say whether nobody saw the runner of a pod that is lost end, so that it may still be at work.
 
     The node's kubelet says how a container ended. Without its word a pod is only overdue; or it was ended on paper,
-    since its node is gone.
+    since its node is gone. One whose container never started was never told of a user.
     """
+    container = _container(pod)
+    state = container.get("state") or {}
+    if not (state.get("running") or state.get("terminated") or container.get("lastState")):
+        return False
     if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
         return True
-    return _condition(pod, "DisruptionTarget").get("reason") == "DeletionByPodGC" and "terminated" not in (
-        _container(pod).get("state") or {}
-    )
+    return _condition(pod, "DisruptionTarget").get("reason") == "DeletionByPodGC" and not state.get("terminated")
 
 
 def is_node_lost(pod: Object) -> bool:
