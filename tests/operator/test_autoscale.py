@@ -231,6 +231,7 @@ def test_after_the_promotion() -> None:
     turned = scale(both, alone, after(both) - 10_000)
     assert (("v2",), (5,) * 20) == (tuple(v.revision for v in turned.versions), stable(turned).recommended)
     assert turned == scale(turned, alone, after(both) - 10_000)
+    assert (5,) * 20 == stable(scale(both, alone, after(both) + 600_000)).recommended
     assert [5] * 19 + [4] == wanted(course(*[alone] * 20, before=turned))
 
 

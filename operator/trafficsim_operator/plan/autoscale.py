@@ -267,10 +267,10 @@ def _begun(
         there = max(version.existing, version.static)
         there = there if most is None else min(there, most)
         known = VersionScaling(revision=version.revision, wanted=there, recommended=seeded(there))
-    elif look.is_gap:
-        known = known.model_copy(update={"recommended": seeded(known.wanted)})
     elif look.is_turn and seen.versions[0] is version:
         known = known.model_copy(update={"recommended": seeded(max(was.versions[0].wanted, known.wanted))})
+    elif look.is_gap:
+        known = known.model_copy(update={"recommended": seeded(known.wanted)})
     if look.is_new_load:
         known = known.model_copy(update={"samples": 0, "ceiling": 0, "strained": 0})
     if not look.is_due:
