@@ -13,8 +13,6 @@ from trafficsim_operator.testing.faults.kinds import Fault
 from trafficsim_operator.testing.faults.matrix import Point, Result, every_point, one, parts, undisturbed
 from trafficsim_operator.testing.faults.scenarios import SCENARIOS
 
-_SHOWN = 30
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try the points that are asked for, print those that were not survived, and say how many there were."""
@@ -61,15 +59,13 @@ def _many(options: argparse.Namespace) -> int:
     is_shown = sys.stderr.isatty()
     for found in parts(points, options.processes):
         results += found
+        for result in sorted((result for result in found if result.problems), key=lambda result: result.point):
+            print(f"--only {result.point}  {result.call}: {'; '.join(result.problems)[:400]}", flush=True)
         if is_shown:
             print(f"\r{len(results)} of {len(points)} faults tried", end="", file=sys.stderr, flush=True)
     if is_shown:
         print(file=sys.stderr)
-    failed = sorted((result for result in results if result.problems), key=lambda result: result.point)
-    for result in failed[:_SHOWN]:
-        print(f"--only {result.point}  {result.call}: {'; '.join(result.problems)[:400]}")
-    if len(failed) > _SHOWN:
-        print(f"… and {len(failed) - _SHOWN} more")
+    failed = [result for result in results if result.problems]
     print(f"{time.monotonic() - began:.0f} s")
     print(f"{len(results)} faults tried, {len(results) - len(failed)} survived")
     return 1 if failed or len(results) != len(points) else 0
