@@ -7,7 +7,8 @@ The start barrier: in tiers large and xlarge all runners begin at one instant th
     skew   = max d - min d, once every runner has told; after 10 s of those that have
 
 An offset within its own error is none that anybody knows of, and left out. Runners that were made after the origin have
-no part in it.
+no part in it. One that hangs just when it is told holds the look up for longer than the lead: the others have begun by
+then, so nothing is moved on, and the skew says how late it was.
 """
 
 from __future__ import annotations
