@@ -45,7 +45,8 @@ faults: setup ## workers and runners killed, hostile targets, random histories; 
 		tests/component/test_engine_hostile.py tests/truth/test_truth_losses.py \
 		tests/cluster/test_story.py::test_an_operator_that_is_killed_is_not_missed \
 		tests/cluster/test_story.py::test_what_others_change_is_put_right \
-		tests/cluster/test_story.py::test_runners_that_die_are_replaced $(ARGS)
+		tests/cluster/test_story.py::test_runners_that_die_are_replaced tests/cluster/test_outages.py $(ARGS)
+	@$(BIN)/pytest tests/cluster/test_api_faults.py -m faults -s -qq
 	@$(BIN)/python -m trafficsim_operator.testing.faults
 
 many: setup ## a thousand idle simulations and fifty that run, what each costs; two thousand mutated ones (some 20 minutes)
