@@ -5,6 +5,8 @@ from __future__ import annotations
 from trafficsim_api.rollout import Rollout
 from trafficsim_api.status import (
     ConditionStatus,
+    DemandMeans,
+    DemandStatus,
     LostRunner,
     RolloutStatus,
     RolloutWindow,
@@ -23,13 +25,18 @@ def a_task(message: str) -> TaskStatus:
     return TaskStatus(state="Failed", runner="r", uid="u", digest="d", since="", deadline="", message=message)
 
 
+def a_condition(message: str) -> ConditionStatus:
+    """Build a condition with a long *message*."""
+    return ConditionStatus(
+        type="Accepted", status="True", reason="r", message=message, last_transition_time="", observed_generation=1
+    )
+
+
 def test_messages_of_setup_and_teardown_are_shortened_with_the_others() -> None:
     """To 128 characters, and only where the status would be too large; a run without them stays one."""
     run = Run(id=1, phase_since="", setup=a_task("s" * 300), teardown=a_task("t" * 300))
     assert run == fitted(Status(run=run)).run
-    condition = ConditionStatus(
-        type="Accepted", status="True", reason="r", message="m" * LIMIT, last_transition_time="", observed_generation=1
-    )
+    condition = a_condition("m" * LIMIT)
     cut = fitted(Status(run=run, conditions=(condition,)))
     assert cut.run is not None
     assert ("s" * 128, "t" * 128) == (
@@ -48,9 +55,7 @@ def test_a_rollout_keeps_its_newest_windows_and_the_beginning_of_its_words() -> 
     windows = tuple(RolloutWindow(number=number) for number in range(10))
     rollout = RolloutStatus(attempt=1, plan=plan, message="m" * 200, windows=windows)
     assert rollout == fitted(Status(rollout=rollout)).rollout
-    condition = ConditionStatus(
-        type="Accepted", status="True", reason="r", message="m" * LIMIT, last_transition_time="", observed_generation=1
-    )
+    condition = a_condition("m" * LIMIT)
     cut = fitted(Status(rollout=rollout, conditions=(condition,)))
     assert cut.rollout is not None
     assert cut.rollout.plan is not None
@@ -66,23 +71,21 @@ def test_of_lost_runners_the_newest_two_stay_and_those_the_verdict_asks_for() ->
     lost = tuple(LostRunner(name=f"r-{number}", since="", at="", end_unseen=number == 1) for number in range(6))
     run = Run(id=1, phase_since="", lost=lost)
     assert run == fitted(Status(run=run)).run
-    condition = ConditionStatus(
-        type="Accepted", status="True", reason="r", message="m" * LIMIT, last_transition_time="", observed_generation=1
-    )
+    condition = a_condition("m" * LIMIT)
     cut = fitted(Status(run=run, conditions=(condition,))).run
     assert cut is not None
     assert ["r-1", "r-4", "r-5"] == [runner.name for runner in cut.lost]
 
 
 def test_scaling_keeps_what_the_next_decision_builds_on() -> None:
-    """Its words are cut to 128 characters, nothing else."""
+    """The demand by hours goes first, which forecasts learn anew; then words beyond 128 characters, nothing else."""
     version = VersionScaling(revision="r", wanted=3, recommended=(3,) * 20, message="v" * 200)
-    scaling = ScalingStatus(versions=(version,), message="m" * 200)
+    demand = DemandStatus(users=(5,) * 24, hours=DemandMeans(users=(100_000,) * 337))
+    scaling = ScalingStatus(versions=(version,), demand=demand, message="m" * 200)
     assert scaling == fitted(Status(scaling=scaling)).scaling
-    condition = ConditionStatus(
-        type="Accepted", status="True", reason="r", message="m" * LIMIT, last_transition_time="", observed_generation=1
-    )
-    cut = fitted(Status(scaling=scaling, conditions=(condition,))).scaling
+    plain = scaling.model_copy(update={"demand": DemandStatus(users=(5,) * 24)})
+    assert plain == fitted(Status(scaling=scaling, conditions=(a_condition("m" * (LIMIT - 2_500)),))).scaling
+    cut = fitted(Status(scaling=scaling, conditions=(a_condition("m" * LIMIT),))).scaling
     assert cut is not None
     assert ("m" * 128, "v" * 128) == (cut.message, cut.versions[0].message)
-    assert scaling == cut.model_copy(update={"message": scaling.message, "versions": (version,)})
+    assert plain == cut.model_copy(update={"message": scaling.message, "versions": (version,)})

@@ -2,14 +2,15 @@
 The status stays within 16 KiB: when it would not, what says least goes first.
 
 In order: rules that hold, then all but two missing shares, two lost runners (and those whose end nobody saw), eight
-rules and a rollout's three newest windows, then messages beyond 128 characters.
+rules and a rollout's three newest windows, then the demand by hours (forecasts learn it anew), then messages beyond 128
+characters.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from trafficsim_api.status import Status
+from trafficsim_api.status import DemandMeans, Status
 
 __all__ = ["LIMIT", "fitted", "size_of"]
 
@@ -26,7 +27,7 @@ def size_of(status: Status) -> int:
 
 def fitted(status: Status) -> Status:
     """Return *status*, shortened as far as it must be."""
-    for shorten in (_broken_rules_only, _few_rules, _short_messages):
+    for shorten in (_broken_rules_only, _few_rules, _without_hours, _short_messages):
         if size_of(status) <= LIMIT:
             break
         status = shorten(status)
@@ -47,6 +48,14 @@ def _few_rules(status: Status) -> Status:
         newest = run.lost[-_LOSSES:]
         run = run.model_copy(update={"lost": tuple(lost for lost in run.lost if lost.end_unseen or lost in newest)})
     return status.model_copy(update={"rules": status.rules[:8], "accounts": accounts, "rollout": rollout, "run": run})
+
+
+def _without_hours(status: Status) -> Status:
+    scaling = status.scaling
+    if scaling is None:
+        return status
+    demand = scaling.demand.model_copy(update={"hours": DemandMeans()})
+    return status.model_copy(update={"scaling": scaling.model_copy(update={"demand": demand})})
 
 
 def _short_messages(status: Status) -> Status:
