@@ -251,9 +251,7 @@ def _stop(before: Status, observed: Observed, accepted: Accepted, done: str, now
     return f"aborted by {breached}" if breached else ""
 
 
-def _total(
-    desired: Desired, observed: Observed, accepted: Accepted, life: Life, needed: Mapping[str, int]
-) -> int:
+def _total(desired: Desired, observed: Observed, accepted: Accepted, life: Life, needed: Mapping[str, int]) -> int:
     """
     Return the T to deal places for; 0 outside Running and Suspended.
 

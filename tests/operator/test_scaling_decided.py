@@ -360,3 +360,15 @@ def test_the_most_runners_that_help_on_one_machine(cores: int | None, most: int 
     document = a_document(users=400)
     spec = TrafficSimulationSpec.model_validate_json(json.dumps(document["spec"]))
     assert most == most_here(size(spec, connections=1000), cores)
+
+
+async def test_an_edit_before_the_run_begins_leaves_no_runner_behind():
+    """No load asked for the runners that are there when a run begins: they are those of the users asked for by now."""
+    world = a_loaded_world()
+    document = a_document(users=3000)
+    world.record.put(document)
+    await until(world, lambda status: status.phase == "Preflight" and len(world.fleet.runners) == 3)
+    world.record.put(a_document(users=USERS))
+    await until(world, lambda status: status.phase == "Running")
+    assert 1 == wanted(world.status)
+    await until(world, lambda _: len(world.fleet.runners) == 1)

@@ -203,7 +203,8 @@ def _seen(
     assert run is not None
     rollout = desired.status.rollout or RolloutStatus()
     candidate = desired.status.candidate if is_rolling(desired.status) else None
-    versions = [_stable(observed, accepted, given, before if is_users else None, conflict=is_users)]
+    begun = desired.status.run is not None and desired.status.run.origin is not None
+    versions = [_stable(observed, accepted, given, before if is_users else None, conflict=is_users, begun=begun)]
     reserved = 0
     if candidate is not None and candidate.revision in accepted.sizings:
         green = _candidate(observed, accepted, rollout, candidate, run.id, given, now_ms, conflict=is_users)
@@ -256,8 +257,13 @@ def _stable(
     frozen: ScalingStatus | None,
     *,
     conflict: bool,
+    begun: bool,
 ) -> VersionSeen:
-    """Return the stable version; with users that somebody else sets it has its size, or what it had by its load."""
+    """
+    Return the stable version; with users that somebody else sets it has its size, or what it had by its load.
+
+    No load asked for the runners that are there when a run begins: an edit of users while they started took some away.
+    """
     revision, sizing = accepted.revision.revision, accepted.sizing
     seen = observed.revisions.get(revision)
     existing = seen.replicas if seen is not None else 0
@@ -265,6 +271,8 @@ def _stable(
         versions = frozen.versions if frozen is not None else ()
         kept = (v.wanted for v in versions if v.revision == revision and v.wanted > v.static)
         existing = max(sizing.runners, next(kept, 0))
+    elif not begun and revision not in given:
+        existing = sizing.runners
     return VersionSeen(
         revision=revision,
         static=sizing.runners,
