@@ -44,6 +44,8 @@ _READ_WATCHED_MS: Final = 1_000
 # A longer break between two looks is one of the operator's own: nobody asked for what is missing of it. A look that
 # waits in vain for a runner, twice for five seconds, is none.
 _BREAK_MS: Final = 12_000
+# So long a runner that ends by our hand is kept for an account that can't be read; then what is missing is told.
+_LAST_READ_MS: Final = 10_000
 _AT_REST: Final = frozenset({RolloutPhase.STABLE, RolloutPhase.RETIRING, RolloutPhase.REJECTED})
 
 
@@ -100,6 +102,8 @@ class Ledger:
     """The names of those that were lost before this operator looked."""
     _unseen: set[str] = field(default_factory=set)
     """The UIDs of those that nobody saw end, also in runs before: each is told once."""
+    _unread: dict[str, int] = field(default_factory=dict)
+    """Since when reading the account of a runner that answers has failed, by UID."""
     _complete: bool = True
     _evidence: tuple[TrafficSimulationSpec | None, Evidence] | None = None
 
@@ -115,7 +119,7 @@ class Ledger:
         self._loads, self._told = Loads(), ()
         self.origin_ms, self._killed = None, set()
         self._layout = Layout(actions=())
-        self.saved, self.unkept = None, {}
+        self.saved, self.unkept, self._unread = None, {}, {}
 
     def restore(self, name: str, answer: Answer, now_ms: int) -> None:
         """Take the kept last answer of a runner that has ended."""
@@ -130,6 +134,11 @@ class Ledger:
         """Return which of the runners *names* have a last answer that is not on record yet."""
         return sorted({self._accounts[uid].name for uid in self.unkept if uid in self._accounts} & set(names))
 
+    def unread_of(self, names: Iterable[str], now_ms: int) -> list[str]:
+        """Return which of the runners *names* answer, and may still give numbers that could not be read just now."""
+        waited = {uid for uid, since_ms in self._unread.items() if now_ms - since_ms < _LAST_READ_MS}
+        return sorted({runner.name for uid, runner in self.remembered.items() if uid in waited} & set(names))
+
     def ending(self, names: Iterable[str]) -> dict[str, Answer]:
         """Return the last answers, by UID, of the runners *names*, which end by our hand: that they go is no loss."""
         found = {}
@@ -138,7 +147,7 @@ class Ledger:
                 account.ended = True
                 found[uid] = account.answer
                 runner = self.remembered.get(uid)
-                if runner is not None and runner.silent_ms:
+                if uid in self._unread or (runner is not None and runner.silent_ms):
                     since = format_instant(account.counted_ms)
                     self._missing.append(f"{account.name} from {since} on: it did not answer any more and was let go")
                     self._evidence = None
@@ -228,8 +237,10 @@ class Ledger:
             answer = await clients.statistics(runner.address, ack.boot, since)
         except Unavailable as error:
             self._complete = False
+            self._unread.setdefault(runner.uid, now_ms)
             log.info("statistics not read", extra={"runner": runner.name, "error": str(error)})
             return
+        self._unread.pop(runner.uid, None)
         if answer.run == self.run and answer.runner == runner.uid:
             self._take(runner, answer, since, now_ms)
 
@@ -269,6 +280,7 @@ class Ledger:
         last = {}
         for uid in [uid for uid in self.remembered if uid not in here]:
             gone = self.remembered.pop(uid)
+            self._unread.pop(uid, None)
             self._windows.forget(gone.name)
             self._loads.forget(gone.name)
             self._colours.forget(gone.name)

@@ -242,6 +242,8 @@ async def _keep_ending(document: Document, runners: tuple[str, ...], world: Worl
     ledger = world.ledgers.get(document.namespace, document.name)
     if ledger is None:
         return
+    if names := ledger.unread_of(runners, world.now_ms()):
+        raise Unavailable(f"the last numbers of {', '.join(names)} could not be read yet")
     for uid, answer in ledger.ending(runners).items():
         await _keep(document, ledger, uid, answer, world)
     if names := ledger.unkept_of(runners):
