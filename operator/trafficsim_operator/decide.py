@@ -302,7 +302,7 @@ def _deal(look: Look) -> Deal:
         suspended=look.life.phase is Phase.SUSPENDED,
     )
     if not _is_fenced(look):
-        return repeated(look.total, known)
+        return repeated(look.total, known, unknown=unknown)
     return deal(
         look.total,
         known,

@@ -273,6 +273,24 @@ async def test_a_runner_that_does_not_answer_is_fenced_when_it_does():
     assert 1100 == len(Places.union(held(world).values()))
 
 
+async def test_what_an_unheard_runner_may_hold_is_not_short():
+    """A new operator that hears one of two runners does not count the other's users as lost: they may be at work."""
+    world = await at_work()
+    silent, other = world.fleet.runners.values()
+    silent.silent = True
+    world.world, world.waits, writes = another_operator(world), 0, len(world.record.writes)
+    await world.look("n", "shop")
+    assert world.status.epoch == other.assignment.epoch, "the fence is not up yet"
+    for _ in range(3):
+        await world.look("n", "shop")
+    silent.silent = False
+    for _ in range(10):
+        await world.look("n", "shop")
+    runs = [status.run for status in world.record.writes[writes:]]
+    assert {(0, 0)} == {(run.short_users, run.lost_user_ms) for run in runs}
+    assert [600, 600] == [len(places) for places in held(world).values()]
+
+
 async def test_a_runner_that_refuses_holds_up_nobody_for_long():
     """Ten seconds, then a third one takes places; it is told again at every look."""
     world = await at_work()

@@ -61,18 +61,19 @@ def is_up(runners: Iterable[Runner], fence: Fence | None, now_ms: int) -> bool:
     return fence is None or now_ms - fence.since_ms >= PATIENCE_MS or not unfenced(runners, fence)
 
 
-def repeated(total: int, holders: Sequence[Holder]) -> Deal:
+def repeated(total: int, holders: Sequence[Holder], *, unknown: bool = False) -> Deal:
     """
     Return what every runner that answers holds of *total* places, as its next step.
 
     10 places, a holds 0–5, b holds 5–9: both are to hold that, and 5 is on twice until the fence is up. Of 4 places a
-    holds 0–3 and b nothing.
+    holds 0–3 and b nothing. *unknown*: a runner that was never heard may hold what nobody else does.
     """
     held = {holder.name: holder.held.below(total) for holder in holders}
     return Deal(
         places={holder.name: held[holder.name] for holder in holders if holder.answers},
         unplaced=Places.first(total) - Places.union(held.values()),
         moving=True,
+        unknown=unknown,
     )
 
 
