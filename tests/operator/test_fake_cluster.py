@@ -30,7 +30,8 @@ def server() -> FakeApiServer:
 
 @pytest.fixture
 def fake_cluster(server: FakeApiServer) -> FakeCluster:
-    return FakeCluster(server=server, start_ms=50, ready_ms=20, probe_ms=50, settles_ms=20)
+    # Instants are told to the second: what is ready a second later can be told from what never was.
+    return FakeCluster(server=server, start_ms=50, ready_ms=1_050, probe_ms=50, settles_ms=20)
 
 
 @pytest.fixture
