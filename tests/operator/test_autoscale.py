@@ -185,6 +185,25 @@ def test_max_wins() -> None:
     assert 4 == stable(lowered).wanted
 
 
+def test_the_policy_takes_nothing_of_the_size() -> None:
+    """Four of a rejected version stand beside, or the policy allows 5 by now: the six that users need stay."""
+    busy = seen(a_version(static=6, existing=6), demand=600, most_runners=12, others=4)
+    found = course(*[busy] * 2)[-1]
+    assert 6 == stable(found).wanted
+    for others, most in ((8, 12), (4, 5)):
+        cramped = replace(busy, others=others, most_runners=most)
+        assert 6 == stable(scale(found, cramped, after(found))).wanted
+        assert 6 == stable(scale(found, cramped, after(found) - 10_000)).wanted
+
+
+def test_a_version_known_without_a_history() -> None:
+    """A status that was shortened by hand: what is needed begins it anew between samples, and nothing fails."""
+    busy = course(*[seen(demand=500)] * 2)[-1]
+    bare = busy.model_copy(update={"versions": (stable(busy).model_copy(update={"recommended": ()}),)})
+    found = scale(bare, seen(demand=900), after(bare) - 10_000)
+    assert (9,) == stable(found).recommended
+
+
 @pytest.mark.parametrize("limits", [{"max_runners": 3}, {"max_runners": None, "most_runners": 3}])
 def test_off(limits: dict[str, Any]) -> None:
     """minRunners as many as are allowed: the static size, and nothing is kept that would have to be written."""

@@ -12,11 +12,12 @@ import pytest
 from driven.rollouts import NEW, a_document, a_world, phase, rollout_of, running, some_looks, until
 from trafficsim_api.profile import shape
 from trafficsim_api.resource import TrafficSimulationSpec
-from trafficsim_api.status import ScalingStatus, Status
+from trafficsim_api.status import ScalingStatus, Status, VersionScaling
 from trafficsim_api.units import parse_instant
 from trafficsim_operator.decide import decide
 from trafficsim_operator.ledger import Ledgers
-from trafficsim_operator.plan.scaling import QUIET_MS, most_here
+from trafficsim_operator.plan.autoscale import VersionSeen
+from trafficsim_operator.plan.scaling import QUIET_MS, most_here, promised
 from trafficsim_operator.plan.sizing import size
 from trafficsim_operator.reconcile import observe, read
 from trafficsim_operator.testing.fakes import FakeHealth, FakeWorld
@@ -372,3 +373,15 @@ async def test_an_edit_before_the_run_begins_leaves_no_runner_behind():
     await until(world, lambda status: status.phase == "Running")
     assert 1 == wanted(world.status)
     await until(world, lambda _: len(world.fleet.runners) == 1)
+
+
+@pytest.mark.parametrize(
+    ("static", "existing", "asked", "reserved"),
+    [(2, 3, None, 2), (2, 0, 3, 2), (2, 3, 7, 0), (5, 5, 5, 0), (2, 0, None, 3)],
+    ids=["not seen before", "asked for, and not made yet", "its load asks for more", "all there", "nothing yet"],
+)
+def test_what_a_rollout_was_promised(static: int, existing: int, asked: int | None, reserved: int) -> None:
+    """Of a size of 5: what it counts with already, made or asked for, is not counted again."""
+    version = VersionSeen(revision="v2", static=static, capacity=100, existing=existing, places=100)
+    known = () if asked is None else (VersionScaling(revision="v2", wanted=asked),)
+    assert reserved == promised(version, ScalingStatus(versions=known), 5)

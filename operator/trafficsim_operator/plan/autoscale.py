@@ -236,16 +236,17 @@ def _most(status: ScalingStatus, version: VersionSeen, seen: ScalingSeen) -> int
     """
     Return the most runners that *version* may have, None: any number.
 
-        min(maxRunners, the policy's - those of all other versions)
+        min(maxRunners, max(static, the policy's - those of all other versions))
 
     Those of the version that follows count as what it has or needs at least, so that the stable one does not take what
-    a rollout was promised.
+    a rollout was promised. The static size was judged when it was accepted: runners that stand beside for a while, or
+    a policy that allows less by now, take none of it away.
     """
     limits = [] if seen.max_runners is None else [seen.max_runners]
     if seen.most_runners is not None:
         wanted = {v.revision: v.wanted for v in status.versions}
-        beside = sum(max(v.static, wanted.get(v.revision, 0)) for v in seen.versions if v is not version)
-        limits.append(max(1, seen.most_runners - seen.others - beside))
+        beside = sum(max(v.static, wanted.get(v.revision, v.existing)) for v in seen.versions if v is not version)
+        limits.append(max(1, version.static, seen.most_runners - seen.others - beside))
     return min(limits, default=None)
 
 
@@ -351,7 +352,7 @@ def _paced(
         recommended = remembered(recommended, counted, missed=look.missed)
         if needed < wanted and case.held is None:
             wanted = down(wanted, recommended, own, look.now_ms)
-    elif needed > recommended[-1]:
+    elif needed > max(recommended[-1:], default=0):
         recommended = (*recommended[:-1], needed)
     wanted = max(wanted, version.static)
     return wanted if case.most is None else min(wanted, case.most), recommended

@@ -31,7 +31,7 @@ from trafficsim_operator.plan.colours import colour_of
 from trafficsim_operator.plan.lifecycle import Life, start_at
 from trafficsim_operator.plan.sizing import Sizing
 
-__all__ = ["QUIET_MS", "Scaled", "asked_for", "is_rolling", "most_here", "scaled"]
+__all__ = ["QUIET_MS", "Scaled", "asked_for", "is_rolling", "most_here", "promised", "scaled"]
 
 QUIET_MS: Final = 600_000
 """After so long without another value another autoscaler counts as gone."""
@@ -209,8 +209,7 @@ def _seen(
     if candidate is not None and candidate.revision in accepted.sizings:
         green = _candidate(observed, accepted, rollout, candidate, run.id, given, now_ms, conflict=is_users)
         versions.append(green)
-        # The steps to come need more of it.
-        reserved = max(0, accepted.sizings[candidate.revision].runners - max(green.static, green.existing))
+        reserved = promised(green, before, accepted.sizings[candidate.revision].runners)
     names = {version.revision for version in versions}
     others = sum(seen.replicas for name, seen in observed.revisions.items() if name not in names)
     limits = (spec.scaling.max_runners, most_here(accepted.sizing, observed.cores))
@@ -317,6 +316,17 @@ def _candidate(
         places=min(sizing.users, max(green.held, ahead)),
         conflict=conflict or revision in given,
     )
+
+
+def promised(version: VersionSeen, before: ScalingStatus | None, size: int) -> int:
+    """
+    Return how many more runners than it counts with now the steps to come need of a *version* of so large a *size*.
+
+    Of a size of 5 with 3 runners 2; when its load asked for 7 by now, none.
+    """
+    versions = before.versions if before is not None else ()
+    asked = next((v.wanted for v in versions if v.revision == version.revision), version.existing)
+    return max(0, size - max(version.static, asked))
 
 
 def _due(spec: TrafficSimulationSpec, elapsed_ms: int, until_ms: int) -> tuple[int, int | None]:
