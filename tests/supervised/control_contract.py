@@ -113,9 +113,9 @@ class ControlContract:
 
     def test_the_end_drains_alone(self, runner: Running) -> None:
         """At its end the runner drains without being told, and goes on answering."""
-        runner.put(runner.assignment(10, end_ms=time.time_ns() // 1_000_000 + 1500))
-        until(runner.acknowledgement, lambda held: held.active == 10)
-        until(runner.acknowledgement, lambda held: held.drained and held.settled)
+        assert 10 == runner.assign(places=10).active
+        runner.put(runner.assignment(10, end_ms=time.time_ns() // 1_000_000 + 1000))
+        until(runner.acknowledgement, lambda held: held.drained and held.settled and not held.active)
 
     def test_one_that_goes_down_takes_nothing_new(self, runner: Running) -> None:
         """It is not ready, says so, and answers until its last account was read."""
