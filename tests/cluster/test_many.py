@@ -214,8 +214,8 @@ class Row:
 
     @property
     def cpu(self) -> float:
-        """The median of the windows, ms a minute."""
-        return statistics.median(w.cpu_ms_per_minute for w in self.windows)
+        """The least of the windows, ms a minute: what other processes cost it, by caches and clock, comes on top."""
+        return min(w.cpu_ms_per_minute for w in self.windows)
 
     @property
     def spread(self) -> float:
@@ -289,7 +289,7 @@ async def test_an_idle_simulation_costs_the_same_among_few_and_among_many(
 
 
 @pytest.mark.truth
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(4800)
 async def test_a_thousand_idle_ones_and_fifty_that_run(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
@@ -346,7 +346,7 @@ async def with_running(crowd: Crowd, shop: Shop, count: int) -> Row:
     for first in range(0, count, 10):
         for number in range(first, first + 10):
             await crowd.api.create(SIMULATIONS, a_runner(crowd.namespace, number, shop))
-        await until(running, lambda seen, n=first + 10: seen == {"Running": n}, 240, f"{first + 10} run", every_s=1)
+        await until(running, lambda seen, n=first + 10: seen == {"Running": n}, 600, f"{first + 10} run", every_s=1)
     before = await versions_of_idle(crowd)
     windows = [await measured(crowd.operator, 60) for _ in range(2)]
     assert before == await versions_of_idle(crowd)
