@@ -172,12 +172,21 @@ BY_GC = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodG
 BY_TAINT = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
 
 
+def gated(pod):
+    """Return *pod* as a kubelet tells of it while a readiness gate is closed."""
+    pod["status"]["conditions"][0]["reason"] = "ReadinessGatesNotReady"
+    return pod
+
+
 @pytest.mark.parametrize(
     ("pod", "is_lost"),
     [
         pytest.param(a_pod(state=RUNNING, ready="True", conditions=[READY_CONTAINERS]), False, id="at work"),
         pytest.param(a_pod(state=RUNNING, conditions=[UNREADY_CONTAINERS]), False, id="its probe fails"),
         pytest.param(a_pod(state=RUNNING, conditions=[READY_CONTAINERS]), True, id="the node controller's word alone"),
+        pytest.param(
+            gated(a_pod(state=RUNNING, conditions=[READY_CONTAINERS])), False, id="a webhook's readiness gate is closed"
+        ),
         pytest.param(a_pod(state=RUNNING, ready="True", reason="NodeLost"), True, id="said in so many words"),
         pytest.param(
             a_pod(state=RUNNING, ready="True", deleted=30, conditions=[READY_CONTAINERS, BY_TAINT]),

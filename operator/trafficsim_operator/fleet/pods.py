@@ -18,6 +18,8 @@ Object = Mapping[str, Any]
 # How long after its grace a terminating pod may still be listed before it counts as lost: its node is likely gone.
 _OVERDUE: Final = timedelta(seconds=10)
 _STARTING: Final = frozenset({"ContainerCreating", "PodInitializing", ""})
+# What a kubelet gives as the reason of Ready when only a readiness gate is missing.
+_GATES: Final = "ReadinessGatesNotReady"
 
 
 def runner_of(pod: Object) -> Runner:
@@ -73,14 +75,14 @@ def is_node_lost(pod: Object) -> bool:
     Say whether the pod's node is not ready, by what is to be seen on the pod: nodes are not ours to read.
 
     Subtle: the node controller sets the condition Ready of the node's pods to False and touches nothing else. A kubelet
-    sets it together with ContainersReady, so that the one without the other is the controller's word.
+    sets it together with ContainersReady, so that the one without the other is the controller's word; or the kubelet's
+    that a readiness gate is closed, which it says.
     """
     if (pod.get("status") or {}).get("reason") == "NodeLost":
         return True
-    return (_condition(pod, "Ready").get("status"), _condition(pod, "ContainersReady").get("status")) == (
-        "False",
-        "True",
-    )
+    ready, containers = _condition(pod, "Ready"), _condition(pod, "ContainersReady")
+    is_gate = ready.get("reason") == _GATES
+    return (ready.get("status"), containers.get("status"), is_gate) == ("False", "True", False)
 
 
 def state_of(pod: Object) -> RunnerState:
