@@ -232,6 +232,17 @@ async def test_a_loss_is_told_while_the_run_goes_on() -> None:
     assert not [h for h in world.record.happenings if h.reason == "PossibleDoubleLoad"]
 
 
+async def test_more_lost_at_once_than_the_status_names_are_said_all_the_same() -> None:
+    """Eleven with their zone: eight are on record, each with an event of its own; one more says how many others."""
+    world = await running(scaling={"minRunners": 11})
+    world.fleet.runners.clear()
+    while not world.status.run.lost_runners:
+        await world.look("n", "shop")
+    said = [h.message for h in world.record.happenings if h.reason == "RunnerLost"]
+    assert (11, 8, 9) == (world.status.run.lost_runners, len(world.status.run.lost), len(said))
+    assert said[-1].startswith("3 more runners were lost; ")
+
+
 async def test_users_without_room_are_counted_as_lost_while_it_lasts() -> None:
     """Both runners gone: nobody has room until their replacements are there."""
     world = await running()

@@ -65,12 +65,13 @@ def happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple
 
 
 def _told_of_losses(look: Look, before: Run, run: Run) -> Iterator[Happening]:
-    """Yield an event for each runner that was lost, one more where nobody saw it end."""
+    """Yield an event for each runner lost, one more where nobody saw it end, and one for those that are not named."""
     planned = planned_user_ms(run, look.accepted.spec, look.now_ms)
     share = f", {100 * run.lost_user_ms / planned:.2f} % of those planned" if planned else ""
     total = f"{run.lost_user_ms / 1000:.1f} user-seconds are known to be lost so far{share}"
     known = {lost.name for lost in before.lost}
-    for lost in (lost for lost in run.lost if lost.name not in known):
+    fresh = [lost for lost in run.lost if lost.name not in known]
+    for lost in fresh:
         text = f"{lost.name} was lost with {lost.users} users; its numbers after {lost.since} are missing; {total}"
         yield Happening(reason=Event.RUNNER_LOST, message=text, warning=True)
         if lost.end_unseen:
@@ -79,6 +80,9 @@ def _told_of_losses(look: Look, before: Run, run: Run) -> Iterator[Happening]:
                 "and may be at work twice until its node ends it"
             )
             yield Happening(reason=Event.POSSIBLE_DOUBLE_LOAD, message=text, warning=True)
+    if (others := run.lost_runners - before.lost_runners - len(fresh)) > 0:
+        were = "runner was" if others == 1 else "runners were"
+        yield Happening(reason=Event.RUNNER_LOST, message=f"{others} more {were} lost; {total}", warning=True)
 
 
 def _told_of_start(before: Run, status: Status) -> Iterator[Happening]:
