@@ -8,6 +8,7 @@ Visits take a millisecond of CPU (`scenarios/busy.py`), so that a runner carries
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
