@@ -120,3 +120,11 @@ def test_for_how_long_a_runner_is_ready() -> None:
     assert 60_000 == late.ready_ms(UP, NOW + 60_000)
     starts.look([], 1, NOW + 8000)
     assert 0 == starts.ready_ms(UP, NOW + 9000)
+
+
+def test_a_clock_that_is_behind_the_api_servers_measures_no_start_before_it_began() -> None:
+    """0, which counts as not known; else users would be looked for in the past."""
+    starts = Starts()
+    starts.look([STARTING], 1, NOW - 9_000)
+    starts.look([UP], 1, NOW - 5_000)
+    assert (0,) == starts.measured_ms

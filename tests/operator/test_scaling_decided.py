@@ -306,6 +306,22 @@ async def test_another_autoscaler_is_left_alone_until_it_has_been_quiet() -> Non
     await until(world, lambda status: status.runners.ready == 3)
 
 
+async def test_a_conflict_whose_words_were_cut_is_told_once() -> None:
+    """A status that would grow too large keeps 128 characters of it: that is no other conflict."""
+    world = a_loaded_world()
+    await watched(world)
+    [revision] = world.fleet.replicas
+    world.fleet.scalers[revision] = "kube-controller-manager"
+    await some_looks(world, 20)
+    condition = next(
+        c for c in world.record.documents["n", "shop"]["status"]["conditions"] if c["type"] == "AutoscalerConflict"
+    )
+    assert len(condition["message"]) > 128
+    condition["message"] = condition["message"][:128]
+    await some_looks(world, 20)
+    assert 1 == len(counted(world, "AutoscalerConflict"))
+
+
 async def test_an_autoscaler_of_users_stops_scaling() -> None:
     """Users are taken as asked for, with the runners their number takes, up and down; nothing more is scaled."""
     world = a_loaded_world()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from trafficsim_api.names import Condition, Event, Reason
 from trafficsim_api.status import ScalingStatus, Status, VersionScaling
 from trafficsim_operator.actions import Happening
-from trafficsim_operator.plan.conditions import MESSAGE, Finding
+from trafficsim_operator.plan.conditions import Finding
 from trafficsim_operator.plan.look import ENDED, Look
 
 __all__ = ["changed", "of_conflict", "scaling_of", "told_of_scaling"]
@@ -54,7 +54,8 @@ def told_of_scaling(look: Look, status: Status) -> Iterator[Happening]:
             yield Happening(reason=Event.FORECAST_ON, message=f"{mean}: they count again")
     conflict = look.scaling.conflict
     said = (c.message for c in look.before.conditions if c.type == Condition.AUTOSCALER_CONFLICT and c.status == "True")
-    if conflict and conflict[:MESSAGE] not in said:
+    # Subtle: a condition's message is cut where the status would grow too large.
+    if conflict and not any(message and conflict.startswith(message) for message in said):
         yield Happening(reason=Event.AUTOSCALER_CONFLICT, message=conflict, warning=True)
 
 

@@ -39,7 +39,8 @@ class Starts:
                 was_starting = uid in self._starting
                 self._ready_ms[uid] = now_ms if was_starting else runner.started_ms
                 self._starting.discard(uid)
-                measured += [now_ms - runner.started_ms] if was_starting else []
+                # Made by the API server's clock, seen by ours.
+                measured += [max(0, now_ms - runner.started_ms)] if was_starting else []
             elif _was_never_told(runner):
                 self._starting.add(uid)
         self.measured_ms = tuple(sorted(measured))
