@@ -254,6 +254,17 @@ def test_after_the_promotion() -> None:
     assert [5] * 19 + [4] == wanted(course(*[alone] * 20, before=turned))
 
 
+def test_what_the_clock_explains_outlives_a_gap() -> None:
+    """An operator that was away, or a pause, begins the newest samples anew and keeps the means; an edit keeps none."""
+    open_model = seen(demand=50, known_ahead=None)
+    before = course(*[open_model] * 45)[-1]
+    assert 2 <= len(before.demand.fives.users)
+    away = scale(before, open_model, after(before) + 600_000)
+    assert ((50,), before.demand.fives) == (away.demand.users, away.demand.fives)
+    edited = scale(before, replace(open_model, total=900), after(before))
+    assert ((50,), ()) == (edited.demand.users, edited.demand.fives.users)
+
+
 def test_a_gap_in_the_looks_forgets_nothing() -> None:
     """An operator that was away for ten minutes does not take runners away at its first look."""
     busy = course(*[seen(demand=500)] * 2)[-1]

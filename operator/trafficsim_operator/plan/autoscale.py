@@ -183,7 +183,7 @@ def _demanded(status: ScalingStatus, seen: ScalingSeen, look: _Look) -> ScalingS
             users=seen.demand,
             at_ms=look.at_ms,
             look_ahead_ms=seen.look_ahead_ms,
-            is_edit=look.is_edit or look.is_gap,
+            is_edit=look.is_edit,
         )
     return status.model_copy(
         update={
