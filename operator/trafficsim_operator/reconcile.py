@@ -287,11 +287,11 @@ async def _carry_out(
     """
     held = {r.name: r.acknowledgement.held for r in observed.runners if r.acknowledgement is not None}
     told = [action for action in actions if isinstance(action, Assign)]
-    gives = any(held.get(action.name, Places()) - action.assignment.held for action in told)
-    takers = [action for action in told if gives and action.assignment.held - held.get(action.name, Places())]
+    givers = [action for action in told if held.get(action.name, Places()) - action.assignment.held]
+    takers = [action for action in told if givers and action.assignment.held - held.get(action.name, Places())]
     first = [action for action in actions if action not in takers]
     troubles = list(await asyncio.gather(*(_apply(action, owner, document, world) for action in first)))
-    if any(trouble for action, trouble in zip(first, troubles, strict=True) if isinstance(action, Assign)):
+    if any(trouble for action, trouble in zip(first, troubles, strict=True) if action in givers):
         return troubles
     return troubles + list(await asyncio.gather(*(_apply(action, owner, document, world) for action in takers)))
 

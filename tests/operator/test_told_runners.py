@@ -8,6 +8,7 @@ import pytest
 
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.protocol import Acknowledgement, Assignment
+from trafficsim_operator.actions import Assign, Decision
 from trafficsim_operator.fleet.runners import RunnerRefused
 from trafficsim_operator.testing.fakes import FakeRunners, FakeWorld
 
@@ -88,3 +89,43 @@ async def test_one_that_refused_holds_nothing_of_it() -> None:
         await world.look("n", "shop")
     [other] = [places for name, places in holding(world).items() if name != first]
     assert ((0, 20),) == other
+
+
+@pytest.mark.parametrize(
+    ("fails", "is_told"),
+    [
+        pytest.param("", True, id="all were reached"),
+        pytest.param("giver", False, id="the giver was not: what it has is not to be on twice"),
+        pytest.param("other", True, id="one that neither gives nor takes was not"),
+    ],
+)
+async def test_takers_wait_for_givers_alone(fails: str, is_told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one look one runner gives four places, one takes them, and one is told what it holds."""
+    world = FakeWorld()
+    world.world.runners = runners = FrailRunners(world)
+    world.record.put({**DOCUMENT, "spec": {**DOCUMENT["spec"], "scaling": {"minRunners": 3}}})
+    for _ in range(40):
+        await world.look("n", "shop")
+    names = dict(zip(("giver", "taker", "other"), world.fleet.runners, strict=True))
+    told = {role: world.fleet.runners[name].assignment for role, name in names.items()}
+    before = {role: assignment for role, assignment in told.items() if assignment is not None}
+    held = {role: assignment.held for role, assignment in before.items()}
+    kept = held["giver"].below(min(start for start, _ in held["giver"].ranges) + 3)
+    places = held | {"giver": kept, "taker": held["taker"] | (held["giver"] - kept)}
+    actions = tuple(
+        Assign(
+            name=names[role],
+            address=names[role],
+            assignment=was.model_copy(update={"epoch": was.epoch + 50, "places": places[role].ranges}),
+        )
+        for role, was in before.items()
+    )
+    runners.fails, runners.fault, runners.does = names.get(fails, ""), Unavailable("not reached"), False
+    monkeypatch.setattr(
+        "trafficsim_operator.reconcile.decide",
+        lambda desired, observed, now_ms: Decision(status=desired.status, actions=actions, next_look_ms=1000),
+    )
+    await world.look("n", "shop")
+    taker = world.fleet.runners[names["taker"]].assignment
+    assert taker is not None
+    assert is_told is (taker.held == places["taker"])
