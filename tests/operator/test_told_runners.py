@@ -12,7 +12,7 @@ from trafficsim_operator.actions import Assign, Decision
 from trafficsim_operator.fleet.runners import RunnerRefused
 from trafficsim_operator.testing.fakes import FakeRunners, FakeWorld
 
-DOCUMENT = {
+DOCUMENT: dict[str, Any] = {
     "apiVersion": "trafficsim.io/v1alpha1",
     "kind": "TrafficSimulation",
     "metadata": {"name": "shop", "namespace": "n"},
