@@ -584,9 +584,13 @@ async def _every_request_is_told(story: _Story) -> None:
     """The account has what the shop received, to the last request."""
     accounts = (await story.subject.status())["accounts"]
     shop = story.lane.shop
+
+    async def received() -> int:
+        return await asyncio.to_thread(shop.received, "/users") - story.received
+
     await until(
-        lambda: asyncio.to_thread(shop.received, "/users"),
-        lambda count: count - story.received == accounts["requests"],
+        received,
+        lambda count: count == accounts["requests"],
         10,
         f"{story.subject.name}: the shop has received {accounts['requests']} requests",
     )
