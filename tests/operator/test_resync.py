@@ -1,21 +1,25 @@
 """The resync: every simulation is looked at again, evenly, and soon what the watch missed."""
 
-import asyncio
+import random
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from trafficsim_api.names import COMMAND_ANNOTATION
-from trafficsim_operator.fleet.runners import Signer
 from trafficsim_operator.handlers import Key, Watched
-from trafficsim_operator.main import _brief, _Parts, _resync
-from trafficsim_operator.observability import Metrics, ObservedRunners
-from trafficsim_operator.queue import KeyedQueue
+from trafficsim_operator.main import _brief, _look_at_all
+from trafficsim_operator.observability import Metrics
 from trafficsim_operator.settings import Settings
 
 MANY = 1000
 RESYNC_S = 60
+
+
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch):
+    """The same draws at each run."""
+    monkeypatch.setattr("trafficsim_operator.main.random", random.Random(1))
 
 
 def a_simulation(number):
@@ -24,64 +28,39 @@ def a_simulation(number):
     return {"metadata": meta, "spec": {"users": 1}, "status": {"phase": "Suspended"}}
 
 
-class Api:
-    """Lists a thousand simulations, and counts how often."""
-
-    lists = 0
-
-    async def list(self, _, namespace, labels, keep):
-        self.lists += 1
-        return tuple(keep(a_simulation(number)) for number in range(MANY))
-
-
-async def looked_at(seconds, watched):
-    """Run the resync for *seconds*; return when each look was, by name, and how often the API server was asked."""
-    looks, api, loop = [], Api(), asyncio.get_running_loop()
-    began = loop.time()
-
-    async def look(key):
-        looks.append((loop.time() - began, key))
-
-    parts = _Parts(
-        settings=Settings.from_env({"TRAFFICSIM_RESYNC": str(RESYNC_S)}),
-        api=api,
-        world=None,
-        runners=ObservedRunners(signer=Signer(kid="k", key=Ed25519PrivateKey.generate())),
-        queue=KeyedQueue(work=look, draw=lambda: 0.0),
-        watched=watched,
-        metrics=Metrics(),
-    )
-    tasks = [asyncio.create_task(parts.queue.serve(8)), asyncio.create_task(_resync(parts))]
-    await asyncio.sleep(seconds)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return looks, api.lists
+def looked_at(watched, listed):
+    """Return after how many seconds each simulation is looked at, when those numbered *listed* are there."""
+    asked = {}
+    queue = SimpleNamespace(add_after=asked.__setitem__)
+    watched.compare({Key("n", f"s{number}"): a_simulation(number) for number in listed}, 0.0)
+    settings = Settings.from_env({"TRAFFICSIM_RESYNC": str(RESYNC_S)})
+    parts = SimpleNamespace(watched=watched, settings=settings, queue=queue)
+    _look_at_all(parts, [Key("n", f"s{number}") for number in listed])
+    return asked
 
 
-@pytest.mark.looptime
-async def test_looks_are_spread_over_the_whole_interval():
-    """Each of a thousand once, by one list, and never more than a twentieth of them in a second."""
+def seen(numbers):
+    """Return a watch that has shown the simulations *numbers*."""
     watched = Watched()
-    for number in range(MANY):
+    for number in numbers:
         watched.changed(Key("n", f"s{number}"), a_simulation(number))
-    looks, lists = await looked_at(0.9 * RESYNC_S, watched)
-    assert 1 == lists
-    assert MANY == len({key for _, key in looks}) == len(looks)
-    busiest = max(Counter(int(at) for at, _ in looks).values())
-    # 18.5 a second are expected; 50 are 7 standard deviations away.
-    assert busiest <= MANY // 20
+    return watched
 
 
-@pytest.mark.looptime
-async def test_what_the_watch_missed_is_looked_at_soon():
+def test_looks_are_spread_over_the_whole_interval():
+    """Each of a thousand, before the next list, and never more than a twentieth of them in a second."""
+    looks = looked_at(seen(range(MANY)), range(MANY))
+    assert MANY == len(looks)
+    assert max(looks.values()) < 0.9 * RESYNC_S
+    # 18.5 a second are expected.
+    assert max(Counter(map(int, looks.values())).values()) <= MANY // 20
+
+
+def test_what_the_watch_missed_is_looked_at_soon():
     """One made, one gone: within five seconds."""
-    watched = Watched()
-    for number in range(1, MANY):
-        watched.changed(Key("n", f"s{number}"), a_simulation(number))
-    watched.changed(Key("n", "gone"), a_simulation(MANY))
-    looks, _ = await looked_at(5.1, watched)
-    assert {Key("n", "s0"), Key("n", "gone")} <= {key for _, key in looks}
+    looks = looked_at(seen(range(1, MANY + 1)), range(MANY))
+    assert MANY + 1 == len(looks)
+    assert max(looks[Key("n", "s0")], looks[Key("n", f"s{MANY}")]) < 5
 
 
 def test_of_a_simulation_only_what_a_resync_goes_by_is_kept():
