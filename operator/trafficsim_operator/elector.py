@@ -26,7 +26,7 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 
 from trafficsim_api import names
-from trafficsim_operator.kube import LEASES, Changed, Object, Resource
+from trafficsim_operator.kube import LEASES, Changed, Forbidden, Object, Resource
 
 __all__ = ["Elector", "LeaseApi", "LeaseLost", "Mandate", "Timing", "address_of", "identity_of"]
 
@@ -128,6 +128,8 @@ class Elector:
         """Who holds the Lease, as far as is known; "" nobody."""
         self.transitions = 0
         """How often it has changed hands."""
+        self.refused = ""
+        """Why this process may not have the Lease at all: its role says no; "" while it may."""
         self._api, self._namespace, self._name, self._identity = api, namespace, name, identity
         self._mandate, self._wall, self._draw, self._timing, self._renewed = mandate, wall, draw, timing, renewed
         self._lease: Object | None = None
@@ -196,8 +198,10 @@ class Elector:
                     held = self._leads and await self._take()
         except Exception as error:  # noqa: BLE001 - a candidate tries again, and a holder gives up at its deadline
             self._why = f"{type(error).__name__}: {error}" if str(error) else f"no answer within {limit_s:.0f}s"
+            self.refused = self._why if isinstance(error, Forbidden) else self.refused
             log.warning("the Lease was not to be had", extra={"lease": self._name, "error": self._why})
             return False
+        self.refused = ""
         if held:
             self._mandate.until_s = sent_s + self._timing.deadline_s
             self._why = ""

@@ -118,7 +118,8 @@ async def run(settings: Settings) -> None:
         )  # fmt: skip
         standby = Standby(lambda: address_of(elector.holder) if elector else "", settings.address)
         office = Office(
-            leads=mandate.holds, transitions=lambda: elector.transitions if elector else 0, standby=standby
+            leads=mandate.holds, transitions=lambda: elector.transitions if elector else 0,
+            refused=lambda: elector.refused if elector else "", standby=standby,
         )  # fmt: skip
         server = await serve(metrics, health, runners, settings.host, settings.port, office)
         try:

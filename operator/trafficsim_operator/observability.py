@@ -189,10 +189,15 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Office:
-    """Who works: *leads* says whether this operator does; *standby* asks the one that does."""
+    """
+    Who works: *leads* says whether this operator does; *standby* asks the one that does.
+
+    *refused* says why it never will, "" when it may.
+    """
 
     leads: Callable[[], bool] = lambda: True
     transitions: Callable[[], int] = lambda: 0
+    refused: Callable[[], str] = lambda: ""
     standby: Standby | None = None
 
 
@@ -216,6 +221,8 @@ async def serve(
         return web.Response(text=problem or "ok", status=500 if problem else 200)
 
     async def readyz(_: web.Request) -> web.Response:
+        if why := office.refused():
+            return web.Response(text=f"the Lease is refused: {why}\n", status=503)
         ready = health.listed()
         return web.Response(text="ok" if ready else "the first list has not arrived", status=200 if ready else 503)
 

@@ -9,7 +9,7 @@ import pytest
 
 from trafficsim_api.errors import Unavailable
 from trafficsim_operator.elector import Elector, LeaseLost, Mandate, Timing, address_of, identity_of
-from trafficsim_operator.kube import Changed
+from trafficsim_operator.kube import Changed, Forbidden
 
 pytestmark = pytest.mark.looptime
 
@@ -47,6 +47,8 @@ class Client:
         await asyncio.sleep(self.latency_s)
         if fault == "error":
             raise Unavailable("500 the API server is not well")
+        if fault == "forbidden":
+            raise Forbidden("403 it may not")
         return fault
 
     async def _back(self, fault):
@@ -341,3 +343,19 @@ def test_the_deadline_lies_between_the_renewals_and_the_end():
 )
 def test_the_holder_tells_where_its_pages_are(holder, address):
     assert address == address_of(holder)
+
+
+async def test_whose_role_knows_no_lease_says_so():
+    """Until it is let in: an operator that can never work is not ready, so an upgrade to it does not go on."""
+    leases = Leases()
+    one = Candidate("a", leases)
+    one.client.always = "forbidden"
+    await asyncio.sleep(5)
+    assert "403 it may not" in one.elector.refused
+    one.client.always = "error"
+    await asyncio.sleep(5)
+    assert "403 it may not" in one.elector.refused, "an API server that is not well says nothing else"
+    one.client.always = ""
+    await asyncio.sleep(5)
+    assert ("", True) == (one.elector.refused, one.began is not None)
+    await one.stop()

@@ -36,6 +36,7 @@ class Replica:
     address: str
     leads: bool = False
     holder: str = ""
+    refused: str = ""
     metrics: Metrics = field(default_factory=Metrics)
     http: httpx.AsyncClient = field(init=False)
 
@@ -52,7 +53,9 @@ async def a_replica():
     )
     runners = ObservedRunners(signer=Signer(kid="k", key=Ed25519PrivateKey.generate()))
     standby = Standby(lambda: replica.holder, replica.address)
-    office = Office(leads=lambda: replica.leads, transitions=lambda: 3, standby=standby)
+    office = Office(
+        leads=lambda: replica.leads, transitions=lambda: 3, refused=lambda: replica.refused, standby=standby
+    )
     server = await serve(replica.metrics, health, runners, "127.0.0.1", port, office)
     async with httpx.AsyncClient(base_url=f"http://{replica.address}", trust_env=False) as replica.http:
         yield replica
@@ -87,6 +90,15 @@ async def test_health_and_metrics_are_ones_own(replicas):
         text = (await replica.get("/metrics")).text
         assert f"trafficsim_operator_leader {leads}" in text
         assert "trafficsim_lease_transitions 3.0" in text
+
+
+async def test_one_that_can_never_work_is_not_ready(replicas):
+    """Alive, but an upgrade to it does not go on."""
+    _, standby = replicas
+    standby.refused = "403: it may not get leases"
+    answer = await standby.get("/readyz")
+    assert (503, "the Lease is refused: 403: it may not get leases\n") == (answer.status_code, answer.text)
+    assert 200 == (await standby.get("/healthz")).status_code
 
 
 async def test_what_the_holder_does_not_have_is_not_there(replicas):
