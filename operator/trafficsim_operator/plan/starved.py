@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from trafficsim_operator.observed import ColourWindow
+from trafficsim_operator.plan.saturation import THROTTLED
 
 __all__ = ["starvation"]
 
 _WAITED: Final = 0.5
-_THROTTLED: Final = 0.05
 
 
 def starvation(windows: Iterable[ColourWindow]) -> str:
@@ -26,6 +26,6 @@ def starvation(windows: Iterable[ColourWindow]) -> str:
     seen = tuple(windows)
     time_ns, waited_ns = sum(window.time_ns for window in seen), sum(window.waited_ns for window in seen)
     periods, throttled = sum(window.periods for window in seen), sum(window.throttled for window in seen)
-    if not time_ns or waited_ns < _WAITED * time_ns or throttled > _THROTTLED * periods:
+    if not time_ns or waited_ns < _WAITED * time_ns or throttled > THROTTLED * periods:
         return ""
     return f"its workers waited {100 * waited_ns / time_ns:.0f} % of the time for a CPU that others had"
