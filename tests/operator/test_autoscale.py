@@ -329,6 +329,7 @@ LOOKS = st.lists(
             "known_ahead": st.none() | st.integers(0, 3000),
             "utilisation": st.integers(0, 1200),
             "users": st.integers(0, 400),
+            "active": st.integers(0, 600),
             "strained": st.booleans(),
             "missing": st.booleans(),
             "silent": st.booleans(),
@@ -348,7 +349,7 @@ def look_of(step: dict[str, Any]) -> ScalingSeen:
     total = step["total"]
     loads = () if step["silent"] else (a_load(step["users"], step["utilisation"], strained=step["strained"]),)
     return ScalingSeen(
-        versions=(a_version(static=step["static"], places=total),),
+        versions=(a_version(static=step["static"], places=total, active=step["active"]),),
         loads=loads,
         missing=("b",) if step["missing"] or step["silent"] else (),
         total=total,

@@ -131,6 +131,7 @@ class Loop:
                     capacity=100_000,
                     existing=len(self.runners),
                     places=self.total,
+                    active=self.users(second),
                 ),
             ),
             loads=tuple(loads),

@@ -105,7 +105,7 @@ def test_more_than_used_up_counts_as_measured() -> None:
 def test_nothing_is_measured_while_users_come(users: int, utilisation: int, average: int) -> None:
     """Connecting costs more than being there, so a sample with many newcomers says too little of a runner."""
     known = after(a_load(10, 500))
-    assert average == sampled(known, [a_load(10, utilisation)], target=700, users=users).milliusers
+    assert average == sampled(known, [a_load(10, utilisation)], target=700, active=users).milliusers
 
 
 def test_ceiling_takes_two_strained_samples() -> None:

@@ -44,7 +44,8 @@ class VersionSeen:
     *static* are the fewest runners it is to have now (of the static sizing, in a rollout those of its share; minRunners
     is in it), *capacity* the most users of one of its runners, *existing* the runners asked for now. *places* of the T
     places are what it must be able to carry: the most of what its runners hold and what this and the next step give it;
-    for the stable version all, also in a rollout. *conflict*: somebody else scales it.
+    for the stable version all, also in a rollout. *active* are the users that its runners say are at work now.
+    *conflict*: somebody else scales it.
     """
 
     revision: str
@@ -52,6 +53,7 @@ class VersionSeen:
     capacity: int
     existing: int
     places: int
+    active: int = 0
     conflict: bool = False
 
 
@@ -276,8 +278,9 @@ def _begun(
         known = known.model_copy(update={"samples": 0, "ceiling": 0, "strained": 0})
     if not look.is_due:
         return known
-    users = 0 if seen.missing else _share(seen.demand, version, seen)
-    return sampled(known, seen.loads, target=seen.target, users=users)
+    # Subtle: not those that are due: users that a busy runner holds back would keep it from being measured, and more of
+    # them asked for could leave fewer runners.
+    return sampled(known, seen.loads, target=seen.target, active=0 if seen.missing else version.active)
 
 
 def _case(

@@ -204,7 +204,9 @@ def _seen(
     rollout = desired.status.rollout or RolloutStatus()
     candidate = desired.status.candidate if is_rolling(desired.status) else None
     begun = desired.status.run is not None and desired.status.run.origin is not None
-    versions = [_stable(observed, accepted, given, before if is_users else None, conflict=is_users, begun=begun)]
+    versions = [
+        _stable(observed, accepted, given, before if is_users else None, run.id, conflict=is_users, begun=begun)
+    ]
     reserved = 0
     if candidate is not None and candidate.revision in accepted.sizings:
         green = _candidate(observed, accepted, rollout, candidate, run.id, given, now_ms, conflict=is_users)
@@ -254,6 +256,7 @@ def _stable(
     accepted: Accepted,
     given: frozenset[str],
     frozen: ScalingStatus | None,
+    run: int,
     *,
     conflict: bool,
     begun: bool,
@@ -278,6 +281,7 @@ def _stable(
         capacity=sizing.capacity,
         existing=existing,
         places=sizing.users,
+        active=colour_of(seen, run).active,
         conflict=conflict or revision in given,
     )
 
@@ -314,6 +318,7 @@ def _candidate(
         capacity=sizing.capacity,
         existing=existing,
         places=min(sizing.users, max(green.held, ahead)),
+        active=green.active,
         conflict=conflict or revision in given,
     )
 

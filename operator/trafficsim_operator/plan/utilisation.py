@@ -13,7 +13,7 @@ samples (45 s), and noise of 10 % from sample to sample has become 5 %.
 |---|---|
 | ready for less than 30 s, or less than 7.5 s told | says nothing: it is warming up |
 | below 1 user, or below a tenth of the target | says nothing: what a runner takes without users would be most of it |
-| users still coming: a quarter more than on the average | says nothing: connecting costs more than being there |
+| users coming: now a quarter more at work than on the average | says nothing: connecting costs more than being there |
 | all together at 95 % or more | used up: no more users fit, so the average is at most the sample, at once |
 | strained (late, throttled), half of the runners, two samples in a row | their users are a *ceiling* |
 | strained below half of the target | no ceiling: this runner is not at its end, more of them would not help |
@@ -57,11 +57,11 @@ def milliusers_per_runner(version: VersionScaling, *, target: int, capacity: int
     return max(1, min(round(full * target / _FULL), capacity * 1000)) if full else 0
 
 
-def sampled(version: VersionScaling, loads: Iterable[RunnerLoad], *, target: int, users: int = 0) -> VersionScaling:
+def sampled(version: VersionScaling, loads: Iterable[RunnerLoad], *, target: int, active: int = 0) -> VersionScaling:
     """
     Return *version* after one sample of *loads*, those of its runners; *target* is in permille.
 
-    *users* are those that are to be at work on all of them now; 0: some runner's load is not known.
+    *active* are the users at work on all of them now; 0: some runner's load is not known.
     """
     own = [load for load in loads if load.revision == version.revision]
     if not own:
@@ -76,7 +76,7 @@ def sampled(version: VersionScaling, loads: Iterable[RunnerLoad], *, target: int
     is_moving = any(load.ready_ms < _YOUNG_MS for load in own)
     if not is_moving:
         found["strained"] = min(2, version.strained + 1) if strained else 0
-    if not _is_used_up(telling) and 4 * users > 5 * sum(load.users for load in own):
+    if not _is_used_up(telling) and 4 * active > 5 * sum(load.users for load in own):
         return version.model_copy(update=found)
     found |= _average(version, telling)
     found["ceiling"] = _ceiling(version, strained if found.get("strained") == 2 else [], found["milliusers"])
