@@ -64,7 +64,8 @@ def a_namespace(control_plane: ControlPlane) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex[:8]}"
     kubectl = Kubectl(control_plane, name)
     kubectl("create", "namespace", name)
-    kubectl("wait", "serviceaccount/default", "--for=create", "--timeout=20s")
+    # After a restart of the API server the controllers come back with a delay that doubles up to half a minute.
+    kubectl("wait", "serviceaccount/default", "--for=create", "--timeout=45s")
     try:
         yield name
     finally:
