@@ -6,13 +6,15 @@ import asyncio
 import json
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+from cluster.conftest import unavailable
 from trafficsim_api.crd import crd
 from trafficsim_operator.kube import SIMULATIONS, KubeApi, load_configuration
-from trafficsim_operator.testing import ControlPlane
+from trafficsim_operator.testing import ControlPlane, Image, ProcessKubelet, Unavailable
 
 
 def now_ms() -> int:
@@ -33,6 +35,25 @@ def install_kind(control_plane: ControlPlane, kind: dict[str, Any] | None = None
     while not kubectl("get", f"{SIMULATIONS.plural}.{SIMULATIONS.group}", "--all-namespaces"):
         assert time.monotonic() < deadline, "the kind is not served"
         time.sleep(0.1)
+
+
+@asynccontextmanager
+async def a_node(
+    control_plane: ControlPlane, namespace: str, directory: Path, images: Mapping[str, Image]
+) -> AsyncIterator[ProcessKubelet]:
+    """A node of its own for the pods of *namespace*; without it the level is skipped, or fails where it is required."""
+    node = ProcessKubelet(
+        control_plane.kubeconfig, images=images, namespaces=[namespace], node=f"process-node-{namespace}",
+        directory=directory,
+    )  # fmt: skip
+    try:
+        await node.start()
+    except Unavailable as error:
+        unavailable("control-plane", error)
+    try:
+        yield node
+    finally:
+        await node.stop()
 
 
 @asynccontextmanager

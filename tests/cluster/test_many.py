@@ -20,9 +20,8 @@ from typing import Any, Final
 
 import pytest
 
-from cluster.conftest import unavailable
 from cluster.operator_process import IMAGE, Operator, Shop, a_shop, an_operator
-from cluster.operator_stand import a_simulation, client, install_kind, until
+from cluster.operator_stand import a_node, a_simulation, client, install_kind, until
 from cluster.rollout_stand import RUNNER
 from trafficsim_operator.kube import (
     CONFIG_MAPS,
@@ -34,7 +33,7 @@ from trafficsim_operator.kube import (
     KubeApi,
     Resource,
 )
-from trafficsim_operator.testing import ControlPlane, ProcessKubelet, Unavailable
+from trafficsim_operator.testing import ControlPlane
 
 pytestmark = [pytest.mark.cluster]
 
@@ -294,31 +293,21 @@ async def test_a_thousand_idle_ones_and_fifty_that_run(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     """The long form, `make many`: with the operator's settings as they are shipped."""
-    node = ProcessKubelet(
-        control_plane.kubeconfig, images={IMAGE: RUNNER}, namespaces=[namespace], node=f"process-node-{namespace}",
-        directory=tmp_path / "node",
-    )  # fmt: skip
-    try:
-        await node.start()
-    except Unavailable as error:
-        unavailable("control-plane", error)
-    try:
-        async with (
-            client(control_plane) as api,
-            a_shop(tmp_path) as shop,
-            an_operator(control_plane, namespace, tmp_path, policy=POLICY) as operator,
-        ):
-            await operator.start()
-            crowd = Crowd(api=api, operator=operator, namespace=namespace)
-            rows = await costs(crowd, (10, 100, 1000), 60, 2)
-            print(table(rows))
-            cost_is_flat(*rows)
-            rows.append(await with_running(crowd, shop, 50))
-            print(table(rows))
-            await let_go(crowd, 50)
-            assert [] == operator.errors()
-    finally:
-        await node.stop()
+    async with (
+        a_node(control_plane, namespace, tmp_path / "node", {IMAGE: RUNNER}),
+        client(control_plane) as api,
+        a_shop(tmp_path) as shop,
+        an_operator(control_plane, namespace, tmp_path, policy=POLICY) as operator,
+    ):
+        await operator.start()
+        crowd = Crowd(api=api, operator=operator, namespace=namespace)
+        rows = await costs(crowd, (10, 100, 1000), 60, 2)
+        print(table(rows))
+        cost_is_flat(*rows)
+        rows.append(await with_running(crowd, shop, 50))
+        print(table(rows))
+        await let_go(crowd, 50)
+        assert [] == operator.errors()
 
 
 def a_runner(namespace: str, number: int, shop: Shop) -> dict[str, Any]:

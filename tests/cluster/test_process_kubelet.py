@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from trafficsim_operator.testing import Image, ProcessKubelet, Unavailable
+from cluster.operator_stand import a_node
+from trafficsim_operator.testing import Image
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -26,21 +26,8 @@ READINESS = {
 
 @pytest.fixture
 async def kubelet(control_plane, namespace, tmp_path):
-    node = ProcessKubelet(
-        control_plane.kubeconfig,
-        images={"program": PROGRAM},
-        namespaces=[namespace],
-        node=f"process-node-{namespace}",
-        directory=tmp_path,
-    )
-    try:
-        await node.start()
-    except Unavailable as error:
-        if "control-plane" in os.environ.get("TRAFFICSIM_REQUIRE", ""):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-    yield node
-    await node.stop()
+    async with a_node(control_plane, namespace, tmp_path, {"program": PROGRAM}) as node:
+        yield node
 
 
 def a_container(**changes):

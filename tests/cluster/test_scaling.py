@@ -8,7 +8,6 @@ Visits take a millisecond of CPU (`scenarios/busy.py`), so that a runner carries
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -152,9 +151,6 @@ async def test_the_long_form(subject: Subject) -> None:
     Users for whom one runner is far too little: scaled to what they take, within ten points of the target, without a
     change over five minutes. Then most of them leave, and runners go one by one. Never fewer at work than are due.
     """
-    if os.getloadavg()[0] > (os.cpu_count() or 1):
-        # Waiting for a CPU is use, and no number of runners would end it: this is about runners, not about neighbours.
-        pytest.skip(f"others keep {os.getloadavg()[0]:.0f} processes waiting for {os.cpu_count()} cores")
     subject.users, least = 120, 24
     async with followed(subject) as course:
         await subject.begin(**a_spec(subject.users))

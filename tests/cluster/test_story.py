@@ -18,14 +18,13 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.conftest import unavailable
 from cluster.operator_process import IMAGE, Operator, Shop, a_shop, an_operator
-from cluster.operator_stand import client, install_kind, until
+from cluster.operator_stand import a_node, client, install_kind, until
 from trafficsim_api.layout import Layout
 from trafficsim_api.protocol import PORT, Acknowledgement
 from trafficsim_api.statistics import Answer, total
 from trafficsim_operator.kube import CONFIG_MAPS, DEPLOYMENTS, PODS, SIMULATIONS, KubeApi
-from trafficsim_operator.testing import Image, ProcessKubelet, Unavailable
+from trafficsim_operator.testing import Image, ProcessKubelet
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -131,34 +130,21 @@ class Stage:
 @pytest.fixture
 async def stage(control_plane, namespace, kube, tmp_path: Path) -> AsyncIterator[Stage]:
     """The operator is running; the node and the shop are there."""
-    node = ProcessKubelet(
-        control_plane.kubeconfig,
-        images={IMAGE: RUNNER},
-        namespaces=[namespace],
-        node=f"process-node-{namespace}",
-        directory=tmp_path / "node",
-    )
-    try:
-        await node.start()
-    except Unavailable as error:
-        unavailable("control-plane", error)
-    try:
-        async with (
-            client(control_plane) as api,
-            a_shop(tmp_path) as shop,
-            an_operator(control_plane, namespace, tmp_path, policy=POLICY) as operator,
-            httpx.AsyncClient(trust_env=False, timeout=5) as http,
-        ):
-            await operator.start()
-            yield Stage(
-                api=api, kube=kube, namespace=namespace, operator=operator, kubelet=node, shop=shop, http=http
-            )  # fmt: skip
-            # Shown when a test fails.
-            for log in (operator.log, *(tmp_path / "node" / "logs").iterdir()):
-                print(f"--- {log.name}\n{log.read_text()[-3000:]}")
-            assert [] == operator.errors()
-    finally:
-        await node.stop()
+    async with (
+        a_node(control_plane, namespace, tmp_path / "node", {IMAGE: RUNNER}) as node,
+        client(control_plane) as api,
+        a_shop(tmp_path) as shop,
+        an_operator(control_plane, namespace, tmp_path, policy=POLICY) as operator,
+        httpx.AsyncClient(trust_env=False, timeout=5) as http,
+    ):
+        await operator.start()
+        yield Stage(
+            api=api, kube=kube, namespace=namespace, operator=operator, kubelet=node, shop=shop, http=http
+        )  # fmt: skip
+        # Shown when a test fails.
+        for log in (operator.log, *(tmp_path / "node" / "logs").iterdir()):
+            print(f"--- {log.name}\n{log.read_text()[-3000:]}")
+        assert [] == operator.errors()
 
 
 async def nothing_left(stage: Stage) -> list[str]:

@@ -20,12 +20,11 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.conftest import unavailable
 from cluster.operator_process import IMAGE, Operator, Shop, a_shop, an_operator, another
-from cluster.operator_stand import client, install_kind, until
+from cluster.operator_stand import a_node, client, install_kind, until
 from trafficsim_api.protocol import PORT, Acknowledgement
 from trafficsim_operator.kube import LEASES, PODS, SIMULATIONS, KubeApi
-from trafficsim_operator.testing import Image, ProcessKubelet, Unavailable
+from trafficsim_operator.testing import Image
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -162,30 +161,20 @@ async def writes(operator: Operator) -> dict[str, float]:
 @pytest.fixture
 async def stage(control_plane, namespace, kube, tmp_path: Path) -> AsyncIterator[Stage]:
     """The first operator works, the second stands by."""
-    node = ProcessKubelet(
-        control_plane.kubeconfig, images={IMAGE: RUNNER}, namespaces=[namespace], node=f"process-node-{namespace}",
-        directory=tmp_path / "node",
-    )  # fmt: skip
-    try:
-        await node.start()
-    except Unavailable as error:
-        unavailable("control-plane", error)
-    try:
-        async with (
-            client(control_plane) as api,
-            a_shop(tmp_path) as shop,
-            an_operator(control_plane, namespace, tmp_path, policy=POLICY, lease=LEASE) as one,
-            another(one) as two,
-            httpx.AsyncClient(trust_env=False, timeout=5) as http,
-        ):
-            one.environ["STOPS_AT"] = str(tmp_path / "stop")
-            found = Stage(api=api, kube=kube, namespace=namespace, one=one, two=two, shop=shop, http=http)
-            yield found
-            # Shown when a test fails.
-            for log in (one.log, two.log, *(tmp_path / "node" / "logs").iterdir()):
-                print(f"--- {log.name}\n{log.read_text()[-4000:] if log.exists() else ''}")
-    finally:
-        await node.stop()
+    async with (
+        a_node(control_plane, namespace, tmp_path / "node", {IMAGE: RUNNER}),
+        client(control_plane) as api,
+        a_shop(tmp_path) as shop,
+        an_operator(control_plane, namespace, tmp_path, policy=POLICY, lease=LEASE) as one,
+        another(one) as two,
+        httpx.AsyncClient(trust_env=False, timeout=5) as http,
+    ):
+        one.environ["STOPS_AT"] = str(tmp_path / "stop")
+        found = Stage(api=api, kube=kube, namespace=namespace, one=one, two=two, shop=shop, http=http)
+        yield found
+        # Shown when a test fails.
+        for log in (one.log, two.log, *(tmp_path / "node" / "logs").iterdir()):
+            print(f"--- {log.name}\n{log.read_text()[-4000:] if log.exists() else ''}")
 
 
 async def both_started(stage: Stage) -> None:
