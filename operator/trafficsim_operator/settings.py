@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from trafficsim_api import __version__
+from trafficsim_api.policy import RUNNER_REPOSITORY
+
 __all__ = ["ENVIRONMENT", "LEASE", "Settings", "SettingsError"]
 
-DEFAULT_IMAGE: Final = "trafficsim/runner:latest"
+# Of this version, never `latest`: what a runner is must not change by itself.
+DEFAULT_IMAGE: Final = f"{RUNNER_REPOSITORY}:{__version__}"
 LEASE: Final = "trafficsim-operator"
 _ACCOUNT_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from trafficsim_api import __version__
 from trafficsim_operator.settings import ENVIRONMENT, Settings, SettingsError
 
 
@@ -14,6 +15,7 @@ def test_nothing_set_has_good_defaults():
     assert settings.policy is None
     assert ("trafficsim-operator", "") == (settings.lease, settings.address)
     assert settings.log_json
+    assert f"trafficsim/runner:{__version__}" == settings.image, "never one that changes by itself"
 
 
 def test_everything_set():
