@@ -29,7 +29,7 @@ from typing import Final, Self
 from trafficsim_operator.testing.addresses import Addresses
 from trafficsim_operator.testing.apiserver import STRATEGIC, UNREACHABLE, Api, ApiError, Changed, Listed, Object
 from trafficsim_operator.testing.cgroups import Cgroups, Usage
-from trafficsim_operator.testing.node import Node
+from trafficsim_operator.testing.node_object import Node
 from trafficsim_operator.testing.pods import Backoff, Host, PodProcess
 from trafficsim_operator.testing.podspec import Image
 from trafficsim_operator.testing.processes import Guard
