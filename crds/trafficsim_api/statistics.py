@@ -106,9 +106,9 @@ class Window:
     What was counted between two snapshots of one runner.
 
     *start_ms* and *end_ms* count from the run's origin; *wall_ms* is the end in wall-clock ms since the Unix epoch.
-    *busiest_permille* is the busiest worker's (CPU + wait for a CPU) ÷ time, *pod_permille* the pod's CPU ÷ its quota
-    (or the machine's cores without one); *warm* says that the whole window lies after the warm-up.
-    *indices* and *counts* are the sparse difference.
+    *busiest_permille* is the busiest worker's (CPU + wait for a CPU) ÷ time, *core_permille* the most CPU of one worker
+    ÷ time, waiting left out; *pod_permille* the pod's CPU ÷ its quota (or the machine's cores without one); *warm* says
+    that the whole window lies after the warm-up. *indices* and *counts* are the sparse difference.
     """
 
     sequence: int
@@ -119,6 +119,7 @@ class Window:
     active: int
     wanted: int
     busiest_permille: int
+    core_permille: int = 0
     pod_permille: int
     warm: bool
     indices: npt.NDArray[np.uint32]
@@ -129,7 +130,7 @@ class Window:
         np.add.at(vector, self.indices, self.counts)
 
 
-_WINDOW: Final = struct.Struct("<QqqqQIIIIBxxxI")
+_WINDOW: Final = struct.Struct("<QqqqQIIIIBxHI")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +178,7 @@ class Answer:
             parts += [
                 _WINDOW.pack(
                     w.sequence, w.start_ms, w.end_ms, w.wall_ms, w.epoch, w.active, w.wanted,
-                    w.busiest_permille, w.pod_permille, w.warm, len(w.indices),
+                    w.busiest_permille, w.pod_permille, w.warm, w.core_permille, len(w.indices),
                 ),
                 w.indices.astype("<u4").tobytes(),
                 w.counts.astype("<u8").tobytes(),
@@ -252,11 +253,11 @@ def _unpack_sparse(data: bytes, at: int, layout: Layout) -> tuple[Vector, int]:
 
 
 def _unpack_window(data: bytes, at: int, layout: Layout) -> tuple[Window, int]:
-    sequence, start, end, wall, epoch, active, wanted, busiest, pod, warm, count = _WINDOW.unpack_from(data, at)
+    sequence, start, end, wall, epoch, active, wanted, busiest, pod, warm, core, count = _WINDOW.unpack_from(data, at)
     indices, counts, at = _read_sparse(data, at + _WINDOW.size, count, layout)
     return Window(
         sequence=sequence, start_ms=start, end_ms=end, wall_ms=wall, epoch=epoch, active=active, wanted=wanted,
-        busiest_permille=busiest, pod_permille=pod, warm=bool(warm), indices=indices, counts=counts,
+        busiest_permille=busiest, core_permille=core, pod_permille=pod, warm=bool(warm), indices=indices, counts=counts,
     ), at  # fmt: skip
 
 

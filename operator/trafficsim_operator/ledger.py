@@ -196,6 +196,7 @@ class Ledger:
             users=found.users,
             utilisation=found.utilisation,
             strained=found.strained,
+            crowded=found.crowded,
             covered_ms=found.covered_ms,
             ready_ms=self._starts.ready_ms(runner, now_ms),
         )

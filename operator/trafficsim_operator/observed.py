@@ -236,8 +236,9 @@ class RunnerLoad:
     """
     What one *runner* carried in its newest 15 s.
 
-    *users* at work on the average; *utilisation* in permille: max(pod CPU ÷ quota, busiest worker ÷ one core), nothing
-    else in it; *strained*: it could not keep up, lag p99 above 50 ms or more than 5 % of the quota's periods throttled.
+    *users* at work on the average; *utilisation* in permille: max(pod CPU ÷ quota, busiest worker's CPU ÷ one core),
+    nothing else in it; *strained*: it could not keep up, lag p99 above 50 ms, more than 5 % of the quota's periods
+    throttled, or *crowded*: a worker never paused, and others had the CPU for more than a tenth of the time.
     *covered_ms* is how much of the 15 s was told, *ready_ms* for how long the runner has been ready.
     """
 
@@ -246,6 +247,7 @@ class RunnerLoad:
     users: float
     utilisation: int
     strained: bool
+    crowded: bool = False
     covered_ms: int
     ready_ms: int
 

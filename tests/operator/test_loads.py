@@ -18,7 +18,14 @@ NOW = 1_700_000_000_000
 
 
 def a_window(
-    second: int, *, users: int = 100, pod: int = 700, busiest: int = 140, throttled: int = 0, lag_ns: int = 0
+    second: int,
+    *,
+    users: int = 100,
+    pod: int = 700,
+    core: int = 140,
+    waited: int = 0,
+    throttled: int = 0,
+    lag_ns: int = 0,
 ) -> Window:
     """Build second number *second* of a runner with *users* at work; ten periods of its quota."""
     counts = {LAYOUT.worker("active_user_ms"): users * 1000, LAYOUT.worker("cfs_periods"): 10}
@@ -27,7 +34,7 @@ def a_window(
     indices = sorted(counts)
     return Window(
         sequence=second + 1, start_ms=second * 1000, end_ms=second * 1000 + 1000, wall_ms=NOW + second * 1000, epoch=1,
-        active=users, wanted=users, busiest_permille=busiest, pod_permille=pod, warm=True,
+        active=users, wanted=users, busiest_permille=core + waited, core_permille=core, pod_permille=pod, warm=True,
         indices=np.array(indices, dtype=np.uint32),
         counts=np.array([counts[index] for index in indices], dtype=np.uint64),
     )  # fmt: skip
@@ -37,18 +44,23 @@ def a_window(
     ("window", "utilisation", "strained"),
     [
         pytest.param({}, 700, False, id="of the pod's quota"),
-        pytest.param({"pod": 300, "busiest": 950}, 950, False, id="of one core, the busiest worker"),
+        pytest.param({"pod": 300, "core": 950}, 950, False, id="of one core, the busiest worker"),
         pytest.param({"lag_ns": 60_000_000}, 700, True, id="too late with what it does"),
         pytest.param({"lag_ns": 40_000_000}, 700, False, id="a little late"),
-        pytest.param({"throttled": 1, "busiest": 1100}, 1100, True, id="one period of ten throttled"),
+        pytest.param({"throttled": 1, "core": 1100}, 1100, True, id="one period of ten throttled"),
+        pytest.param({"waited": 760}, 700, False, id="waiting is no use while there is time left"),
+        pytest.param({"waited": 761}, 700, True, id="never pauses, and waits for the most of it"),
+        pytest.param({"core": 801, "waited": 100}, 801, False, id="never pauses, and hardly waits"),
+        pytest.param({"pod": 300, "core": 400, "waited": 600}, 400, True, id="waits for more than it runs"),
     ],
 )
 def test_utilisation(window: dict[str, int], utilisation: int, strained: bool) -> None:
-    """The most of both CPU shares; strained when it is late or throttled, whatever it uses."""
+    """The most of both CPU shares; strained when late, throttled or kept waiting without a pause, whatever it uses."""
     loads = Loads()
     for second in range(3):
         loads.add("r", LAYOUT, a_window(second, **window), NOW)
-    found = Figures(users=100.0, utilisation=utilisation, strained=strained, covered_ms=3000)
+    crowded = strained and "waited" in window
+    found = Figures(users=100.0, utilisation=utilisation, strained=strained, crowded=crowded, covered_ms=3000)
     assert found == loads.of("r", NOW)
 
 
@@ -56,8 +68,9 @@ def test_only_the_newest_fifteen_seconds_count() -> None:
     """15 of 20 seconds, weighted by their length; nothing that was read longer ago."""
     loads = Loads()
     for second in range(20):
-        loads.add("r", LAYOUT, a_window(second, users=second, pod=second * 10, busiest=0), NOW)
-    assert Figures(users=12.0, utilisation=120, strained=False, covered_ms=15_000) == loads.of("r", NOW + 15_000)
+        loads.add("r", LAYOUT, a_window(second, users=second, pod=second * 10, core=0), NOW)
+    found = Figures(users=12.0, utilisation=120, strained=False, crowded=False, covered_ms=15_000)
+    assert found == loads.of("r", NOW + 15_000)
     assert loads.of("r", NOW + 15_001) is None
     assert loads.of("other", NOW) is None
     loads.forget("r")

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,8 @@ class Runner:
     made: int
     ready: int
     places: int = 0
-    told: list[tuple[float, float]] = field(default_factory=list)
+    told: list[tuple[float, float, bool]] = field(default_factory=list)
+    """Of each second: users, what they used, and whether others had the CPU that it was ready for."""
 
 
 @dataclass
@@ -49,6 +51,8 @@ class Loop:
     most: int = 100
     static: int = 1
     strained_from: float = 1.0
+    node: Callable[[int], float] = lambda _: float("inf")
+    """The CPU, in runners, that a second leaves to all of them: they share one node with others."""
     seed: int = 1
     demand: Callable[[int], int] | None = None
     """The open model: users at work at a second, which nobody knows ahead."""
@@ -99,12 +103,14 @@ class Loop:
         self.runners = kept + [runner for runner in self.runners[wanted:] if runner.places]
 
     def _work(self, second: int, draw: random.Random) -> Iterator[float]:
-        for runner in self.runners:
-            if runner.ready > second:
-                continue
-            users = runner.places * self.users(second) / self.total
-            used = (self.base + (1 - self.base) * users / self.full) * max(0.0, draw.gauss(1, self.noise))
-            runner.told = [*runner.told[-14:], (users, used)]
+        ready = [runner for runner in self.runners if runner.ready <= second]
+        at_work = [runner.places * self.users(second) / self.total for runner in ready]
+        needs = [self.base + (1 - self.base) * users / self.full for users in at_work]
+        needs = [need * max(0.0, draw.gauss(1, self.noise)) for need in needs]
+        share = min(1.0, self.node(second) / max(1e-9, sum(min(1.0, need) for need in needs)))
+        for runner, users, need in zip(ready, at_work, needs, strict=True):
+            used = need if share == 1 else share * min(1.0, need)
+            runner.told = [*runner.told[-14:], (users, used, share < 1)]
             yield used
 
     def _look(self, second: int) -> None:
@@ -112,9 +118,10 @@ class Loop:
             RunnerLoad(
                 runner=runner.name,
                 revision="v1",
-                users=sum(users for users, _ in runner.told) / len(runner.told),
-                utilisation=round(1000 * sum(min(1.0, used) for _, used in runner.told) / len(runner.told)),
-                strained=sum(used > self.strained_from for _, used in runner.told) > 1,
+                users=sum(users for users, _, _ in runner.told) / len(runner.told),
+                utilisation=round(1000 * sum(min(1.0, used) for _, used, _ in runner.told) / len(runner.told)),
+                strained=sum(used > self.strained_from or is_short for _, used, is_short in runner.told) > 1,
+                crowded=10 * sum(is_short for _, _, is_short in runner.told) > 9 * len(runner.told),
                 covered_ms=1000 * len(runner.told),
                 ready_ms=1000 * (second - runner.ready),
             )
@@ -195,6 +202,32 @@ def test_a_runner_held_up_by_its_quota_is_not_filled_again() -> None:
     assert {5} == set(wanted[120:600])
     assert {4} == set(wanted[660:])
     assert max(used for _, _, _, used in course[180:]) <= 0.5
+
+
+@pytest.mark.parametrize("left", [0.3, 0.6, 1.0, 1.5, 2.0])
+def test_more_runners_do_not_crowd_a_node(left: float) -> None:
+    """
+    Users that take three runners at the target, on a node whose others leave the CPU of *left* of one: there are no
+    more than bring each below half of the target, where all that are allowed would be a hundred.
+    """
+    course = list(Loop(total=1000, full=1000 / 2.1, node=lambda _: left).run(1800))
+    wanted = [runners for _, runners, _, _ in course]
+    assert max(wanted) <= ceil(left / 0.35 / 0.7)
+    assert 0 == turns(wanted[:300])
+
+
+def test_neighbours_take_no_runner_away() -> None:
+    """
+    Four runners at the target, and for ten minutes others have three quarters of their CPU: they look idle, and stay.
+    """
+
+    def node(second: int) -> float:
+        return 0.7 if 300 <= second < 900 else 100.0
+
+    course = list(Loop(total=1000, full=1000 / 2.8, node=node).run(1800))
+    wanted = [runners for _, runners, _, _ in course]
+    assert {4} == set(wanted[120:])
+    assert max(used for _, _, _, used in course[310:890]) < 0.2
 
 
 RAMP = shape(

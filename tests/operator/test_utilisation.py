@@ -108,6 +108,31 @@ def test_nothing_is_measured_while_users_come(users: int, utilisation: int, aver
     assert average == sampled(known, [a_load(10, utilisation)], target=700, active=users).milliusers
 
 
+CROWDED = {"strained": True, "crowded": True}
+
+
+@pytest.mark.parametrize(
+    ("loads", "average"),
+    [
+        pytest.param([a_load(10, 300, **CROWDED)], 20_000, id="looks idle"),
+        pytest.param([a_load(10, 800, **CROWDED)], 16_250, id="more than it was thought to take"),
+        pytest.param([a_load(10, 300, **CROWDED), a_load(10, 400)], 22_500, id="beside one that has its CPU"),
+        pytest.param([a_load(10, 300, **CROWDED), a_load(12, 1000)], 12_000, id="beside one that is used up"),
+        pytest.param([a_load(8, 1000, **CROWDED)], 8_000, id="used up all the same"),
+    ],
+)
+def test_who_has_no_cpu_is_not_idle(loads: list[RunnerLoad], average: int) -> None:
+    """What a runner could not do, since others had the CPU, makes its users no cheaper."""
+    assert average == after(a_load(10, 500), loads).milliusers
+
+
+def test_what_is_crowded_from_the_first_is_a_bound() -> None:
+    """It is all that is known; a calm sample counts a half then, as after any first one."""
+    crowded = a_load(10, 400, **CROWDED)
+    assert [25_000, 25_000, 25_000] == [after(*[crowded] * count).milliusers for count in (1, 2, 3)]
+    assert 22_500 == after(crowded, a_load(10, 500)).milliusers
+
+
 def test_ceiling_takes_two_strained_samples() -> None:
     """One late sample is a hiccup; the second in a row makes the users a ceiling."""
     late = a_load(10, 500, strained=True)
@@ -162,6 +187,7 @@ def test_ceiling_rises_and_goes() -> None:
             users=st.floats(0, 5000),
             utilisation=st.integers(0, 1500),
             strained=st.booleans(),
+            crowded=st.booleans(),
             ready_ms=st.sampled_from([0, 60_000]),
         ),
         max_size=30,

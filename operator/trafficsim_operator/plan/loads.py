@@ -2,11 +2,16 @@
 What each runner carries, and what that takes of it: its newest fifteen seconds, from its one-second windows.
 
     users       = ∫ active users dt ÷ covered
-    utilisation = max(pod CPU ÷ quota, (busiest worker's CPU + its wait for a CPU) ÷ one core), in permille
-    strained    : lag p99 above 50 ms, or more than 5 % of the quota's periods throttled
+    utilisation = max(pod CPU ÷ quota, busiest worker's CPU ÷ one core), in permille
+    crowded     : a worker ran or waited for a CPU for more than 90 % of the time, for more than 10 % of it waiting
+    strained    : crowded, lag p99 above 50 ms, or more than 5 % of the quota's periods throttled
 
 100 users at 140 of 200 millicores and a busiest worker at 140 permille of a core: 700. With a lag of 60 ms at p99 it
 can't carry what it carries, whatever CPU that takes.
+
+Waiting is no use: what neighbours take makes no user dearer, and more runners beside them would only wait as well. A
+worker that waits and still has nothing to do at times does all that is asked of it; only one without a pause, by the
+limits of saturation, leaves something undone.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ import numpy.typing as npt
 from trafficsim_api.histogram import BUCKETS
 from trafficsim_api.layout import Layout
 from trafficsim_api.statistics import Window, quantiles
-from trafficsim_operator.plan.saturation import LAG_NS, THROTTLED
+from trafficsim_operator.plan.saturation import CPU_PERMILLE, LAG_NS, THROTTLED, WAITED
 
 __all__ = ["RECENT_MS", "Figures", "Loads"]
 
@@ -30,11 +35,16 @@ RECENT_MS: Final = 15_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """One runner's load: *users* on the average, *utilisation* in permille, *strained* or not, over *covered_ms*."""
+    """
+    One runner's load over *covered_ms*: *users* on the average, *utilisation* in permille, *strained* or not.
+
+    *crowded*: others had the CPU that it was ready for all the time, so it would have used more.
+    """
 
     users: float
     utilisation: int
     strained: bool
+    crowded: bool
     covered_ms: int
 
 
@@ -44,6 +54,7 @@ class _Second:
     length_ms: int
     pod: int
     busiest: int
+    core: int
     active_user_ms: int
     periods: int
     throttled: int
@@ -94,6 +105,7 @@ def _second(window: Window, layout: Layout) -> _Second:
         length_ms=window.end_ms - window.start_ms,
         pod=window.pod_permille,
         busiest=window.busiest_permille,
+        core=window.core_permille,
         active_user_ms=known.get(layout.worker("active_user_ms"), 0),
         periods=known.get(layout.worker("cfs_periods"), 0),
         throttled=known.get(layout.worker("cfs_throttled"), 0),
@@ -104,17 +116,20 @@ def _second(window: Window, layout: Layout) -> _Second:
 
 def _figures(seconds: deque[_Second]) -> Figures:
     covered_ms = max(1, sum(second.length_ms for second in seconds))
-    pod, busiest = (
-        sum(getattr(second, name) * second.length_ms for second in seconds) // covered_ms for name in ("pod", "busiest")
+    pod, busiest, core = (
+        sum(getattr(second, name) * second.length_ms for second in seconds) // covered_ms
+        for name in ("pod", "busiest", "core")
     )
     lag = np.zeros(BUCKETS, dtype="<u8")
     for second in seconds:
         np.add.at(lag, second.buckets, second.counts)
     late = quantiles(lag, (0.99,))[0]
     periods, throttled = (sum(getattr(second, name) for second in seconds) for name in ("periods", "throttled"))
+    crowded = busiest > CPU_PERMILLE and busiest - core > 1000 * WAITED
     return Figures(
         users=sum(second.active_user_ms for second in seconds) / covered_ms,
-        utilisation=max(pod, busiest),
-        strained=(late is not None and late > LAG_NS) or throttled > THROTTLED * periods,
+        utilisation=max(pod, core),
+        strained=crowded or (late is not None and late > LAG_NS) or throttled > THROTTLED * periods,
+        crowded=crowded,
         covered_ms=covered_ms,
     )

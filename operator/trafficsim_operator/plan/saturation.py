@@ -28,14 +28,14 @@ from trafficsim_api.histogram import BUCKETS
 from trafficsim_api.layout import ACTION_INDEX, FIRST_ACTION, STRIDE, Drop, Error, Layout
 from trafficsim_api.statistics import Vector, Window, quantiles
 
-__all__ = ["LAG_NS", "THROTTLED", "WINDOW_MS", "Health", "saturated", "window_of"]
+__all__ = ["CPU_PERMILLE", "LAG_NS", "THROTTLED", "WAITED", "WINDOW_MS", "Health", "saturated", "window_of"]
 
 WINDOW_MS: Final = 10_000
 LAG_NS: Final = 50_000_000
-_CPU_PERMILLE: Final = 900
+CPU_PERMILLE: Final = 900
 _MEMORY_PERMILLE: Final = 900
 THROTTLED: Final = 0.05
-_WAITED: Final = 0.1
+WAITED: Final = 0.1
 _DROPS: Final = 0.001
 _STARTED: Final = 0.99
 # A request that the generator could not even connect was not the target's failure: it counts as dropped.
@@ -123,14 +123,14 @@ class Health:
     def _used_up(self) -> Iterator[str]:
         """Yield what there was too little of, and what shows it."""
         for name, value, most in (
-            ("the busiest worker", self.busiest, _CPU_PERMILLE),
-            ("CPU", self.pod, _CPU_PERMILLE),
+            ("the busiest worker", self.busiest, CPU_PERMILLE),
+            ("CPU", self.pod, CPU_PERMILLE),
             ("memory", self.memory, _MEMORY_PERMILLE),
         ):
             if value > most * self.covered_ms:
                 yield f"{name} at {value / self.covered_ms / 10:.0f} % ({most // 10} %)"
         # Subtle: CPU that neighbours took is no fault of the settings, so the finding says which of the two it is.
-        if self.busiest > _CPU_PERMILLE * self.covered_ms and self.waited_ns > _WAITED * self.covered_ms * 1_000_000:
+        if self.busiest > CPU_PERMILLE * self.covered_ms and self.waited_ns > WAITED * self.covered_ms * 1_000_000:
             yield f"workers waited {self.waited_ns / 1e9:.1f} s for a CPU that others had"
         if self.periods and self.throttled > THROTTLED * self.periods:
             yield f"throttled in {100 * self.throttled / self.periods:.0f} % of periods (5 %)"

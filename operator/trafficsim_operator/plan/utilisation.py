@@ -14,13 +14,19 @@ samples (45 s), and noise of 10 % from sample to sample has become 5 %.
 | ready for less than 30 s, or less than 7.5 s told | says nothing: it is warming up |
 | below 1 user, or below a tenth of the target | says nothing: what a runner takes without users would be most of it |
 | users coming: now a quarter more at work than on the average | says nothing: connecting costs more than being there |
+| crowded: others had the CPU that it was ready for | says nothing, beside runners that had theirs |
+| all of them crowded | a bound: they would have used more, so the average may fall by it and never rises |
 | all together at 95 % or more | used up: no more users fit, so the average is at most the sample, at once |
-| strained (late, throttled), half of the runners, two samples in a row | their users are a *ceiling* |
+| strained (late, throttled, crowded), half of the runners, two samples in a row | their users are a *ceiling* |
 | strained below half of the target | no ceiling: this runner is not at its end, more of them would not help |
 | strained while a runner is warming up | no ceiling: users are moving, nobody knows how many strained it |
 
 A ceiling keeps a runner that the bursts within its quota hold up at 50 % of it from being filled up again as soon as it
 has fewer users. It rises by 0.5 % a sample, 2 % a minute, and goes once the average is the lesser.
+
+On a node whose CPUs others have, runners at half of the target or more get some beside them, which may stand elsewhere.
+If they stand on the same node, each soon gets less than half of the target, and that was it. Nor do runners go there
+because they look idle: what they could not do is in no utilisation.
 """
 
 from __future__ import annotations
@@ -70,6 +76,7 @@ def sampled(version: VersionScaling, loads: Iterable[RunnerLoad], *, target: int
     telling = [load for load in own if _tells(load, target)]
     if not telling:
         return version.model_copy(update=found | {"strained": 0})
+    calm = [load for load in telling if not load.crowded]
     strained = [load for load in telling if load.strained and 2 * load.utilisation >= target]
     if 2 * len(strained) < len(telling):
         strained = []  # single runners on a bad node, or by chance
@@ -78,7 +85,7 @@ def sampled(version: VersionScaling, loads: Iterable[RunnerLoad], *, target: int
         found["strained"] = min(2, version.strained + 1) if strained else 0
     if not _is_used_up(telling) and 4 * active > 5 * sum(load.users for load in own):
         return version.model_copy(update=found)
-    found |= _average(version, telling)
+    found |= _average(version, calm or telling, is_bound=not calm)
     found["ceiling"] = _ceiling(version, strained if found.get("strained") == 2 else [], found["milliusers"])
     return version.model_copy(update=found)
 
@@ -92,13 +99,19 @@ def _is_used_up(loads: list[RunnerLoad]) -> bool:
     return sum(load.utilisation for load in loads) >= _USED_UP * len(loads)
 
 
-def _average(version: VersionScaling, loads: list[RunnerLoad]) -> dict[str, int]:
-    """Return the moving average after *loads*, and of how many samples it is made."""
+def _average(version: VersionScaling, loads: list[RunnerLoad], *, is_bound: bool) -> dict[str, int]:
+    """
+    Return the moving average after *loads*, and of how many samples it is made.
+
+    *is_bound*: they would have used more than they got, so no runner carries more than they say, but for the first one.
+    """
     users, used = sum(load.users for load in loads), sum(load.utilisation for load in loads)
     is_used_up = _is_used_up(loads)
     sample = max(1, round(users * _FULL * 1000 / (max(used, _FULL * len(loads)) if is_used_up else used)))
     samples = min(_MOST_SAMPLES, version.samples + 1)
     average = round(version.milliusers + max(_WEIGHT, 1 / samples) * (sample - version.milliusers))
+    if is_bound and version.samples:
+        average = min(average, version.milliusers)
     return {"milliusers": max(1, min(average, sample) if is_used_up else average), "samples": samples}
 
 

@@ -161,6 +161,7 @@ class FakeRunner:
                 active=users,
                 wanted=users,
                 busiest_permille=100,
+                core_permille=100,
                 pod_permille=self._used(users),
                 warm=begin_ms - start_ms >= assignment.warm_up_ms,
                 indices=np.array([index for index, _ in counted], dtype=np.uint32),

@@ -87,7 +87,7 @@ class Ledger:
         self.own.add("worker_lost_users", lost)
         self.total = together(self._base.layout, [self._base.part()])
         self._last_mono: int | None = None
-        self._busy: dict[str, tuple[int, int]] = {}
+        self._busy: dict[str, tuple[int, int, int]] = {}
         self.active = 0
         self.wanted = 0
         self.reading: Reading | None = None
@@ -170,6 +170,7 @@ class Ledger:
     ) -> Window:
         before = self._last_mono if self._last_mono is not None else look.mono_ns - FIRST_SPAN_NS
         start = look.since_start_ms(before)
+        used = [self._use(worker) for worker in seen]
         return Window(
             sequence=self.ring.sequence + 1,
             start_ms=start,
@@ -178,27 +179,33 @@ class Ledger:
             epoch=look.epoch,
             active=sum(worker.snapshot.active for worker in seen),
             wanted=sum(worker.snapshot.wanted for worker in seen),
-            busiest_permille=max((self._business(worker) for worker in seen), default=0),
+            busiest_permille=max((busy for busy, _ in used), default=0),
+            core_permille=max((cpu for _, cpu in used), default=0),
             pod_permille=reading.permille,
             warm=start >= look.warm_up_ms,
             indices=indices,
             counts=counts,
         )
 
-    def _business(self, worker: Seen) -> int:
+    def _use(self, worker: Seen) -> tuple[int, int]:
         """
-        Return how much of the time since its last look the worker had something to do, in permille.
+        Return for how much of the time since its last look the worker was busy, and for how much it ran, in permille.
 
-            (CPU + time ready to run and waiting for a CPU) ÷ wall time
+            (CPU + time ready to run and waiting for a CPU) ÷ wall time,    CPU ÷ wall time
 
         With neighbours on its core a worker may get half of it and never pause: then it is at its limit at 50 % CPU.
         """
         vector, name = worker.snapshot.vector, _worker(worker.slab)
         wall = int(vector[WORKER_INDEX["wall_ns"]])
-        busy = int(vector[WORKER_INDEX["cpu_ns"]]) + int(vector[WORKER_INDEX["waited_ns"]])
-        last_busy, last_wall = self._busy.get(name, (busy, wall))  # its start-up is no work
-        self._busy[name] = (busy, wall)
-        return min(LARGEST, 1000 * max(0, busy - last_busy) // (wall - last_wall)) if wall > last_wall else 0
+        cpu = int(vector[WORKER_INDEX["cpu_ns"]])
+        busy = cpu + int(vector[WORKER_INDEX["waited_ns"]])
+        last_busy, last_cpu, last_wall = self._busy.get(name, (busy, cpu, wall))  # its start-up is no work
+        self._busy[name] = (busy, cpu, wall)
+        return _permille(busy - last_busy, wall - last_wall), _permille(cpu - last_cpu, wall - last_wall)
+
+
+def _permille(spent_ns: int, passed_ns: int) -> int:
+    return min(LARGEST, 1000 * max(0, spent_ns) // passed_ns) if passed_ns > 0 else 0
 
 
 def _worker(slab: Slab) -> str:

@@ -107,6 +107,7 @@ def fold(windows: Sequence[Window]) -> Window:
         active=last.active,
         wanted=last.wanted,
         busiest_permille=_mean(windows, [w.busiest_permille for w in windows]),
+        core_permille=_mean(windows, [w.core_permille for w in windows]),
         pod_permille=_mean(windows, [w.pod_permille for w in windows]),
         warm=all(w.warm for w in windows),
         indices=indices.astype("<u4"),
