@@ -422,7 +422,9 @@ class ScalingStatus(_Part):
     no_numbers_since: str | None = None
     """Since when no runner has told its load."""
     start_up_ms: int = 0
-    """How long a runner takes from being made until it is ready, by the newest that started; 0: not known."""
+    """From having a node until being ready: the median of the newest runners, at most two minutes; 0: not known."""
+    start_ups_ms: Annotated[tuple[int, ...], Field(max_length=5)] = ()
+    """How long the newest took, the newest last."""
     versions: Annotated[tuple[VersionScaling, ...], Field(max_length=3)] = ()
     """The stable version first."""
     events: Annotated[tuple[ScaleEvent, ...], Field(max_length=16)] = ()

@@ -70,6 +70,8 @@ class Runner:
     clock_error_ms: int = 0
     """By how much that may be wrong: half the round trip it was found in."""
     started_ms: int = 0
+    placed_ms: int = 0
+    """When it got its node (wall clock), 0: not known, or there are none to get."""
     killed_ms: int = 0
     """When its container was last killed for want of memory (wall clock), 0: never."""
     node_lost: bool = False

@@ -111,6 +111,26 @@ def test_how_far_ahead() -> None:
     assert (8_000, 23_000) == (status.start_up_ms, ahead_ms(status))
 
 
+@pytest.mark.parametrize(
+    ("looks", "start_up"),
+    [
+        pytest.param([(600_000,)], 120_000, id="one that took ten minutes"),
+        pytest.param([(600_000,), (8_000,)], 120_000, id="it, and a quick one"),
+        pytest.param([(600_000,), (8_000,), (9_000,)], 9_000, id="it among quick ones"),
+        pytest.param([(8_000, 8_000, 9_000), (600_000,)], 9_000, id="a slow one after quick ones"),
+        pytest.param([(8_000,), (30_000,) * 3, (31_000,)], 30_000, id="all others have become slow"),
+        pytest.param([(90_000,), (8_000,) * 5], 8_000, id="five count"),
+        pytest.param([(8_000,), (0,)], 8_000, id="by a clock that is behind nothing is known"),
+        pytest.param([(0,)], 0, id="nothing ever was"),
+    ],
+)
+def test_one_slow_start_is_not_how_long_runners_take(looks: list[tuple[int, ...]], start_up: int) -> None:
+    """The median of the newest five counts, and never more than two minutes."""
+    status = course(*[seen(start_ups_ms=starts) for starts in looks])[-1]
+    assert start_up == status.start_up_ms
+    assert ahead_ms(status) <= 135_000
+
+
 def test_down_after_300_seconds_one_a_minute() -> None:
     """From 5 runners to 2: none goes before it was not needed for 20 samples, then one every four."""
     busy = course(*[seen(demand=500)] * 2)[-1]

@@ -121,6 +121,16 @@ def test_a_start_is_measured_once(looks: tuple[Runner, ...], measured: tuple[int
     assert measured == starts.measured_ms
 
 
+def test_waiting_for_a_node_is_no_start() -> None:
+    """Made ten minutes before it got a node, up 8 s after it did."""
+    placed = {"placed_ms": NOW + 600_000}
+    starts = Starts()
+    starts.look([STARTING], 1, NOW + 1000)
+    starts.look([a_runner(RunnerState.STARTING, **placed)], 1, NOW + 601_000)
+    starts.look([a_runner(**placed)], 1, NOW + 608_000)
+    assert (8_000,) == starts.measured_ms
+
+
 def test_for_how_long_a_runner_is_ready() -> None:
     """Since it was seen up; since it was made where that was not seen; not at all before."""
     starts = Starts()

@@ -127,6 +127,20 @@ def test_when_it_was_killed_for_want_of_memory(pod, at_s):
 
 
 @pytest.mark.parametrize(
+    ("condition", "at_s"),
+    [
+        pytest.param({"status": "True", "lastTransitionTime": at(40)}, 40, id="on a node"),
+        pytest.param({"status": "False", "lastTransitionTime": at(40)}, None, id="none has room for it"),
+        pytest.param({"status": "True"}, None, id="nobody knows since when"),
+    ],
+)
+def test_when_it_got_its_node(condition, at_s):
+    """As the scheduler said: until then no start began."""
+    expected = 0 if at_s is None else int((T0 + timedelta(seconds=at_s)).timestamp() * 1000)
+    assert expected == runner_of(a_pod(conditions=[{"type": "PodScheduled", **condition}])).placed_ms
+
+
+@pytest.mark.parametrize(
     ("pod", "lost"),
     [
         pytest.param(a_pod(), False, id="runs"),

@@ -35,6 +35,7 @@ def runner_of(pod: Object) -> Runner:
         cause=cause_of(pod),
         restarts=int(container.get("restartCount") or 0),
         started_ms=_milliseconds(meta["creationTimestamp"]),
+        placed_ms=_placed_ms(pod),
         killed_ms=_killed_ms(container),
         node_lost=is_node_lost(pod),
         grace_ends_ms=_milliseconds(end) if (end := meta.get("deletionTimestamp")) else 0,
@@ -138,6 +139,13 @@ def replica_failure(deployment: Object) -> str:
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
             return _sentence(condition.get("reason") or "FailedCreate", condition.get("message") or "")
     return ""
+
+
+def _placed_ms(pod: Object) -> int:
+    """Return when the pod got its node, 0 where nobody says so."""
+    scheduled = _condition(pod, "PodScheduled")
+    at = scheduled.get("lastTransitionTime") if scheduled.get("status") == "True" else None
+    return _milliseconds(at) if at else 0
 
 
 def _killed_ms(container: Object) -> int:

@@ -105,7 +105,7 @@ def scaled(
 def _stand(scaling: ScalingStatus) -> tuple[object, ...]:
     """Return what is worth a write of its own."""
     runners = [(v.revision, v.wanted, v.needed, v.static) for v in scaling.versions]
-    return scaling.users, scaling.load, scaling.start_up_ms, scaling.forecast.off, scaling.foreign, *runners
+    return scaling.users, scaling.load, scaling.start_ups_ms, scaling.forecast.off, scaling.foreign, *runners
 
 
 def _resized(before: ScalingStatus | None, seen: ScalingSeen) -> ScalingStatus | None:

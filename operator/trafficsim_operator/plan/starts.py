@@ -1,8 +1,9 @@
 """
-How long runners take to start: from when one was made until it is ready, answers and its workers are up.
+How long runners take to start: from when one has a node until it is ready, answers and its workers are up.
 
-    start = first look at which it is up - when it was made
+    start = first look at which it is up - when it got its node, or was made where nobody tells of nodes
 
+Made at 0 s, on a node at 600 s, up at 608 s: 8 s. That there was no room for it says nothing of the next one's start.
 Measured of a runner that was seen before anybody had told it anything; one that this operator finds at work tells
 nothing of its start. It counts as ready since it was made then.
 """
@@ -39,8 +40,8 @@ class Starts:
                 was_starting = uid in self._starting
                 self._ready_ms[uid] = now_ms if was_starting else runner.started_ms
                 self._starting.discard(uid)
-                # Made by the API server's clock, seen by ours.
-                measured += [max(0, now_ms - runner.started_ms)] if was_starting else []
+                # Made and placed by the API server's clock, seen by ours.
+                measured += [max(0, now_ms - (runner.placed_ms or runner.started_ms))] if was_starting else []
             elif _was_never_told(runner):
                 self._starting.add(uid)
         self.measured_ms = tuple(sorted(measured))
