@@ -26,7 +26,7 @@ from trafficsim_operator.cli.data import planned_data, planned_lines, rows_besid
 from trafficsim_operator.cli.faults import FAULT, as_json, policy_from, simulation_from, tell, tells_faults
 from trafficsim_operator.cli.figures import bytes_of, clock, count, counted, spark
 from trafficsim_operator.cli.rollout_plan import RolloutCourse, rollout_document, rollout_lines
-from trafficsim_operator.cli.scaling_plan import scaling_document, scaling_lines
+from trafficsim_operator.cli.scaling_plan import planned_scaling_lines, scaling_document
 from trafficsim_operator.cli.scenarios import unknown_of
 from trafficsim_operator.fleet.local import IMAGE
 from trafficsim_operator.fleet.lookup import host_and_port, resolve
@@ -79,7 +79,7 @@ def plan(file: str, as_json_: bool, policy: str | None, shipped_policy: bool, al
         for line in _lines(simulation, sizing, here, rows):
             click.echo(line)
         for name, lines in (
-            ("scaling", scaling_lines(simulation.spec, sizing)), ("rollout", rollout_lines(course)),
+            ("scaling", planned_scaling_lines(simulation.spec, sizing)), ("rollout", rollout_lines(course)),
         ):  # fmt: skip
             for number, line in enumerate(lines):
                 click.echo(f"{'' if number else name:<11} {line}")

@@ -13,10 +13,10 @@ from trafficsim_operator.cli.figures import count, counted
 from trafficsim_operator.plan.autoscale import ahead_ms
 from trafficsim_operator.plan.sizing import Sizing
 
-__all__ = ["scaling_document", "scaling_lines"]
+__all__ = ["planned_scaling_lines", "scaling_document"]
 
 
-def scaling_lines(spec: TrafficSimulationSpec, sizing: Sizing) -> Iterator[str]:
+def planned_scaling_lines(spec: TrafficSimulationSpec, sizing: Sizing) -> Iterator[str]:
     """Say what the runners of *spec* would follow; *sizing* is where they begin."""
     scaling, most = spec.scaling, sizing.max_runners
     if not sizing.runners:
