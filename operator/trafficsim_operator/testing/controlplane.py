@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from trafficsim_operator.testing import binaries
+from trafficsim_operator.testing import binaries, kubeconfig
 from trafficsim_operator.testing.certificates import Authority
 from trafficsim_operator.testing.ports import free_ports
 from trafficsim_operator.testing.processes import Guard, start
@@ -148,19 +148,13 @@ class ControlPlane:
         self._token_file.write_text("".join(rows))
 
     def _write_kubeconfig(self, name: str, credentials: dict[str, str]) -> Path:
-        cluster = {"server": self.server, "certificate-authority": str(self._authority.certificate)}
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "trafficsim-test", "cluster": cluster}],
-            "users": [{"name": name, "user": credentials}],
-            "contexts": [{"name": "trafficsim-test", "context": {"cluster": "trafficsim-test", "user": name}}],
-            "current-context": "trafficsim-test",
-        }
-        path = self.directory / f"{name}.kubeconfig"
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(document, indent=1))  # JSON is YAML
-        return path
+        return kubeconfig.write(
+            self.directory / f"{name}.kubeconfig",
+            server=self.server,
+            authority=self._authority.certificate,
+            name=name,
+            credentials=credentials,
+        )
 
     def _start_etcd(self) -> None:
         client, peer = (f"http://{_ADDRESS}:{port}" for port in (self._etcd_port, self._peer_port))

@@ -1,0 +1,72 @@
+"""Programs for the tests: found where they are, built or installed where they are not, and said where they can't be."""
+
+import os
+
+import pytest
+
+from trafficsim_operator.testing import go_modules, packages
+from trafficsim_operator.testing.go_modules import COREDNS, KUBERNETES, Module
+from trafficsim_operator.testing.unavailable import Unavailable
+
+
+def a_module(directory, requires="example.org/what"):
+    return Module(called="What", directory=directory, requires=requires, package="{name}")
+
+
+@pytest.fixture
+def module(tmp_path):
+    """A module that pins version 1.2.3 of what it builds."""
+    (tmp_path / "go.mod").write_text("module x\n\nrequire example.org/what v1.2.3\n\nrequire example.org/whatever v9\n")
+    return a_module(tmp_path)
+
+
+def test_the_version_is_the_one_that_go_mod_pins(module):
+    """A longer name that begins alike is another module."""
+    assert "1.2.3" == module.version()
+
+
+@pytest.mark.parametrize("module", [KUBERNETES, COREDNS], ids=lambda module: module.called)
+def test_what_a_checkout_builds_has_a_version(module):
+    """The modules of this checkout can be read."""
+    assert 3 == len([int(part) for part in module.version().split(".")])
+
+
+def test_a_module_that_is_not_there_or_pins_nothing_is_said(tmp_path, module):
+    """Both are reasons to skip, in words."""
+    with pytest.raises(Unavailable, match="no checkout to build What from"):
+        a_module(tmp_path / "absent").version()
+    with pytest.raises(Unavailable, match=r"names no version of example\.org/other"):
+        a_module(module.directory, requires="example.org/other").version()
+
+
+def test_what_is_in_the_cache_is_not_built(module, tmp_path):
+    """Its name says version and program, so nothing is looked at."""
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    program = tmp_path / "cache" / "trafficsim" / "what" / "v1.2.3" / "prog"
+    program.parent.mkdir(parents=True)
+    program.write_text("")
+    assert {"prog": program} == dict(go_modules.build(module, ["prog"], environ))
+
+
+def test_a_program_that_is_there_is_taken(tmp_path):
+    """Nobody is asked for a package."""
+    found = packages.programs({"bridge": "plugins"}, lambda name: str(tmp_path / name), install=False)
+    assert {"bridge": tmp_path / "bridge"} == found
+
+
+def test_what_is_missing_is_said_with_its_package():
+    """One sentence, which a reader can act on."""
+    with pytest.raises(Unavailable) as caught:
+        packages.programs({"ctr": "containerd", "nft": "nftables"}, lambda name: None, install=False)
+    assert "ctr, nft not on PATH (Debian: apt-get install containerd nftables)" == str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root would install anything")
+def test_what_apt_cannot_install_is_said_too(monkeypatch, tmp_path):
+    """A package manager that fails is a reason in its own words."""
+    apt = tmp_path / "apt-get"
+    apt.write_text("#!/bin/sh\necho E: no such package >&2\nexit 100\n")
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.defpath}")
+    with pytest.raises(Unavailable, match="plugins could not be installed: E: no such package"):
+        packages.programs({"bridge": "plugins"}, lambda name: None)
