@@ -33,7 +33,8 @@ from trafficsim_operator.plan.places import Deal, deal
 from trafficsim_operator.plan.planned import plan_on
 from trafficsim_operator.plan.refusal import name_taken, refuse, told
 from trafficsim_operator.plan.rolling import SILENT_MS
-from trafficsim_operator.plan.scaling import asked_for, is_rolling, scaled
+from trafficsim_operator.plan.resuming import asked_for
+from trafficsim_operator.plan.scaling import is_rolling, scaled
 from trafficsim_operator.plan.split import SPLIT
 from trafficsim_operator.plan.versions import excess, runners_of_run, versions
 
@@ -91,8 +92,9 @@ def _look(
     life = _live(desired, observed, accepted, done, now_ms, is_edit=refused is None)
     is_told = figures_are_due(desired.status, now_ms, is_waited_for=observed.watched or is_rolling(desired.status))
     scaling = scaled(desired, observed, accepted, life, now_ms, is_told=is_told)
+    sizes = {name: sizing.runners for name, sizing in accepted.sizings.items()}
     accepted = scaling.of(accepted)
-    total = _total(desired, observed, accepted, life, scaling.needed)
+    total = _total(desired, observed, accepted, life, sizes, scaling.needed)
     found = versions(desired, observed, accepted, life, total, done, now_ms, scaling)
     accepted = accepted.with_stable(found.stable)
     life = replace(life, run=plan_on(life, desired.status.run, observed.accepted or accepted.spec, total, now_ms))
@@ -208,7 +210,7 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
         request=spec.run_request,
         suspend=spec.suspend,
         duration_ms=None if spec.duration is None else milliseconds(spec.duration),
-        runners_wanted=asked_for(before, accepted),
+        runners_wanted=asked_for(before, accepted, now_ms, cores=observed.cores),
         runners_ready=len(ready),
         runners_up=len(up),
         target=_target(ready, number),
@@ -223,6 +225,7 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
         lead_ms=barrier.lead_ms(accepted.sizing.runners) if tier is not None and tier.barrier else 0,
         untold=barrier.untold(runners, number),
         starts=barrier.starts(runners, run),
+        attended_ms=observed.evidence.attended_ms,
     )
 
 
@@ -251,12 +254,20 @@ def _stop(before: Status, observed: Observed, accepted: Accepted, done: str, now
     return f"aborted by {breached}" if breached else ""
 
 
-def _total(desired: Desired, observed: Observed, accepted: Accepted, life: Life, needed: Mapping[str, int]) -> int:
+def _total(
+    desired: Desired,
+    observed: Observed,
+    accepted: Accepted,
+    life: Life,
+    sizes: Mapping[str, int],
+    needed: Mapping[str, int],
+) -> int:
     """
     Return the T to deal places for; 0 outside Running and Suspended.
 
     In a raise it stays what it was until the runners for the new one are ready (capacity first), so that the newcomers
-    get the new places and nobody has to move: those of stable, and of a candidate that is to have all users.
+    get the new places and nobody has to move: those of stable, and of a candidate that is to have all users. Where
+    nobody is at work those of the size are enough (*sizes*): whom the load needs besides (*needed*) keeps nobody from it.
     """
     before, run, wanted = desired.status, life.run, accepted.sizing.users
     if run is None or not run.origin or life.phase not in (Phase.RUNNING, Phase.SUSPENDED):
@@ -266,8 +277,8 @@ def _total(desired: Desired, observed: Observed, accepted: Accepted, life: Life,
     if before.rollout is not None and before.rollout.phase in SPLIT and before.rollout.percent == 100:
         full += [before.candidate.revision] if before.candidate is not None else []
     # Subtle: runners that load asks for come in steps, so those asked for now may be fewer than the new T needs.
-    sizes = {name: sizing.runners for name, sizing in accepted.sizings.items()} | dict(needed)
-    has_room = all(_ready(observed, name) >= sizes.get(name, accepted.sizing.runners) for name in full)
+    least = {**sizes, **needed} if dealt else sizes
+    has_room = all(_ready(observed, name) >= least.get(name, accepted.sizing.runners) for name in full)
     return wanted if wanted <= dealt or has_room else dealt
 
 

@@ -13,15 +13,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import numpy as np
-
 from trafficsim_api.connections import pools_told
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.layout import DROP_REASONS, Layout
 from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.rollout import RolloutPhase
 from trafficsim_api.rules import Rule, parse_rule
-from trafficsim_api.statistics import Answer, Vector, histogram, merge_extremes, quantiles, total, zeros
+from trafficsim_api.statistics import Answer, Vector, histogram, quantiles, total
 from trafficsim_api.status import RolloutStatus, Status
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.fleet.runners import Runners
@@ -31,6 +29,7 @@ from trafficsim_operator.plan.colour_windows import ColourWindows, grid_of
 from trafficsim_operator.plan.loads import Loads
 from trafficsim_operator.plan.measured import measured, problem_of
 from trafficsim_operator.plan.report import Report, report
+from trafficsim_operator.plan.shares import Shares
 from trafficsim_operator.plan.starts import Starts
 from trafficsim_operator.plan.windows import Windows
 from trafficsim_operator.store import Document, Record
@@ -47,19 +46,6 @@ _BREAK_MS: Final = 12_000
 # So long a runner that ends by our hand is kept for an account that can't be read; then what is missing is told.
 _LAST_READ_MS: Final = 10_000
 _AT_REST: Final = frozenset({RolloutPhase.STABLE, RolloutPhase.RETIRING, RolloutPhase.REJECTED})
-
-
-@dataclass(slots=True, kw_only=True)
-class _Account:
-    """
-    One runner's newest answer, read at *read_ms*, counted up to *counted_ms*; *ended*: it is final, and kept on record.
-    """
-
-    name: str
-    answer: Answer
-    read_ms: int
-    counted_ms: int
-    ended: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,9 +78,7 @@ class Ledger:
     _loads: Loads = field(default_factory=Loads)
     _told: tuple[RunnerLoad, ...] = ()
     _starts: Starts = field(default_factory=Starts)
-    _accounts: dict[str, _Account] = field(default_factory=dict)
-    _layout: Layout = field(default_factory=lambda: Layout(actions=()))
-    _missing: list[str] = field(default_factory=list)
+    _shares: Shares = field(default_factory=Shares)
     _killed: set[tuple[str, int]] = field(default_factory=set)
     _lost: int = 0
     _losses: list[Loss] = field(default_factory=list)
@@ -104,8 +88,9 @@ class Ledger:
     """The UIDs of those that nobody saw end, also in runs before: each is told once."""
     _unread: dict[str, int] = field(default_factory=dict)
     """Since when reading the account of a runner that answers has failed, by UID."""
+    _open: tuple[str, ...] = ()
     _complete: bool = True
-    _evidence: tuple[TrafficSimulationSpec | None, Evidence] | None = None
+    _evidence: tuple[TrafficSimulationSpec | None, int, Evidence] | None = None
 
     def begin(self, status: Status) -> None:
         """Start the account of the present run anew, with the losses that the status tells of."""
@@ -113,18 +98,17 @@ class Ledger:
         self._lost = status.run.lost_runners if status.run else 0
         self._losses = []
         self._known_lost = frozenset(lost.name for lost in status.run.lost) if status.run else frozenset()
-        self._missing = list(status.accounts.missing)
-        self._windows, self._accounts, self._evidence = Windows(), {}, None
+        self._shares.begin(self.run, status.accounts)
+        self._windows, self._evidence, self._open = Windows(), None, ()
         self._colours, self._looked_ms = ColourWindows(), 0
         self._loads, self._told = Loads(), ()
         self.origin_ms, self._killed = None, set()
-        self._layout = Layout(actions=())
         self.saved, self.unkept, self._unread = None, {}, {}
 
-    def restore(self, name: str, answer: Answer, now_ms: int) -> None:
-        """Take the kept last answer of a runner that has ended."""
+    def restore(self, key: str, answer: Answer, now_ms: int) -> None:
+        """Take the last answer of a runner that has ended, as it was kept under *key*."""
         if answer.run == self.run:
-            self._account(answer.runner, name, answer, now_ms).ended = True
+            self._shares.restore(key, answer, now_ms)
 
     def addresses(self) -> frozenset[str]:
         """Return the addresses of the runners that were seen at the last look."""
@@ -132,26 +116,21 @@ class Ledger:
 
     def unkept_of(self, names: Iterable[str]) -> list[str]:
         """Return which of the runners *names* have a last answer that is not on record yet."""
-        return sorted({self._accounts[uid].name for uid in self.unkept if uid in self._accounts} & set(names))
+        shares = self._shares.by_uid
+        return sorted({shares[uid].name for uid in self.unkept if uid in shares} & set(names))
 
     def unread_of(self, names: Iterable[str], now_ms: int) -> list[str]:
         """Return which of the runners *names* answer, and may still give numbers that could not be read just now."""
         waited = {uid for uid, since_ms in self._unread.items() if now_ms - since_ms < _LAST_READ_MS}
         return sorted({runner.name for uid, runner in self.remembered.items() if uid in waited} & set(names))
 
-    def ending(self, names: Iterable[str]) -> dict[str, Answer]:
-        """Return the last answers, by UID, of the runners *names*, which end by our hand: that they go is no loss."""
-        found = {}
-        for uid, account in self._accounts.items():
-            if account.name in names and not account.ended:
-                account.ended = True
-                found[uid] = account.answer
-                runner = self.remembered.get(uid)
-                if uid in self._unread or (runner is not None and runner.silent_ms):
-                    since = format_instant(account.counted_ms)
-                    self._missing.append(f"{account.name} from {since} on: it did not answer any more and was let go")
-                    self._evidence = None
-        return found
+    def ending(self, names: Iterable[str], *, is_over: bool) -> tuple[dict[str, Answer], bool]:
+        """
+        Return the last answers, by UID, of the runners *names*, which end by our hand, and whether that costs numbers.
+
+        That is so once: it is to be on record before they go. Not when the run *is_over*: its numbers have been told.
+        """
+        return self._shares.let_go((r for r in self.remembered.values() if r.name in names), is_over=is_over)
 
     async def read(
         self,
@@ -162,7 +141,7 @@ class Ledger:
         unseen: Collection[Runner] = (),
     ) -> dict[str, Answer]:
         """
-        Read the accounts that are due; return the last answers, by UID, of runners that are gone since.
+        Read the accounts that are due; return the last answers of those gone since, by the name to keep them under.
 
         *unseen* are gone though nobody saw them end.
         """
@@ -183,7 +162,10 @@ class Ledger:
         self._colours.judge({runner.name: runner.revision for runner in here.values() if self._tells(runner)})
         loads = (self._load_of(runner, now_ms) for runner in here.values() if self._tells(runner))
         self._told = tuple(load for load in loads if load is not None)
-        return lost
+        self._open = tuple(self._shares.open(here.values()))
+        if self._complete:
+            self._shares.hold_to_told()
+        return lost | self._shares.take_owed()
 
     def _load_of(self, runner: Runner, now_ms: int) -> RunnerLoad | None:
         """Return what *runner* carries; None when it told of nothing lately."""
@@ -208,7 +190,7 @@ class Ledger:
         is_new = not self._looked_ms or now_ms - self._looked_ms > _BREAK_MS
         self._listening_ms = run_ms if is_new else min(self._listening_ms, run_ms)
         self._attending_ms = now_ms if is_new else self._attending_ms
-        self._looked_ms = now_ms
+        self._looked_ms, self._shares.attending_ms = now_ms, self._attending_ms
         self._colours.begin(grid_of(self.rollout))
 
     def _tells(self, runner: Runner) -> bool:
@@ -224,9 +206,11 @@ class Ledger:
 
     async def _read_one(self, runner: Runner, clients: Runners, now_ms: int) -> None:
         ack = runner.acknowledgement
+        if ack is None and self._shares.may_count(runner):
+            self._complete = False  # whom this operator has not heard yet may have numbers that nobody read
         if runner.address is None or ack is None or ack.run != self.run or not ack.epoch:
             return
-        account = self._accounts.get(runner.uid)
+        account = self._shares.by_uid.get(runner.uid)
         if not runner.answered:
             self._complete = False
             return
@@ -248,7 +232,7 @@ class Ledger:
     def _take(self, runner: Runner, answer: Answer, since: int, now_ms: int) -> None:
         if answer.first > since + 1 and answer.sequence > since:
             self._windows.unseen += answer.first - since - 1
-        self._account(runner.uid, runner.name, answer, now_ms)
+        self._shares.take(runner, answer, now_ms)
         fresh = [window for window in answer.windows if window.sequence > since]
         for window in fresh:
             self._windows.add(runner.name, answer.layout, window)
@@ -256,21 +240,6 @@ class Ledger:
         self._colours.add(
             runner.name, runner.revision, answer.layout, fresh, in_flight=answer.gauges.get("in_flight", 0)
         )
-
-    def _account(self, uid: str, name: str, answer: Answer, now_ms: int) -> _Account:
-        before = self._accounts.get(uid)
-        if before is not None and before.answer.boot != answer.boot and _done(answer) < _done(before.answer):
-            # The runner came back without its state directory: what it had counted stays counted.
-            self._accounts[f"{uid}/{before.answer.boot}"] = replace(before, ended=True)
-            since = format_instant(before.counted_ms)
-            self._missing.append(f"{name} lost its account; what came after {since} until its restart")
-        self._layout = numbers.joined(self._layout, answer.layout)
-        # Subtle: a read tells what was counted at the runner's last look, up to a second ago. What is missing of one
-        # that dies begins there, not at the read.
-        counted = answer.windows[-1].wall_ms if answer.windows else before.counted_ms if before is not None else now_ms
-        account = _Account(name=name, answer=answer, read_ms=now_ms, counted_ms=min(now_ms, counted))
-        self._accounts[uid], self._evidence = account, None
-        return account
 
     def _note_lost(self, here: Mapping[str, Runner], unseen: set[str], now_ms: int) -> dict[str, Answer]:
         """
@@ -285,17 +254,15 @@ class Ledger:
             self._windows.forget(gone.name)
             self._loads.forget(gone.name)
             self._colours.forget(gone.name)
-            ack, account = gone.acknowledgement, self._accounts.get(uid)
+            ack, share = gone.acknowledgement, self._shares.by_uid.get(uid)
             self._unseen |= {uid} & unseen if ack is not None else set()
-            if ack is None or ack.run != self.run or (account is not None and account.ended):
-                continue
-            if account is not None:
-                account.ended = True
-                last[uid] = account.answer
-            if not ack.retire:
+            is_ours = share is not None and (share.ended or share.let_go)
+            if (answer := self._shares.gone(gone, now_ms)) is not None:
+                last[uid] = answer
+            if ack is not None and ack.run == self.run and not ack.retire and not is_ours:
                 end_unseen = uid in unseen or (gone.node_lost and not gone.answered)
-                since_ms = account.counted_ms if account is not None else None
-                self._lose(gone.name, len(ack.held), since_ms, now_ms, end_unseen=end_unseen)
+                since_ms = share.counted_ms if share is not None else None
+                self._lose(gone, len(ack.held), since_ms, now_ms, end_unseen=end_unseen)
         return last
 
     def _note_unheard(self, unseen: Iterable[Runner], now_ms: int) -> None:
@@ -305,21 +272,21 @@ class Ledger:
         One whose grace ended within the run may have had users; not if its last account is on record.
         """
         for runner in unseen:
-            account = self._accounts.get(runner.uid)
+            share = self._shares.by_uid.get(runner.uid)
             is_known = runner.uid in self._unseen or runner.name in self._known_lost
             self._unseen.add(runner.uid)
             is_within = self.origin_ms is not None and runner.grace_ends_ms >= self.origin_ms
-            if is_within and not is_known and not (account is not None and account.ended):
-                self._lose(runner.name, 0, None, now_ms, end_unseen=True)
+            if is_within and not is_known and not (share is not None and share.ended):
+                self._lose(runner, 0, None, now_ms, end_unseen=True)
 
-    def _lose(self, name: str, users: int, since_ms: int | None, now_ms: int, *, end_unseen: bool) -> None:
-        """Count a runner with *users* as lost; its numbers are missing from *since_ms* on, None: all of them."""
+    def _lose(self, runner: Runner, users: int, since_ms: int | None, now_ms: int, *, end_unseen: bool) -> None:
+        """Count *runner* with *users* as lost; its numbers are missing from *since_ms* on, None: all of them."""
         self._lost += 1
         self._evidence = None
-        since = "its start" if since_ms is None else format_instant(since_ms)
-        self._missing.append(f"{name} from {since} until it was seen lost at {format_instant(now_ms)}")
+        text = f"{self._shares.since(runner)} until it was seen lost at {format_instant(now_ms)}"
+        self._shares.miss(f"{runner.uid} lost", text)
         begin_ms = (self.origin_ms or now_ms) if since_ms is None else since_ms
-        self._losses.append(Loss(name=name, users=users, since_ms=begin_ms, at_ms=now_ms, end_unseen=end_unseen))
+        self._losses.append(Loss(name=runner.name, users=users, since_ms=begin_ms, at_ms=now_ms, end_unseen=end_unseen))
 
     def _note_killed(self, runners: Iterable[Runner]) -> None:
         """Count each kill of a whole runner since the run's beginning once."""
@@ -331,36 +298,28 @@ class Ledger:
 
     def merged(self) -> tuple[Layout, Vector, Vector, tuple[int, ...]]:
         """Return layout, total, the part before the warm-up's end, and extremes over all runners."""
-        layout = self._layout
-        whole, warm = zeros(layout), zeros(layout)
-        extremes: tuple[int, ...] = (0,) * layout.extremes
-        for account in self._accounts.values():
-            answer = account.answer
-            whole = whole + numbers.aligned(answer.total, answer.layout, layout)
-            # Subtle: a worker copies its counters at the warm-up's end, and the last snapshot may be older than that.
-            early = np.minimum(answer.warmup, answer.total)
-            warm = warm + numbers.aligned(early, answer.layout, layout)
-            extremes = merge_extremes(extremes, numbers.aligned_extremes(answer.extremes, answer.layout, layout))
-        return layout, whole, warm, extremes
+        return self._shares.merged()
 
     def evidence(self, spec: TrafficSimulationSpec | None) -> Evidence:
         """Return what the numbers say now; computed anew only when something was read or lost since."""
-        if self._evidence is None or self._evidence[0] != spec:
-            self._evidence = spec, self._gathered(spec)
-        windows = self._windows
+        changes = self._shares.changes
+        if self._evidence is None or self._evidence[:2] != (spec, changes):
+            self._evidence = spec, changes, self._gathered(spec)
+        windows, gathered = self._windows, self._evidence[2]
         return replace(
-            self._evidence[1],
+            gathered,
             saturated=saturation.saturated(
                 windows.findings,
                 decisive=windows.decisive,
-                kills=self._evidence[1].oom_kills,
-                held_back=self._evidence[1].held_back,
+                kills=gathered.oom_kills,
+                held_back=gathered.held_back,
             ),
             windows=len(windows.findings),
             bad_windows=sum(map(bool, windows.findings.values())),
             unseen_windows=windows.unseen,
             seen_windows=windows.seen,
             complete=self._complete,
+            open=self._open,
             colours=self._colours.told(),
             loads=self._told,
             starts_ms=self._starts.measured_ms,
@@ -397,7 +356,7 @@ class Ledger:
             p95=p95,
             p99=p99,
             rules=tuple(self._rule(rule, abort, layout, judged, seconds) for rule, abort in _rules(spec)),
-            missing=tuple(self._missing),
+            missing=tuple(self._shares.missing.values()),
             worker_restarts=int(whole[layout.worker("worker_restarts")]),
             worker_lost_users=int(whole[layout.worker("worker_lost_users")]),
             metrics=measured(layout, judged),
@@ -407,8 +366,9 @@ class Ledger:
     def report(self) -> Report:
         """Return the whole run by action, error and drop."""
         layout, whole, warm, extremes = self.merged()
-        pools = (pools_told(account.answer.gauges) for account in self._accounts.values())
-        return report(layout, whole, warm, extremes, self._missing, pools)
+        pools = (pools_told(share.answer.gauges) for share in self._shares.by_uid.values())
+        missing = [*self._shares.missing.values(), *self._open]
+        return report(layout, whole, warm, extremes, missing, pools)
 
     def _rule(self, rule: Rule, abort: bool, layout: Layout, judged: Vector, seconds: float) -> RuleEvidence:
         return RuleEvidence(
@@ -419,10 +379,6 @@ class Ledger:
             breached_windows=self._windows.breaches.get(rule.text, 0),
             problem=problem_of(rule, layout),
         )
-
-
-def _done(answer: Answer) -> int:
-    return total(answer.layout, answer.total, "done")
 
 
 def _dropped(layout: Layout, vector: Vector) -> int:
@@ -447,14 +403,16 @@ class Ledgers:
         if uid != document.uid or ledger.run != run:
             if uid and uid != document.uid:
                 ledger = Ledger(watched=self.watched)
+            # Subtle: read before it begins anew, else a read that fails would never be made up for.
+            totals = await record.totals(document)
             ledger.begin(status)
-            for kept in (await record.totals(document)).values():
+            for key, kept in totals.items():
                 try:
                     answer = Answer.decode(kept)
                 except ValueError as error:
                     log.warning("kept totals are unreadable", extra={"simulation": document.name, "error": str(error)})
                     continue
-                ledger.restore(answer.runner, answer, now_ms)
+                ledger.restore(key, answer, now_ms)
             self._known[document.namespace, document.name] = (document.uid, ledger)
         ledger.origin_ms = parse_instant(status.run.origin) if status.run and status.run.origin else None
         ledger.rollout = status.rollout

@@ -295,6 +295,8 @@ class Evidence:
     worker_lost_users: int = 0
     oom_kills: int = 0
     complete: bool = True
+    open: tuple[str, ...] = ()
+    """What would be missing besides if the run ended now: shares of runners that are still there."""
     metrics: tuple[MetricRow, ...] = ()
     """What scenarios counted and measured, since the warm-up."""
     colours: Mapping[str, tuple[ColourWindow, ...]] = field(default_factory=dict)

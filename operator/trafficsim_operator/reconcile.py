@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from trafficsim_api.document import load_spec
 from trafficsim_api.errors import Problem, SpecError, Unavailable
 from trafficsim_api.names import COMMAND_ANNOTATION
+from trafficsim_api.phases import Phase
 from trafficsim_api.places import Places
 from trafficsim_api.policy import Policy
 from trafficsim_api.protocol import SUPPORTED as SERVED
@@ -26,7 +27,7 @@ from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.sealed import public_of
 from trafficsim_api.statistics import Answer
 from trafficsim_api.status import Status
-from trafficsim_operator.actions import Action, Assign, EnsureRevision, RemoveRevision, Retire
+from trafficsim_operator.actions import Action, Assign, Decision, EnsureRevision, RemoveRevision, Retire
 from trafficsim_operator.decide import decide
 from trafficsim_operator.fleet import Fleet, Owner
 from trafficsim_operator.fleet.runners import RunnerRefused, Runners
@@ -83,7 +84,7 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
         ledger.fence = observed.fence  # on record by now: whoever wrote an epoch in between had made this write fail
     owner = Owner(namespace=namespace, name=name, uid=document.uid)
     _, troubles = await asyncio.gather(
-        world.record.tell(document, decision.happenings), _carry_out(decision.actions, observed, owner, document, world)
+        world.record.tell(document, decision.happenings), _carry_out(decision, observed, owner, document, world)
     )
     if ledger is not None:
         ledger.trouble = next((trouble for trouble in troubles if trouble), "")
@@ -232,20 +233,26 @@ async def _keep(document: Document, ledger: Ledger, uid: str, answer: Answer, wo
         ledger.unkept.pop(uid, None)
 
 
-async def _keep_ending(document: Document, runners: tuple[str, ...], world: World) -> None:
+async def _keep_ending(document: Document, runners: tuple[str, ...], world: World, *, is_over: bool) -> None:
     """
     Put the last answers of *runners*, which end by our hand, on record: that they go is no loss.
 
     Raises Unavailable where one could not be: a runner that is still there is a better place for its numbers than the
-    memory of this process alone.
+    memory of this process alone. And once where some will be missing: what is lost is said before it is. *is_over*: the
+    run has ended, and its numbers are told.
     """
     ledger = world.ledgers.get(document.namespace, document.name)
     if ledger is None:
         return
     if names := ledger.unread_of(runners, world.now_ms()):
         raise Unavailable(f"the last numbers of {', '.join(names)} could not be read yet")
-    for uid, answer in ledger.ending(runners).items():
+    last, is_missing = ledger.ending(runners, is_over=is_over)
+    for uid, answer in last.items():
         await _keep(document, ledger, uid, answer, world)
+    if is_missing:
+        raise Unavailable(
+            f"of the numbers of {', '.join(runners)} some will be missing: they go when that is on record"
+        )
     if names := ledger.unkept_of(runners):
         raise Unavailable(f"the last numbers of {', '.join(names)} are not on record yet")
 
@@ -276,37 +283,44 @@ async def _assign(action: Assign, document: Document, world: World) -> None:
 
 
 async def _carry_out(
-    actions: Iterable[Action], observed: Observed, owner: Owner, document: Document, world: World
+    decision: Decision, observed: Observed, owner: Owner, document: Document, world: World
 ) -> list[str]:
     """
-    Carry out *actions* and return what was wrong with each.
+    Carry out the decision's actions and return what was wrong with each.
 
     All at once, but that runners which take users are told after those that give some away in the same look: else, for
     as long as an answer takes, more would be at work than were decided on. They wait for the next look when a giver was
     not reached.
     """
+    actions, is_over = decision.actions, decision.status.phase in (Phase.COMPLETED, Phase.FAILED)
     held = {r.name: r.acknowledgement.held for r in observed.runners if r.acknowledgement is not None}
     told = [action for action in actions if isinstance(action, Assign)]
     givers = [action for action in told if held.get(action.name, Places()) - action.assignment.held]
     takers = [action for action in told if givers and action.assignment.held - held.get(action.name, Places())]
     first = [action for action in actions if action not in takers]
-    troubles = list(await asyncio.gather(*(_apply(action, owner, document, world) for action in first)))
+
+    async def done(some: list[Action]) -> list[str]:
+        return list(await asyncio.gather(*(_apply(action, owner, document, world, is_over) for action in some)))
+
+    troubles = await done(first)
     if any(trouble for action, trouble in zip(first, troubles, strict=True) if action in givers):
         return troubles
-    return troubles + list(await asyncio.gather(*(_apply(action, owner, document, world) for action in takers)))
+    return troubles + list(
+        await asyncio.gather(*(_apply(action, owner, document, world, is_over) for action in takers))
+    )
 
 
-async def _apply(action: Action, owner: Owner, document: Document, world: World) -> str:
+async def _apply(action: Action, owner: Owner, document: Document, world: World, is_over: bool) -> str:
     """Carry out one action; return what was wrong, "" when it came through."""
     try:
         match action:
             case Assign():
                 await _assign(action, document, world)
             case Retire():
-                await _keep_ending(document, action.runners, world)
+                await _keep_ending(document, action.runners, world, is_over=is_over)
                 await world.fleet.apply(owner, action)
             case RemoveRevision():
-                await _keep_ending(document, action.runners, world)
+                await _keep_ending(document, action.runners, world, is_over=is_over)
                 await world.fleet.apply(owner, action)
             case EnsureRevision():
                 await world.fleet.apply(owner, action)

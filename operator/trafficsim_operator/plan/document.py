@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from trafficsim_api.names import Condition, Reason
 from trafficsim_api.phases import Phase, Verdict
 from trafficsim_api.status import (
@@ -17,7 +19,7 @@ from trafficsim_api.status import (
     Users,
 )
 from trafficsim_api.units import format_instant
-from trafficsim_operator.observed import Runner, RunnerState
+from trafficsim_operator.observed import Evidence, Runner, RunnerState
 from trafficsim_operator.plan import once, verdict
 from trafficsim_operator.plan.assignments import cause_of, held_by
 from trafficsim_operator.plan.bounds import fitted
@@ -27,11 +29,15 @@ from trafficsim_operator.plan.lifecycle import Life
 from trafficsim_operator.plan.look import ENDED, ON, Look, figures_are_due
 from trafficsim_operator.plan.losses import fatal_losses, losses_on, short_on
 from trafficsim_operator.plan.measured import NS, MetricRow
+from trafficsim_operator.plan.numbers import rounded
 from trafficsim_operator.plan.places import Deal
 from trafficsim_operator.plan.planned import planned_user_ms
 from trafficsim_operator.plan.scaling_told import of_conflict, scaling_of
 
 __all__ = ["status_of"]
+
+# As many missing shares as a status has room for.
+_SHARES: Final = 8
 
 
 def status_of(look: Look, dealt: Deal, epoch: int) -> Status:
@@ -161,11 +167,12 @@ def _users(look: Look, dealt: Deal) -> tuple[int, Users]:
 
 
 def _is_due(look: Look, users: Users) -> bool:
-    """Say whether figures are to be told anew: when it is time, and with another phase or target."""
+    """Say whether figures are to be told anew: when it is time, with another phase or target, and what is missing."""
     before = look.before
     turned = look.life.phase is not before.phase or users.target != before.users.target
     is_waited_for = look.observed.watched or look.versions.in_progress
-    return turned or figures_are_due(before, look.now_ms, is_waited_for=is_waited_for)
+    is_missed = bool(set(_missing(look.observed.evidence, final=False)) - set(before.accounts.missing))
+    return turned or is_missed or figures_are_due(before, look.now_ms, is_waited_for=is_waited_for)
 
 
 def _figures(
@@ -187,7 +194,7 @@ def _figures(
         dropped=_round(seen.dropped, final),
         arrivals_planned=_round(seen.arrivals_planned, final),
         arrivals_started=_round(seen.arrivals_started, final),
-        missing=seen.missing[:8],
+        missing=_missing(seen, final=final),
         metrics=tuple(
             MetricStatus(name=row.name, count=_round(row.count, final), p95=_value(row)) for row in seen.metrics[:8]
         ),
@@ -206,9 +213,14 @@ def _figures(
     return figures, accounts, rules, users
 
 
+def _missing(seen: Evidence, *, final: bool) -> tuple[str, ...]:
+    """Return the shares of the numbers that are missing; at the end those of runners that are still there as well."""
+    return (*seen.missing, *(seen.open if final else ()))[:_SHARES]
+
+
 def _round(count: int, final: bool) -> int:
     """Return *count* exactly at the end, to three digits on the way there."""
-    return count if final or count < 1000 else int(float(f"{count:.2e}"))
+    return count if final else rounded(count)
 
 
 def _value(row: MetricRow) -> str:

@@ -63,6 +63,8 @@ class Seen:
     """The runners that have not acknowledged their places."""
     starts: tuple[Start, ...] = ()
     """When the first users of runners began."""
+    attended_ms: int | None = None
+    """For how long looks have followed one another without a break; None: ever since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +262,9 @@ def _suspended(life: Life, run: Run, seen: Seen) -> Life:
 
 
 def _draining(life: Life, run: Run, seen: Seen) -> Life:
-    late = seen.now_ms - parse_instant(run.phase_since) >= seen.drain_ms
+    # Subtle: while nobody looked nobody was told to drain. An operator that comes late begins to wait when it comes.
+    drains_ms = seen.now_ms - parse_instant(run.phase_since)
+    late = min(drains_ms, drains_ms if seen.attended_ms is None else seen.attended_ms) >= seen.drain_ms
     if run.teardown is None and not (seen.drained or late):
         return life
     teardown = seen.teardown.once if seen.teardown is not None else None

@@ -19,12 +19,31 @@ from trafficsim_api.rules import Rule
 from trafficsim_api.statistics import Vector, histogram, metric_counter, quantiles
 from trafficsim_operator.plan.measured import metric_of, metric_value
 
-__all__ = ["actions_named", "aligned", "aligned_extremes", "counter", "joined", "remapped", "samples_of", "value_of"]
+__all__ = [
+    "actions_named",
+    "aligned",
+    "aligned_extremes",
+    "counter",
+    "joined",
+    "remapped",
+    "rounded",
+    "samples_of",
+    "value_of",
+]
 
 
 def joined(left: Layout, right: Layout) -> Layout:
     """Return the layout of both: *left* first, then what is new in *right*; it only grows."""
     return grown(left, (right,))
+
+
+def rounded(count: int) -> int:
+    """
+    Return *count* to three digits, as figures are told on the way; never smaller for a larger count.
+
+    4 068 is told as 4 070, 999 as 999.
+    """
+    return count if count < 1000 else int(float(f"{count:.2e}"))
 
 
 def actions_named(layout: Layout, name: str | None) -> tuple[int, ...]:

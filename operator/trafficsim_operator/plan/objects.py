@@ -107,10 +107,17 @@ def _is_idle(look: Look, seen: RevisionSeen) -> bool:
 
 
 def _let_go(look: Look) -> bool:
-    """Say whether a suspended simulation's runners have been idle long enough to go; one at setup is not idle."""
+    """
+    Say whether a suspended simulation's runners have been idle long enough to go; one at setup is not idle.
+
+    Nor do they count as idle while nobody looked: whoever did may not have come to tell them.
+    """
     if look.life.phase is not Phase.SUSPENDED or is_at_setup(look.run):
         return False
-    return look.now_ms - parse_instant(look.run.phase_since) >= _SCALE_DOWN_MS
+    idle_ms, attended_ms = look.now_ms - parse_instant(look.run.phase_since), look.observed.evidence.attended_ms
+    if attended_ms is not None and any(seen.runners for seen in look.observed.revisions.values()):
+        idle_ms = min(idle_ms, attended_ms)
+    return idle_ms >= _SCALE_DOWN_MS
 
 
 def _retired(look: Look, revision: str) -> tuple[str, ...]:
