@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
+import httpx
 import kopf
 import prometheus_client
 from aiohttp import web
@@ -32,6 +33,7 @@ from trafficsim_api.errors import SpecError, Unavailable
 from trafficsim_operator.elector import Elector, LeaseLost, Mandate, address_of, identity_of
 from trafficsim_operator.fleet.kubernetes import KubernetesFleet
 from trafficsim_operator.handlers import Key, Watched, register
+from trafficsim_operator.installed import problem
 from trafficsim_operator.keys import load_or_create
 from trafficsim_operator.kube import SIMULATIONS, KubeApi, allow_deep_json, load_configuration
 from trafficsim_operator.ledger import Ledgers
@@ -332,6 +334,16 @@ def _kopf_settings() -> kopf.OperatorSettings:
     return chosen
 
 
+async def _check(settings: Settings, url: str) -> int:
+    """Say whether the operator at *url* works; return the exit code."""
+    configuration = await load_configuration(settings.kubeconfig, settings.context)
+    async with KubeApi(configuration) as api, httpx.AsyncClient(trust_env=False, timeout=10) as http:
+        if found := await problem(api, http, url):
+            raise Unavailable(found)
+    print(f"the kind is served, and the operator at {url} works")
+    return 0
+
+
 def _passed_s() -> float:
     """Return the seconds of a clock that nobody sets and that goes on while the machine sleeps."""
     return time.clock_gettime(_NEVER_STANDS)
@@ -363,6 +375,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         factory = None
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
+            if options.check:
+                return runner.run(_check(settings, options.check))
             runner.run(run(settings))
     except (Unavailable, SpecError, OSError) as error:
         log.error("the operator can't begin", extra={"error": str(error)})
@@ -400,6 +414,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--kubeconfig", metavar="FILE", help="how to reach the API server from outside the cluster")
     parser.add_argument("--context", metavar="NAME", help="the kubeconfig's context to use")
+    parser.add_argument(
+        "--check", metavar="URL", help="say whether the operator whose pages are at URL works, and end: 0, or 3 if not"
+    )
     parser.add_argument("--version", action="version", version=f"trafficsim {__version__}")
     return parser.parse_args(arguments)
 
