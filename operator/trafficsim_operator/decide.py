@@ -32,10 +32,10 @@ from trafficsim_operator.plan.objects import objects
 from trafficsim_operator.plan.places import Deal, deal
 from trafficsim_operator.plan.planned import plan_on
 from trafficsim_operator.plan.refusal import name_taken, refuse, told
-from trafficsim_operator.plan.rolling import SILENT_MS
 from trafficsim_operator.plan.resuming import asked_for
-from trafficsim_operator.plan.scaling import is_rolling, scaled
-from trafficsim_operator.plan.split import SPLIT
+from trafficsim_operator.plan.rolling import SILENT_MS
+from trafficsim_operator.plan.scaling import scaled
+from trafficsim_operator.plan.split import SPLIT, is_rolling
 from trafficsim_operator.plan.versions import excess, runners_of_run, versions
 
 __all__ = ["decide"]
@@ -267,7 +267,7 @@ def _total(
 
     In a raise it stays what it was until the runners for the new one are ready (capacity first), so that the newcomers
     get the new places and nobody has to move: those of stable, and of a candidate that is to have all users. Where
-    nobody is at work those of the size are enough (*sizes*): whom the load needs besides (*needed*) keeps nobody from it.
+    nobody is at work the *sizes* are enough: runners that load asks for (*needed*) keep nobody from it.
     """
     before, run, wanted = desired.status, life.run, accepted.sizing.users
     if run is None or not run.origin or life.phase not in (Phase.RUNNING, Phase.SUSPENDED):

@@ -131,6 +131,16 @@ def test_one_slow_start_is_not_how_long_runners_take(looks: list[tuple[int, ...]
     assert ahead_ms(status) <= 135_000
 
 
+@pytest.mark.parametrize(("existing", "runners"), [(2, 2), (5, 5), (8, 8), (0, 2)])
+def test_after_a_pause_there_are_those_that_it_ended_with(existing: int, runners: int) -> None:
+    """Five were wanted before it. Those that are there now were always needed, and none that was let go is missed."""
+    busy = course(*[seen(demand=500)] * 2)
+    assert 5 == stable(busy[-1]).wanted
+    back = seen(a_version(existing=existing, static=2), demand=200, is_resumed=True)
+    found = scale(busy[-1], back, NOW + 600_000)
+    assert (runners, (runners,) * 20) == (stable(found).wanted, stable(found).recommended)
+
+
 def test_down_after_300_seconds_one_a_minute() -> None:
     """From 5 runners to 2: none goes before it was not needed for 20 samples, then one every four."""
     busy = course(*[seen(demand=500)] * 2)[-1]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from driven.rollouts import NEW, a_document, a_world, phase, rollout_of, running, some_looks, until
+from driven.loaded import AT_QUOTA, USERS, a_loaded_world, scaling_of, wanted, with_wanted
+from driven.rollouts import NEW, a_document, phase, rollout_of, running, some_looks, until
 from trafficsim_api.profile import shape
 from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.status import ScalingStatus, Status, VersionScaling
@@ -17,42 +18,13 @@ from trafficsim_api.units import parse_instant
 from trafficsim_operator.decide import decide
 from trafficsim_operator.ledger import Ledgers
 from trafficsim_operator.plan.autoscale import VersionSeen
-from trafficsim_operator.plan.scaling import QUIET_MS, most_here, promised
-from trafficsim_operator.plan.sizing import size
+from trafficsim_operator.plan.scaling import QUIET_MS, promised
+from trafficsim_operator.plan.sizing import most_here, size
 from trafficsim_operator.reconcile import observe, read
-from trafficsim_operator.testing.fakes import FakeHealth, FakeWorld
+from trafficsim_operator.testing.fakes import FakeWorld
 
-AT_QUOTA = 29  # users
-USERS = 60
 STEPS = {"steps": [{"percent": 50}, {"percent": 100}], "minSamples": 200}
 HIGH_AND_LOW = [{"hold": {"for": "4m"}}, {"ramp": {"to": "20%", "over": "10s"}}, {"hold": {"for": "30m"}}]
-
-
-class Loaded(dict[str, FakeHealth]):
-    """The health of every version: users take CPU."""
-
-    def setdefault(self, revision: str, default: FakeHealth | None = None) -> FakeHealth:
-        return super().setdefault(revision, FakeHealth(tells=True, users_at_quota=AT_QUOTA))
-
-
-def a_loaded_world() -> FakeWorld:
-    world = a_world()
-    world.fleet.health = Loaded()
-    return world
-
-
-def scaling_of(status: Status) -> ScalingStatus:
-    assert status.scaling is not None
-    return status.scaling
-
-
-def wanted(status: Status, number: int = 0) -> int:
-    """Return the runners that a version is to have: the stable one first."""
-    return scaling_of(status).versions[number].wanted
-
-
-def with_wanted(count: int) -> Callable[[Status], bool]:
-    return lambda status: status.scaling is not None and wanted(status) == count
 
 
 def counted(world: FakeWorld, reason: str) -> list[str]:

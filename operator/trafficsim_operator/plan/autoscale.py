@@ -86,6 +86,8 @@ class ScalingSeen:
     most_runners: int | None = None
     others: int = 0
     in_rollout: bool = False
+    is_resumed: bool = False
+    """The run goes on after a pause: runners were let go, and asked for anew."""
     start_ups_ms: tuple[int, ...] = ()
     target: int = 700
     prediction: bool = True
@@ -282,12 +284,15 @@ def _begun(
     Return *version* with this look's sample, before anything is decided.
 
     Where there is no history (first sight, a gap in the looks) what there is was always needed; after the promotion
-    what either version had, so that the new one is not taken runners away that the users needed a moment ago.
+    what either version had, so that the new one is not taken runners away that the users needed a moment ago. After a
+    pause there are those that it ended with, not those of before.
     """
+    there = max(version.existing, version.static)
+    there = there if most is None else min(there, most)
     if known is None:
-        there = max(version.existing, version.static)
-        there = there if most is None else min(there, most)
         known = VersionScaling(revision=version.revision, wanted=there, recommended=seeded(there))
+    elif seen.is_resumed and known.wanted != there:
+        known = known.model_copy(update={"wanted": there, "recommended": seeded(there)})
     elif look.is_turn and seen.versions[0] is version:
         known = known.model_copy(update={"recommended": seeded(max(was.versions[0].wanted, known.wanted))})
     elif look.is_gap:

@@ -2,7 +2,7 @@
 Scaling in a look: what the rules of plan/autoscale.py are asked, and what their answer means for the runners.
 
 Nothing is scaled but while the simulation is Running. What was decided stands in `status.scaling`, and is kept over a
-suspension; a new run begins without it.
+suspension, whose end has a rule of its own (plan/resuming.py); a new run begins without it.
 
 Another autoscaler in the way: somebody writes the replicas of a Deployment of ours, or `users`, through the subresource
 `scale`. Nobody tells when it did, or when it is gone, so it counts for ten minutes from when its value was seen first.
@@ -17,10 +17,8 @@ from typing import Final
 
 from trafficsim_api.names import hash8
 from trafficsim_api.phases import Phase
-from trafficsim_api.profile import shape
-from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.scaling import ScalingReason
-from trafficsim_api.status import ForeignScaling, Revision, RolloutStatus, ScalingStatus, Status, VersionScaling
+from trafficsim_api.status import ForeignScaling, Revision, RolloutStatus, ScalingStatus, VersionScaling
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.observed import Desired, Observed, RunnerLoad, RunnerState
 from trafficsim_operator.plan import split
@@ -29,9 +27,11 @@ from trafficsim_operator.plan.assignments import held_by
 from trafficsim_operator.plan.autoscale import ScalingSeen, VersionSeen, ahead_ms, scale
 from trafficsim_operator.plan.colours import colour_of
 from trafficsim_operator.plan.lifecycle import Life, start_at
-from trafficsim_operator.plan.sizing import Sizing
+from trafficsim_operator.plan.resuming import again, due, within
+from trafficsim_operator.plan.sizing import most_here
+from trafficsim_operator.plan.split import is_rolling
 
-__all__ = ["QUIET_MS", "Scaled", "asked_for", "is_rolling", "most_here", "promised", "scaled"]
+__all__ = ["QUIET_MS", "Scaled", "promised", "scaled"]
 
 QUIET_MS: Final = 600_000
 """After so long without another value another autoscaler counts as gone."""
@@ -95,7 +95,9 @@ def scaled(
     versions = before.versions if before is not None else ()
     runners = {version.revision: version.wanted for version in versions}
     if life.phase is not Phase.RUNNING:
-        runners = {name: _within(accepted, name, count) for name, count in runners.items()}
+        runners = {name: within(accepted, name, count) for name, count in runners.items()}
+    if life.phase is Phase.STARTING:
+        runners[accepted.revision.revision] = again(desired.status, accepted, cores=observed.cores)
     runners |= {name: observed.revisions[name].replicas for name in given}
     needed = {v.revision: v.wanted if v.reason is ScalingReason.CONFLICT else v.needed for v in versions}
     needed |= {name: observed.revisions[name].replicas for name in given}
@@ -128,26 +130,6 @@ def _with_size(version: VersionScaling, static: Mapping[str, int]) -> VersionSca
     return version.model_copy(update={"wanted": size, "static": size, "recommended": recommended})
 
 
-def asked_for(status: Status, accepted: Accepted) -> int:
-    """Return the runners that the stable version was to have by *status*: what a look waits for."""
-    versions = status.scaling.versions if status.scaling is not None else ()
-    revision = accepted.revision.revision
-    counts = (_within(accepted, revision, version.wanted) for version in versions if version.revision == revision)
-    return next(counts, accepted.sizing.runners)
-
-
-def _within(accepted: Accepted, revision: str, runners: int) -> int:
-    """Return the *runners* that a version had, as an edit in a pause lets it have them."""
-    sizing = accepted.sizings.get(revision, accepted.sizing)
-    most = sizing.max_runners if sizing.max_runners is not None else runners
-    return max(sizing.runners, min(runners, most)) if revision == accepted.revision.revision else runners
-
-
-def is_rolling(status: Status) -> bool:
-    """Say whether a new version is being rolled out or taken back, by *status*."""
-    return status.rollout is not None and status.rollout.phase in split.ATTEMPT
-
-
 def _foreign(
     before: ScalingStatus | None, desired: Desired, observed: Observed, now_ms: int
 ) -> tuple[ForeignScaling, ...]:
@@ -174,17 +156,6 @@ def _said(writing: Sequence[ForeignScaling]) -> str:
     )
     then = f"nothing is scaled until {QUIET_MS // 60_000} minutes after it set another value last"
     return f"{'; '.join(told)} through the subresource scale, as a HorizontalPodAutoscaler does: {then}"
-
-
-def most_here(sizing: Sizing, cores: int | None) -> int | None:
-    """
-    Return the most runners that help where all share one machine of so many *cores*; None: each has its own.
-
-        max(static, ⌊cores ÷ processes⌋)
-
-    8 cores and runners of 2 processes: 4. Beyond that, runners would only take each other's CPU.
-    """
-    return None if cores is None else max(sizing.runners, cores // max(1, sizing.processes))
 
 
 def _seen(
@@ -227,8 +198,9 @@ def _seen(
     ]
     told = tuple(loads[name] for name in at_work if name in loads)
     missing = tuple(name for name in at_work if name not in loads)
+    ahead: int | None
     if spec.arrivals is None:
-        demand, ahead = _due(spec, now_ms - start_at(run), ahead_ms(before))
+        demand, ahead = due(spec, now_ms - start_at(run), ahead_ms(before))
     else:
         demand, ahead = _at_work(observed, run.id, () if missing else told), None
     return ScalingSeen(
@@ -244,6 +216,7 @@ def _seen(
         most_runners=observed.policy.max_runners,
         others=others + reserved,
         in_rollout=is_rolling(desired.status),
+        is_resumed=desired.status.phase in (Phase.STARTING, Phase.SUSPENDED),
         start_ups_ms=observed.evidence.starts_ms,
         target=spec.scaling.target_utilisation // 10,
         prediction=spec.scaling.prediction,
@@ -332,15 +305,6 @@ def promised(version: VersionSeen, before: ScalingStatus | None, size: int) -> i
     versions = before.versions if before is not None else ()
     asked = next((v.wanted for v in versions if v.revision == version.revision), version.existing)
     return max(0, size - max(version.static, asked))
-
-
-def _due(spec: TrafficSimulationSpec, elapsed_ms: int, until_ms: int) -> tuple[int, int | None]:
-    """Return the users wanted now, and the most that are due within *until_ms* and before the run ends."""
-    profile = shape(spec.profile)
-    end_ms = elapsed_ms + until_ms
-    if spec.duration is not None:
-        end_ms = max(elapsed_ms, min(end_ms, milliseconds(spec.duration)))
-    return profile.users_at(spec.users, elapsed_ms), profile.peak(spec.users, elapsed_ms, end_ms)
 
 
 def _at_work(observed: Observed, run: int, loads: tuple[RunnerLoad, ...]) -> int:

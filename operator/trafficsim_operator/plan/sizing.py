@@ -25,7 +25,7 @@ from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_operator.plan.pools import check_processes, pools_in, total_of
 from trafficsim_operator.plan.tiers import Tier, tier_of
 
-__all__ = ["MIB", "Sizing", "size"]
+__all__ = ["MIB", "Sizing", "most_here", "size"]
 
 MIB: Final = 2**20
 _PROCESS_BYTES: Final = 64 * MIB
@@ -122,6 +122,17 @@ def size(
         users_per_runner=n,
         processes=processes,
     )
+
+
+def most_here(sizing: Sizing, cores: int | None) -> int | None:
+    """
+    Return the most runners that help where all share one machine of so many *cores*; None: each has its own.
+
+        max(static, ⌊cores ÷ processes⌋)
+
+    8 cores and runners of 2 processes: 4. Beyond that, runners would only take each other's CPU.
+    """
+    return None if cores is None else max(sizing.runners, cores // max(1, sizing.processes))
 
 
 def _users_in(spec: TrafficSimulationSpec, most: int, pooled: int | None) -> int:

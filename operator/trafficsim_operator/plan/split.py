@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from trafficsim_api.rollout import RolloutPhase
-from trafficsim_api.status import Revision, RolloutStatus
+from trafficsim_api.status import Revision, RolloutStatus, Status
 from trafficsim_api.units import parse_instant
 from trafficsim_operator.plan.rolling import Colour
 from trafficsim_operator.plan.steps import green_users
@@ -26,6 +26,7 @@ __all__ = [
     "chunk",
     "goal",
     "is_hasty",
+    "is_rolling",
     "needed",
     "pointers",
     "quota",
@@ -78,6 +79,11 @@ def chunk(rollout: RolloutStatus, total: int) -> int | None:
 def is_hasty(rollout: RolloutStatus) -> bool:
     """Say whether users go back to blue without waiting for green's word."""
     return rollout.phase in MOVING_BACK
+
+
+def is_rolling(status: Status) -> bool:
+    """Say whether a new version is being rolled out or taken back, by *status*."""
+    return status.rollout is not None and status.rollout.phase in ATTEMPT
 
 
 def runners_for(users: int, total: int, runners: int) -> int:
