@@ -64,10 +64,11 @@ format: setup ## mend what can be mended by itself
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-generate: setup ## write the generated files: the CRD, the field reference, the picture of a rollout, the locks
+generate: setup ## write the generated files: the CRD, the field reference, the picture of a rollout, the chart, the locks
 	$(BIN)/python -m trafficsim_api.crd
 	$(BIN)/python -m trafficsim_api.reference
 	$(BIN)/python -m trafficsim_operator.rollout_diagram
+	$(BIN)/python -m trafficsim_operator.chart
 	tools/lock
 
 bench: setup ## what a request and a user cost, against wrk, vegeta and Locust (about an hour)
