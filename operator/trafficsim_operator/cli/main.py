@@ -31,6 +31,7 @@ _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     ),
     "validate": ("trafficsim_operator.cli.validate", "validate", "Say whether files are sound, and what is not."),
     "plan": ("trafficsim_operator.cli.plan", "plan", "Say what would be run and why: tier, runners, memory."),
+    "install": ("trafficsim_operator.cli.install", "install", "Print or apply what the operator consists of."),
     "get": ("trafficsim_operator.cli.cluster", "get", "Show simulations in a cluster."),
     "watch": ("trafficsim_operator.cli.cluster", "watch", "Follow a simulation in a cluster."),
     "wait": ("trafficsim_operator.cli.cluster", "wait", "Wait for the verdict; the exit code is the verdict's."),
