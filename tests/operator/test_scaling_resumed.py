@@ -84,6 +84,17 @@ async def test_runners_that_do_not_come_keep_no_user_waiting(users: int, room: i
     )  # fmt: skip
 
 
+async def test_on_one_machine_no_more_are_asked_for_than_have_cores() -> None:
+    """Six cores are for three runners of two processes, whatever users who were edited in the pause would take."""
+    world = a_loaded_world()
+    world.fleet.cores = 6
+    await running(world, **a_run())
+    await until(world, with_wanted(3))
+    await paused(world, users=10 * USERS)
+    await gone_on(world, users=10 * USERS)
+    assert {3} == {status.runners.wanted for status in world.record.writes if status.users.target == 10 * USERS}
+
+
 async def test_the_size_is_waited_for() -> None:
     """Where not even those come there is nobody to give users to: it gives up after five minutes, and says why."""
     world = await with_three()

@@ -27,7 +27,7 @@ from trafficsim_operator.plan.sizing import most_here
 from trafficsim_operator.plan.split import is_rolling
 from trafficsim_operator.plan.utilisation import milliusers_per_runner
 
-__all__ = ["again", "asked_for", "awaited", "due", "within"]
+__all__ = ["again", "asked_for", "due", "within"]
 
 
 def asked_for(status: Status, accepted: Accepted, now_ms: int, *, cores: int | None) -> int:
@@ -37,19 +37,9 @@ def asked_for(status: Status, accepted: Accepted, now_ms: int, *, cores: int | N
     *cores* are those of the machine where all runners share one.
     """
     if status.phase in (Phase.SUSPENDED, Phase.STARTING):
-        return awaited(status, accepted, now_ms, cores=cores)
+        return _awaited(status, accepted, now_ms, cores=cores)
     version = _stable(status, accepted)
     return within(accepted, version.revision, version.wanted) if version is not None else accepted.sizing.runners
-
-
-def awaited(status: Status, accepted: Accepted, now_ms: int, *, cores: int | None) -> int:
-    """Return the runners that are waited for before the users go on."""
-    run = status.run
-    if run is None or status.scaling is None:
-        return accepted.sizing.runners
-    spent_ms = now_ms - parse_instant(run.phase_since) if status.phase is Phase.STARTING else 0
-    is_late = spent_ms >= ahead_ms(status.scaling)
-    return accepted.sizing.runners if is_late else again(status, accepted, cores=cores)
 
 
 def again(status: Status, accepted: Accepted, *, cores: int | None) -> int:
@@ -84,6 +74,16 @@ def due(spec: TrafficSimulationSpec, elapsed_ms: int, until_ms: int) -> tuple[in
     if spec.duration is not None:
         end_ms = max(elapsed_ms, min(end_ms, milliseconds(spec.duration)))
     return profile.users_at(spec.users, elapsed_ms), profile.peak(spec.users, elapsed_ms, end_ms)
+
+
+def _awaited(status: Status, accepted: Accepted, now_ms: int, *, cores: int | None) -> int:
+    """Return the runners that are waited for before the users go on."""
+    run = status.run
+    if run is None or status.scaling is None:
+        return accepted.sizing.runners
+    spent_ms = now_ms - parse_instant(run.phase_since) if status.phase is Phase.STARTING else 0
+    is_late = spent_ms >= ahead_ms(status.scaling)
+    return accepted.sizing.runners if is_late else again(status, accepted, cores=cores)
 
 
 def _users(spec: TrafficSimulationSpec, run: Run, scaling: ScalingStatus, version: VersionScaling) -> int:
