@@ -52,10 +52,14 @@ async def with_three() -> FakeWorld:
 
 
 async def test_a_pause_ends_with_the_runners_that_its_users_take() -> None:
-    """Users that three runners carried come back to three: one would be late with all of them."""
+    """Users that three runners carried come back to three, the slowest too: one would be late with all of them."""
     world = await with_three()
     await paused(world)
-    await gone_on(world)
+    world.record.put(a_document(**a_run()))
+    await until(world, lambda _: len(world.fleet.runners) == 3)
+    for runner, ready_after_ms in zip(world.fleet.runners.values(), (1_000, 4_000, 9_000), strict=True):
+        runner.ready_after_ms = ready_after_ms
+    await until(world, at_work)
     assert 3 == sum(bool(r.assignment and r.assignment.held) for r in world.fleet.runners.values())
     assert 3 == wanted(world.status)
 
