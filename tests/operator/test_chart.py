@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from kubernetes.aio import client
 
 from trafficsim_api import __version__, names
 from trafficsim_api.policy import DEFAULT, Policy, PolicyTarget
@@ -146,6 +147,27 @@ def test_values_of_a_parent_chart_are_let_through(chart):
     assert chart() == chart("global.region=north")
 
 
+@pytest.mark.parametrize("scope", ["cluster", "namespaced"])
+def test_every_field_is_one_that_kubernetes_has(chart, scope):
+    """The client's models drop what they don't know and refuse what has the wrong type: nothing may get lost."""
+    objects = chart(
+        f"rbac.scope={scope}",
+        'networkPolicy.runnerNamespaces=["shop"]',
+        READERS,
+        'imagePullSecrets=[{"name":"registry"}]',
+        'tolerations=[{"key":"infra","operator":"Exists"}]',
+        'affinity={"nodeAffinity":{}}',
+        'nodeSelector={"pool":"infra"}',
+        'podAnnotations={"note":"hello"}',
+        'serviceAccount.annotations={"note":"hello"}',
+        "priorityClassName=high",
+    )
+    for found in objects:
+        if found["kind"] != "CustomResourceDefinition":  # the tests of the CRD apply it
+            model = getattr(client, f"V1{found['kind']}")
+            assert found == json.loads(model.from_dict(found).to_json())
+
+
 def test_the_rights_are_those_the_operator_states(chart):
     """The very rules that the tests of the process run under, and the Lease by the name that it is told."""
     objects = chart(release="load")
@@ -259,6 +281,15 @@ def test_pods_are_good_for_the_restricted_standard(chart):
             "capabilities": {"drop": ["ALL"]},
         } == container["securityContext"]
         assert {"cpu", "memory"} == container["resources"]["limits"].keys() == container["resources"]["requests"].keys()
+
+
+def test_a_large_user_stays_a_whole_number(program):
+    """Helm reads numbers of a file as floats, and would print 1e+09; so it does with those of the policy."""
+    values = ("--set-json", "runAsUser=1000650000", "--set-json", "policy.default.maxUsers=10000000")
+    objects = template(program, *values)
+    security = pod_of(objects)["spec"]["securityContext"]
+    assert (1_000_650_000, 1_000_650_000) == (security["runAsUser"], security["runAsGroup"])
+    assert 10_000_000 == policy_of(objects).max_users
 
 
 def test_the_platform_may_choose_the_user(chart):
