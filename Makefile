@@ -23,6 +23,7 @@ demo-rollout: setup ## a good runner version promoted and a bad one rolled back,
 
 test: setup ## every level this machine can run; what is skipped is printed with its reason
 	@$(CONTROL_PLANE) || true
+	@$(BIN)/python -m trafficsim_operator.testing.helm || true
 	@$(BIN)/pytest $(ARGS)
 
 unit: setup ## the fast levels alone: no API server

@@ -1,6 +1,7 @@
 """The chart: what it renders, what it refuses, and that it says what the code says. Without helm it is skipped."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,7 +10,8 @@ from kubernetes.aio import client
 from trafficsim_api import __version__, names
 from trafficsim_api.policy import DEFAULT, Policy, PolicyTarget
 from trafficsim_api.protocol import PORT
-from trafficsim_operator.chart.files import CHART, ROOT, written
+from trafficsim_operator.chart import __main__ as generator
+from trafficsim_operator.chart.files import CHART, written
 from trafficsim_operator.chart.rendered import RenderError, manifests, own, rendered, template
 from trafficsim_operator.fleet import Owner
 from trafficsim_operator.manifests import deployment
@@ -18,7 +20,9 @@ from trafficsim_operator.manifests.rbac import own_namespace_rules, simulation_r
 from trafficsim_operator.policy_file import read_policy
 from trafficsim_operator.settings import ENVIRONMENT, Settings
 from trafficsim_operator.testing import Unavailable, helm
+from trafficsim_operator.testing.go_modules import KUBERNETES
 
+ROOT = Path(__file__).parents[2]
 PEER = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 READERS = f"networkPolicy.readers=[{json.dumps(PEER)}]"
 MONITORS = ("metrics.serviceMonitor.enabled=true", "metrics.podMonitor.enabled=true", READERS)
@@ -81,6 +85,27 @@ def test_what_is_written_from_python_is_up_to_date():
 
 def test_the_manifests_are_as_helm_renders_the_chart(program):
     assert [] == [str(path) for path, text in rendered(program).items() if (ROOT / path).read_text() != text]
+
+
+def test_a_stale_file_is_named_and_written(tmp_path, monkeypatch, capsys):
+    """--check says which; without it they are written; where there is no helm that is said, and no fault."""
+    monkeypatch.setattr(generator, "ROOT", tmp_path)
+    monkeypatch.setenv("TRAFFICSIM_HELM", str(tmp_path / "none"))
+    (tmp_path / CHART).mkdir(parents=True)
+    (tmp_path / CHART / "README.md").write_text((ROOT / CHART / "README.md").read_text())
+    assert 1 == generator.main(["--check"])
+    told = capsys.readouterr()
+    assert "charts/trafficsim/values.yaml is out of date: run `make generate`" in told.err
+    assert "README.md" not in told.err
+    assert "the rendered manifests are not compared: TRAFFICSIM_HELM" in told.out
+    assert 0 == generator.main([])
+    assert 0 == generator.main(["--check"])
+    assert (ROOT / "manifests/install.yaml").read_text() == (tmp_path / "manifests/install.yaml").read_text()
+
+
+def test_helm_finds_nothing_to_mend(program):
+    done = helm.run(program, "lint", str(ROOT / CHART), "--strict", "--kube-version", KUBERNETES.version())
+    assert 0 == done.returncode, done.stdout
 
 
 @pytest.mark.parametrize(

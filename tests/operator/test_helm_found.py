@@ -1,11 +1,19 @@
 """Where helm comes from: what is named, else what was built; never another version that lies about."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from trafficsim_operator.testing import Unavailable, helm
+
+
+@pytest.fixture(autouse=True)
+def module(monkeypatch):
+    """The checkout's Go module, wherever the package itself is installed."""
+    directory = Path(__file__).parents[2] / "tools" / "helm"
+    monkeypatch.setattr(helm, "HELM", replace(helm.HELM, directory=directory))
 
 
 def test_what_is_named_is_taken(tmp_path):
