@@ -26,6 +26,7 @@ FAILED_ONCE = (
     ("scale-out", "GET acknowledgement of a runner", Fault.ERROR),
     ("promote", "POST configmaps", Fault.TIME_OUT),
     ("rollback", "GET statistics of a runner", Fault.TIME_OUT),
+    ("finish-late", "PUT assignment of a runner", Fault.KILLED_BEFORE),
 )
 
 
@@ -83,7 +84,7 @@ def test_points_are_named_as_they_are_printed() -> None:
 
 
 def test_every_scenario_is_played() -> None:
-    assert ["start", "edit", "scale-out", "scale-in", "promote", "rollback", "finish", "delete"] == NAMES
+    assert ["start", "edit", "scale-out", "scale-in", "promote", "rollback", "finish", "finish-late", "delete"] == NAMES
 
 
 def test_hours_pass_at_once() -> None:

@@ -21,6 +21,8 @@ from trafficsim_operator.testing.fake_runner import FakeRunner
 __all__ = ["PodRunner", "control"]
 
 _MOST_PROCESSES: Final = 64
+# A runner with users tells what it had counted when the second began; when the last one has left, all of it.
+_LOOK_MS: Final = 1_000
 Reply = tuple[int, bytes]
 
 
@@ -131,9 +133,11 @@ def _statistics(runner: PodRunner, now_ms: int, boot: str, since: int) -> Answer
             runner=runner.uid, boot=own, run=0, layout=nothing, sequence=0, first=1, total=zeros(nothing),
             warmup=zeros(nothing), extremes=(), windows=(),
         )  # fmt: skip
-    runner.count(now_ms)
-    if boot == own and not runner.active(now_ms):
-        runner.read_done = runner.done
+    if not runner.active(now_ms):
+        runner.count(now_ms)
+        runner.read_done = runner.done if boot == own else runner.read_done
+    elif (looked_ms := now_ms - now_ms % _LOOK_MS) > runner.counted_ms:
+        runner.count(looked_ms)
     return runner.answer(since if boot == own else 0)
 
 

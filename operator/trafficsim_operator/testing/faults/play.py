@@ -62,7 +62,7 @@ async def play(scenario: Scenario, wire: Wire, wanted: Mapping[str, Any] | None 
     log = logging.getLogger("trafficsim_operator")
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
-    stand = Stand(wire=wire)
+    stand = Stand(wire=wire, restart_s=scenario.restart_s)
     stand.cluster.image_health.update(scenario.health)
     end: dict[str, Any] = {}
     try:

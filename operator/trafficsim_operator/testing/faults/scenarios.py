@@ -71,6 +71,8 @@ class Scenario:
     ends: bool = False
     is_deleted: bool = False
     health: Mapping[str, FakeHealth] = field(default_factory=dict)
+    restart_s: float = 1.5
+    """How long it takes until there is an operator again after one was killed."""
 
 
 def at_work(users: int, path: str = "/", image: str = _GOOD) -> Callable[[Stand], str]:
@@ -215,6 +217,17 @@ SCENARIOS: Final = (
         most=6,
         least=None,
         ends=True,
+    ),
+    Scenario(
+        name="finish-late",
+        before=spec(6),
+        act=lambda stand: stand.command("stop"),
+        missing=completed,
+        most=6,
+        least=None,
+        ends=True,
+        # Longer than users are waited for at the end of a run: a request's time-out and 15 s.
+        restart_s=60.0,
     ),
     Scenario(
         name="delete",

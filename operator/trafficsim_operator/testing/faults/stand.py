@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.names import COMMAND_ANNOTATION, GROUP, KIND, MANAGED_BY, VERSION, Label
+from trafficsim_api.phases import Phase
 from trafficsim_api.policy import DEFAULT
 from trafficsim_api.status import Status
 from trafficsim_operator.fleet.kubernetes import KubernetesFleet
@@ -39,7 +40,6 @@ _BEGIN_MS: Final = 1_700_000_000_000
 _WATCH_S: Final = 0.02
 _CHILD_S: Final = 0.1
 _RESYNC_S: Final = 60.0
-_RESTART_S: Final = 1.5
 _TICK_S: Final = 0.2
 
 
@@ -62,6 +62,8 @@ class Stand:
     looks: int = 0
     server: FakeApiServer = field(init=False)
     cluster: FakeCluster = field(init=False)
+    restart_s: float = 1.5
+    """How long it takes until there is an operator again."""
     quiet: bool = False
     """The newest look came through and changed nothing but figures."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -119,14 +121,14 @@ class Stand:
         if error is not None and not isinstance(error, Unavailable):
             self.found.append(f"the operator died: {type(error).__name__}: {error}")
         self.wire.process += 1
-        asyncio.get_running_loop().call_later(_RESTART_S, self._start)
+        asyncio.get_running_loop().call_later(self.restart_s, self._start)
 
     def _kill(self) -> None:
         """Kill the operator's process: all that it had in memory is gone."""
         assert self._operator is not None
         self._operator.cancel()
         self._queue = None
-        asyncio.get_running_loop().call_later(_RESTART_S, self._start)
+        asyncio.get_running_loop().call_later(self.restart_s, self._start)
 
     async def _operate(self, process: int) -> None:
         api = WiredKubeApi(self.server, self.wire, process)
@@ -177,7 +179,9 @@ class Stand:
         self._looked.set()
 
     def _heard(self, event: str, place: Place, body: Object) -> None:
-        """Wake the operator as its watch does."""
+        """Wake the operator as its watch does; hold a run that is judged to its numbers."""
+        if place.plural == SIMULATIONS.plural and event == "MODIFIED":
+            self._hold_to_numbers(body)
         queue = self._queue
         if queue is None:
             return
@@ -192,6 +196,13 @@ class Stand:
                 loop.call_later(_WATCH_S, queue.add, key)
         elif place.plural in ("deployments", "pods") and labels.get(Label.MANAGED_BY) == MANAGED_BY:
             loop.call_later(_WATCH_S, queue.add_after, Key(place.namespace, labels[Label.SIMULATION]), _CHILD_S)
+
+    def _hold_to_numbers(self, body: Object) -> None:
+        """No run is judged while users are at work, whose requests would be missing, unless that is said."""
+        status = body.get("status") or {}
+        is_said = bool((status.get("accounts") or {}).get("missing"))
+        if status.get("phase") == Phase.COMPLETED and not is_said and (active := self.active()):
+            self._find(f"the run is judged while {active} users are at work, and nothing is missing")
 
     # The user.
 
