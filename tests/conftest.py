@@ -4,7 +4,6 @@ What every level of the tests shares: goldens with --update, a full disk, and wh
 
 import contextlib
 import gc
-import os
 import resource
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from levels import required_levels
 
 # A check that several tests share tells its figures, as one in a test does.
 pytest.register_assert_rewrite("driven.everything")
@@ -29,16 +30,13 @@ RAN = pytest.StashKey[Counter[str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite the golden files; review the difference")
+    owned = "let the node's tests change the cluster of --k8s-kubeconfig"
+    parser.addoption("--i-own-this-cluster", action="store_true", help=owned)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[REASONS] = {}
     config.stash[RAN] = Counter()
-
-
-def required_levels() -> frozenset[str]:
-    """Return the levels named in TRAFFICSIM_REQUIRE."""
-    return frozenset(os.environ.get("TRAFFICSIM_REQUIRE", "").replace(",", " ").split())
 
 
 def level_of(item: pytest.Item) -> str:

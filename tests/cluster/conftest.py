@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.fault_points import TOLD
+from levels import unavailable
 from trafficsim_operator.testing import ControlPlane, Unavailable
 
 
@@ -20,13 +20,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if TOLD in config.stash:
         tried, survived = config.stash[TOLD]
         terminalreporter.write_line(f"{tried} faults tried, {survived} survived")
-
-
-def unavailable(level: str, error: Unavailable) -> None:
-    """Skip with the reason, or fail where TRAFFICSIM_REQUIRE names the level."""
-    if level in os.environ.get("TRAFFICSIM_REQUIRE", "").replace(",", " ").split():
-        pytest.fail(f"{level} is required but unavailable: {error}", pytrace=False)
-    pytest.skip(f"{level} unavailable: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -21,11 +21,12 @@ from typing import Any, Final
 
 import httpx
 
-from cluster.conftest import Kubectl, a_namespace, unavailable
+from cluster.conftest import Kubectl, a_namespace
 from cluster.faulty_server import FaultyServer, Point, a_faulty_server
 from cluster.operator_process import Operator, Shop, a_shop, an_operator
 from cluster.operator_stand import client, install_kind, until
 from cluster.rollout_stand import IMAGES, LABEL, POLICY, Glance, Subject, a_runner
+from levels import unavailable
 from trafficsim_api.protocol import Acknowledgement
 from trafficsim_operator.keys import SECRET
 from trafficsim_operator.kube import (

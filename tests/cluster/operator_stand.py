@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.conftest import unavailable
+from levels import unavailable
 from trafficsim_api.crd import crd
 from trafficsim_operator.kube import SIMULATIONS, KubeApi, load_configuration
 from trafficsim_operator.testing import ControlPlane, Image, ProcessKubelet, Unavailable

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import httpx
 
-from cluster.conftest import Kubectl, unavailable
+from cluster.conftest import Kubectl
 from cluster.operator_process import IMAGE, a_shop, an_operator
 from cluster.operator_stand import client, install_kind
 from cluster.rollout_stand import TESTS, Subject
+from levels import unavailable
 from trafficsim_operator.testing import ControlPlane, Image, ProcessKubelet, Unavailable
 
 RUNNER: Final = Image(argv=(sys.executable, "-m", "trafficsim_runner"), env={"PYTHONPATH": str(TESTS / "scenarios")})

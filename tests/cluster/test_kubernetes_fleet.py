@@ -8,9 +8,9 @@ import sys
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cluster.conftest import unavailable
 from cluster.operator_stand import a_simulation, client, install_kind, now_ms
 from component.fleet_contract import OTHER, REVISION, FleetContract, FleetStand, a_template
+from levels import unavailable
 from trafficsim_api.document import load_spec
 from trafficsim_api.errors import Unavailable
 from trafficsim_api.names import deployment_name, keys_name

@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.conftest import unavailable
 from cluster.operator_process import IMAGE, a_shop, an_operator
 from cluster.operator_stand import client, install_kind, until
 from cluster.test_story import POLICY, RUNNER, Stage
+from levels import unavailable
 from trafficsim_api.protocol import PORT, Acknowledgement
 from trafficsim_api.units import parse_instant
 from trafficsim_operator.kube import PODS

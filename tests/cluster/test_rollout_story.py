@@ -17,7 +17,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from cluster.conftest import Kubectl, a_namespace, unavailable
+from cluster.conftest import Kubectl, a_namespace
 from cluster.operator_process import IMAGE, Operator, Shop, a_shop, an_operator
 from cluster.operator_stand import client, install_kind, until
 from cluster.rollout_stand import (
@@ -35,6 +35,7 @@ from cluster.rollout_stand import (
     nobody_was_lost,
     revision_in,
 )
+from levels import unavailable
 from trafficsim_operator.kube import CONFIG_MAPS, DEPLOYMENTS, PODS, KubeApi
 from trafficsim_operator.testing import ControlPlane, ProcessKubelet, Unavailable
 
