@@ -1,0 +1,20 @@
+"""The levels of tests, and what becomes of a test that cannot have what its level needs."""
+
+import os
+from typing import NoReturn
+
+import pytest
+
+from trafficsim_operator.testing import Unavailable
+
+
+def required_levels() -> frozenset[str]:
+    """Return the levels named in TRAFFICSIM_REQUIRE ("control-plane,node")."""
+    return frozenset(os.environ.get("TRAFFICSIM_REQUIRE", "").replace(",", " ").split())
+
+
+def unavailable(level: str, error: Unavailable) -> NoReturn:
+    """Skip with the reason, or fail where TRAFFICSIM_REQUIRE names the level."""
+    if level in required_levels():
+        pytest.fail(f"{level} is required but unavailable: {error}", pytrace=False)
+    pytest.skip(f"{level} unavailable: {error}")
