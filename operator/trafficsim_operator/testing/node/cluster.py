@@ -1,0 +1,207 @@
+"""A whole node from the first program to the last answer, and back to nothing."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from trafficsim_operator.testing import go_modules
+from trafficsim_operator.testing.node import (
+    control,
+    daemons,
+    dns,
+    groups,
+    leftovers,
+    namespace,
+    programs,
+    tunables,
+    worker,
+)
+from trafficsim_operator.testing.node.place import NODE, Place
+from trafficsim_operator.testing.node.programs import Programs
+from trafficsim_operator.testing.unavailable import Unavailable
+
+_START_LIMIT: Final = 120.0  # seconds; 15 are usual
+_CALL_LIMIT: Final = 120.0  # seconds for one call of kubectl
+
+
+class CommandFailed(RuntimeError):
+    """A command inside the node failed; the text is what it said."""
+
+
+class Cluster:
+    """
+    One node, up or not; several objects may speak of the same.
+
+    It outlives this process: whoever started it ends it, or anybody else with the same `Place`.
+    """
+
+    def __init__(self, place: Place | None = None, say: Callable[[str], None] = go_modules.progress) -> None:
+        """Speak of the node at *place*; *say* is told how starting it goes."""
+        self.place = place or Place()
+        self._say = say
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The kubeconfig of a cluster administrator; its server answers inside the namespace only."""
+        return self.place.kubeconfig()
+
+    def start(self) -> bool:
+        """Start the node and return when it runs pods and DNS answers; return False if it was up already."""
+        with self._alone():
+            if self.is_up():
+                return False
+            self._end()  # what a killed start left
+            try:
+                self._start(programs.find())
+            except BaseException:
+                self._end()
+                raise
+            return True
+
+    def stop(self) -> None:
+        """End every process of the node and remove everything it left; harmless where there is none."""
+        with self._alone():
+            self._end()
+
+    def status(self) -> dict[str, bool]:
+        """Return of each program whether it runs; empty where no node is."""
+        return daemons.alive(self.place)
+
+    def is_up(self) -> bool:
+        """Return whether every program runs and the node takes pods."""
+        programs_alive = self.status()
+        return len(programs_alive) == len(_PROGRAMS) and all(programs_alive.values()) and self._is_ready()
+
+    def inside(self, argv: Sequence[str | Path]) -> list[str]:
+        """Return the command line that runs *argv* where the node's addresses can be reached."""
+        return namespace.inside(self.place, [str(word) for word in argv])
+
+    def entered(self) -> AbstractContextManager[None]:
+        """Have the calling thread where the node's addresses can be reached; sockets made meanwhile stay there."""
+        return namespace.entered(self.place)
+
+    def kubectl(self, *arguments: str, stdin: Any = None, check: bool = True) -> Any:
+        """
+        Run kubectl as administrator; `-o json` answers a value, everything else text.
+
+        *stdin* is text or an object for `-f -`. Raises `CommandFailed` with its words if *check*.
+        """
+        text = stdin if stdin is None or isinstance(stdin, str) else json.dumps(stdin)
+        kept = f"--cache-dir={self.place.directory / 'kubectl'}"  # another node has the same address
+        command = self.inside([programs.kubectl(), f"--kubeconfig={self.kubeconfig}", kept, *arguments])
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_CALL_LIMIT, check=False)
+        if check and done.returncode:
+            raise CommandFailed(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        if done.returncode == 0 and ("json" in arguments or "-ojson" in arguments):
+            return json.loads(done.stdout)
+        return done.stdout or done.stderr
+
+    def import_image(self, archive: Path) -> None:
+        """Give the node the images of an archive as `docker save` or `buildah push docker-archive:` write it."""
+        command = ["ctr", f"--address={self.place.socket}", "--namespace=k8s.io", "images", "import", str(archive)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CommandFailed(f"importing {archive}: {done.stderr.strip()}")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+        except PermissionError as error:
+            raise Unavailable("a node needs root: for namespaces, mounts and cgroups") from error
+        with go_modules.alone(self.place.lock, f"whoever starts or ends the node {self.place.name}"):
+            yield
+
+    def _start(self, found: Programs) -> None:
+        began = time.monotonic()
+
+        def told(text: str) -> None:
+            self._say(f"[{time.monotonic() - began:4.1f} s] {text}")
+
+        self.place.directory.mkdir(mode=0o755)
+        tunables.note(self.place)
+        groups.make(self.place)
+        namespace.make(self.place)
+        files = control.credentials(self.place)
+        worker.write(self.place, found.plugins, files.authority)
+        told(f"network namespace {self.place.namespace}, state in {self.place.directory}")
+        launch = _launcher(self.place, found)
+        launch("etcd", control.etcd(self.place))
+        launch("containerd", worker.containerd_arguments(self.place))
+        launch("kube-apiserver", control.apiserver(files))
+        self._await("containerd", self._containerd_answers)
+        for image in (found.pause, found.dns):
+            self.import_image(image)
+        told("containerd runs, images imported")
+        self._await("kube-apiserver", self._api_answers)
+        told("the API server answers")
+        launch("kube-controller-manager", control.manager(self.place, files))
+        launch("kube-scheduler", control.scheduler(self.place))
+        launch("kubelet", worker.kubelet_arguments(self.place))
+        launch("kube-proxy", worker.proxy_arguments(self.place))
+        self._await("kubelet", self._is_ready)
+        told("the node takes pods")
+        objects = {"apiVersion": "v1", "kind": "List", "items": dns.manifests(programs.DNS)}
+        self.kubectl("apply", "-f", "-", stdin=objects)
+        self._await("kubelet", self._dns_answers)
+        told("DNS answers")
+
+    def _end(self) -> None:
+        daemons.end(self.place)
+        leftovers.remove(self.place)
+        namespace.remove(self.place)
+        groups.remove(self.place)
+        tunables.put_back(self.place)
+
+    def _await(self, name: str, claim: Callable[[], bool]) -> None:
+        """Return once *claim* holds; say *name*'s last words if it does not, or a program's that ended."""
+        deadline = time.monotonic() + _START_LIMIT
+        while not claim():
+            for program, runs in self.status().items():
+                if not runs:
+                    raise Unavailable(f"{program} ended: {daemons.last_words(self.place, program)}")
+            if time.monotonic() > deadline:
+                words = daemons.last_words(self.place, name)
+                raise Unavailable(f"{name} not ready after {_START_LIMIT:.0f} s: {words}")
+            time.sleep(0.1)
+
+    def _containerd_answers(self) -> bool:
+        command = ["ctr", f"--address={self.place.socket}", "version"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def _api_answers(self) -> bool:
+        return str(self.kubectl("get", "--raw=/readyz", check=False)).strip() == "ok"
+
+    def _is_ready(self) -> bool:
+        path = '{.status.conditions[?(@.type=="Ready")].status}'
+        ready = self.kubectl("get", "node", NODE, f"--output=jsonpath={path}", check=False)
+        account = self.kubectl("get", "serviceaccount", "default", "--output=name", check=False)
+        return (ready, str(account).strip()) == ("True", "serviceaccount/default")
+
+    def _dns_answers(self) -> bool:
+        path = "--output=jsonpath={.status.readyReplicas}"
+        return bool(self.kubectl("--namespace", dns.NAMESPACE, "get", "deployment", dns.NAME, path, check=False) == "1")
+
+
+_PROGRAMS: Final = (
+    "etcd",
+    "containerd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+)
+
+
+def _launcher(place: Place, found: Programs) -> Callable[[str, list[str]], None]:
+    paths = {"etcd": found.etcd, "containerd": found.containerd, **found.kubernetes}
+
+    def launch(name: str, arguments: list[str]) -> None:
+        daemons.start(place, name, [paths[name], *arguments])
+
+    return launch

@@ -1,0 +1,85 @@
+"""The node's network namespace. The machine's own network stays as it is: nothing leads in or out."""
+
+import ctypes
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from trafficsim_operator.testing.node.place import ADDRESS, SERVICES, Place
+from trafficsim_operator.testing.unavailable import Unavailable
+
+_NAMED: Final = Path("/run/netns")
+_BRIDGED: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_INTERFACE: Final = "node0"
+_CLONE_NEWNET: Final = 0x40000000
+
+
+def make(place: Place) -> None:
+    """Make the namespace with the node's address in it."""
+    _run("ip", "netns", "add", place.namespace)
+    commands = (
+        "ip link set lo up",
+        f"ip link add {_INTERFACE} type bridge",  # without ports: a kernel may lack the type dummy
+        f"ip address add {ADDRESS}/32 dev {_INTERFACE}",
+        f"ip link set {_INTERFACE} up",
+        # Where a packet would go is asked before a Service address in it is replaced by a pod's.
+        f"ip route add {SERVICES} dev {_INTERFACE}",
+        "sysctl -qw net.ipv4.ip_forward=1",
+    )
+    for command in commands:
+        _run(*inside(place, command.split()))
+    if not _BRIDGED.exists():
+        subprocess.run(["modprobe", "br_netfilter"], capture_output=True, check=False)
+    if not _BRIDGED.exists():
+        raise Unavailable("the kernel has no br_netfilter, without which pods do not reach each other by a Service")
+    # Answers between two pods pass the bridge alone; their Service address has to be put back there.
+    _run(*inside(place, ["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"]))
+
+
+def remove(place: Place) -> None:
+    """Remove the namespace, with every interface in it, once its processes are gone."""
+    if path(place).exists():
+        _run("ip", "netns", "delete", place.namespace)
+
+
+def path(place: Place) -> Path:
+    """Return the file that stands for the namespace."""
+    return _NAMED / place.namespace
+
+
+def inside(place: Place, argv: Sequence[str]) -> list[str]:
+    """
+    Return the command line that runs *argv* in the namespace.
+
+    Subtle: `ip netns exec` would mount a new /sys, and with it hide the cgroups.
+    """
+    return ["nsenter", f"--net={path(place)}", *argv]
+
+
+@contextmanager
+def entered(place: Place) -> Iterator[None]:
+    """Have the calling thread in the namespace; sockets made meanwhile stay there."""
+    own = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net")
+    with own.open("rb") as before, path(place).open("rb") as there:
+        _set(there.fileno())
+        try:
+            yield
+        finally:
+            _set(before.fileno())
+
+
+def _set(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Unavailable(f"cannot make the network namespace: {' '.join(command)}: {done.stderr.strip()}")

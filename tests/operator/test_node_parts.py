@@ -1,0 +1,143 @@
+"""A node for tests, without starting one: its images, its names, what is its own and what is left of it."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from trafficsim_operator.testing.node import (
+    Link,
+    Place,
+    Text,
+    archive,
+    control,
+    daemons,
+    groups,
+    leftovers,
+    tunables,
+    worker,
+)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A node that nobody has started."""
+    return Place(name="a-node", parent=tmp_path)
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A program that goes into images."""
+    (tmp_path / "prog").write_bytes(b"\x7fELF")
+    return tmp_path / "prog"
+
+
+def read(image):
+    """Return the configuration of an image and its layer as path → entry."""
+    whole = tarfile.open(fileobj=io.BytesIO(image))
+    [described] = json.load(whole.extractfile("manifest.json"))
+    layer = tarfile.open(fileobj=whole.extractfile(described["Layers"][0]))
+    return described["RepoTags"], json.load(whole.extractfile(described["Config"])), {e.name: e for e in layer}
+
+
+def test_an_image_holds_files_links_and_the_directories_above_them(program):
+    """One layer; programs may be executed, texts read; directories come before what is in them."""
+    files = {"bin/prog": program, "bin/sh": Link("prog"), "etc/a/b": Text("words")}
+    tags, configuration, layer = read(archive("localhost/x:1", files, entrypoint=["/bin/prog"], environment={"A": "1"}))
+    assert ["localhost/x:1"] == tags
+    assert {"Entrypoint": ["/bin/prog"], "User": "65535:65535", "Env": ["A=1"]} == configuration["config"]
+    assert ["bin", "etc", "etc/a", "bin/prog", "bin/sh", "etc/a/b"] == list(layer)
+    assert [0o755, 0o644] == [layer["bin/prog"].mode, layer["etc/a/b"].mode]
+    assert "prog" == layer["bin/sh"].linkname
+
+
+def test_the_same_files_make_the_same_image(program):
+    """No clock and no machine is in it, so that an import of the same is quick."""
+    first, second = (archive("localhost/x:1", {"prog": program}, entrypoint=["/prog"]) for _ in range(2))
+    assert first == second
+
+
+def test_a_socket_path_fits_into_the_kernels_field():
+    """A socket's path has at most 107 characters."""
+    assert len(str(Place(name="n" * 40).socket)) <= 107
+
+
+def test_credentials_are_for_nobody_else(place):
+    """Tokens, keys and kubeconfigs are readable by their owner alone."""
+    control.credentials(place)
+    secret = [
+        place.certificates / "tokens.csv",
+        *place.certificates.glob("*.key"),
+        *place.directory.glob("*.kubeconfig"),
+    ]
+    assert 9 == len(secret)
+    assert {0o600} == {path.stat().st_mode & 0o777 for path in secret}
+
+
+def test_everything_that_runs_pods_keeps_its_state_in_one_directory(place):
+    """What a kill leaves is then found by its place."""
+    settings = worker.kubelet(place, place.certificates / "ca.crt")
+    kept = [settings["podLogsDir"], settings["volumePluginDir"], worker.network(place)["plugins"][0]["ipam"]["dataDir"]]
+    assert all(Path(path).is_relative_to(place.directory) for path in kept)
+    assert f"/{place.cgroup}" == settings["cgroupRoot"]
+
+
+def test_mounts_of_the_node_are_found_the_last_first(place):
+    """Nothing of another node, though its name begins alike."""
+    points = [place.directory / "a", "/mnt", place.directory / "a/b", f"{place.directory}-2/a"]
+    table = "".join(f"36 35 98:0 / {point} rw,noatime - overlay overlay rw\n" for point in points)
+    assert [place.directory / "a/b", place.directory / "a"] == leftovers.mounts(place, table)
+
+
+@pytest.mark.parametrize(
+    ("options", "controllers"),
+    [
+        ("rw,nosuid,relatime,cpu,cpuacct", "cpu,cpuacct"),
+        ("rw,relatime,name=systemd", "name=systemd"),
+        ("rw,relatime,xattr,release_agent=/lib/agent,name=systemd", "name=systemd"),
+    ],
+)
+def test_a_hierarchy_is_known_by_its_controllers_or_its_name(options, controllers):
+    """Everything else is how it is mounted."""
+    assert controllers == groups.controllers(options)
+
+
+def test_a_process_is_known_by_id_and_start(place):
+    """A number is used again: only the process that was noted counts, and a killed writer's empty note does not."""
+    place.ids.mkdir(parents=True)
+    started = daemons.started(os.getpid())
+    notes = {"mine": f"{os.getpid()} {started}\n", "reused": f"{os.getpid()} {int(started) + 1}\n", "cut": ""}
+    for name, text in notes.items():
+        (place.ids / name).write_text(text)
+    assert {"cut": False, "mine": True, "reused": False} == daemons.alive(place)
+
+
+def test_an_ended_process_is_not_alive(place):
+    """A zombie has ended, and so has what is no more."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert "-" == daemons.started(process.pid)
+    assert "-" == daemons.started(process.pid)
+
+
+def test_kernel_parameters_are_put_back_after_the_last_node(place, tmp_path):
+    """What the first node found counts, and not what a second one found when the first had changed it."""
+    parameter = tmp_path / "proc" / "kernel" / "panic"
+    parameter.parent.mkdir(parents=True)
+    parameter.write_text("0\n")
+    first, second = Place(name="first", parent=tmp_path / "nodes"), Place(name="second", parent=tmp_path / "nodes")
+    for node in (first, second):
+        node.directory.mkdir(parents=True)
+        tunables.note(node, tmp_path / "proc")
+        parameter.write_text("10\n")
+    tunables.put_back(first, tmp_path / "proc")
+    assert "10" == parameter.read_text().strip()
+    first.directory.rmdir()
+    tunables.put_back(second, tmp_path / "proc")
+    assert "0" == parameter.read_text().strip()
+    assert not second.tunables.exists()
