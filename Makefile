@@ -2,12 +2,13 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-rollout test unit test-compiled truth histories faults many cluster-test check format generate bench clean
+.PHONY: help setup demo demo-rollout test unit test-compiled truth histories faults many cluster-test cluster cluster-down check format generate bench clean
 
 BIN := .venv/bin
 ARGS ?=
 # -W: the package imports the module that is run, which is meant here.
 CONTROL_PLANE := $(BIN)/python -W ignore::RuntimeWarning -m trafficsim_operator.testing.controlplane --build-only
+NODE := $(BIN)/python -m trafficsim_operator.testing.node
 
 help: ## print the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +25,7 @@ demo-rollout: setup ## a good runner version promoted and a bad one rolled back,
 test: setup ## every level this machine can run; what is skipped is printed with its reason
 	@$(CONTROL_PLANE) || true
 	@$(BIN)/python -m trafficsim_operator.testing.helm || true
+	@$(NODE) build || true
 	@$(BIN)/pytest $(ARGS)
 
 unit: setup ## the fast levels alone: no API server
@@ -57,6 +59,12 @@ many: setup ## a thousand idle simulations and fifty that run, what each costs; 
 cluster-test: setup ## the API server level alone
 	@$(CONTROL_PLANE)
 	@$(BIN)/pytest tests/cluster $(ARGS)
+
+cluster: setup ## a whole Kubernetes node in a network namespace of its own, for tests and by hand (root; Linux)
+	@$(NODE) up
+
+cluster-down: setup ## end it, and remove everything it left
+	@$(NODE) down
 
 check: setup ## lint, format, types, import contracts, generated files, locks
 	@tools/check
