@@ -147,6 +147,7 @@ class Event(StrEnum):
     DRIFT_REPAIRED = "DriftRepaired"
     COMMAND = "CommandDone"
     DATA_MISSING = "DataMissing"
+    NUMBERS_NOT_KEPT = "NumbersNotKept"
     FINISHED = "Finished"
     FAILED = "Failed"
     SETUP = "Setup"

@@ -43,6 +43,7 @@ __all__ = [
     "SizingTerms",
     "Status",
     "TaskStatus",
+    "UnkeptShare",
     "Users",
     "VersionScaling",
 ]
@@ -456,6 +457,16 @@ class MetricStatus(_Part):
     """Of a trend, with its unit."""
 
 
+class UnkeptShare(_Part):
+    """The last numbers of a runner that could not be put on record: the operator's memory alone has them."""
+
+    runner: str
+    uid: str
+    requests: int = 0
+    since: str
+    reason: str
+
+
 class Accounts(_Part):
     """The whole run in numbers."""
 
@@ -470,6 +481,8 @@ class Accounts(_Part):
     """Of them, those that were begun."""
     missing: Annotated[tuple[str, ...], Field(max_length=8)] = ()
     """Shares of the numbers that are missing: which runner's, from when to when."""
+    unkept: Annotated[tuple[UnkeptShare, ...], Field(max_length=8)] = ()
+    """Shares that are counted here, and will be missing if the operator ends before they are on record."""
     metrics: Annotated[tuple[MetricStatus, ...], Field(max_length=8)] = ()
     """The first of the metrics that scenarios declare, after the warm-up."""
 

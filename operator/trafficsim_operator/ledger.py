@@ -31,6 +31,7 @@ from trafficsim_operator.plan.measured import measured, problem_of
 from trafficsim_operator.plan.report import Report, report
 from trafficsim_operator.plan.shares import Shares
 from trafficsim_operator.plan.starts import Starts
+from trafficsim_operator.plan.unkept import Unkept, after, holds_up, is_due, told
 from trafficsim_operator.plan.windows import Windows
 from trafficsim_operator.store import Document, Record
 
@@ -65,8 +66,10 @@ class Ledger:
     accepted: TrafficSimulationSpec | None = None
     trouble: str = ""
     saved: Mapping[str, str] | None = field(default=None, repr=False)
-    unkept: dict[str, Answer] = field(default_factory=dict, repr=False)
+    unkept: dict[str, Unkept] = field(default_factory=dict, repr=False)
     """The last answers, by UID, of runners that have ended, and that are not on record yet."""
+    on_record: frozenset[str] = frozenset()
+    """Of which of them the status tells."""
     fence: Fence | None = None
     origin_ms: int | None = None
     rollout: RolloutStatus | None = None
@@ -103,10 +106,16 @@ class Ledger:
         self._colours, self._looked_ms = ColourWindows(), 0
         self._loads, self._told = Loads(), ()
         self.origin_ms, self._killed = None, set()
-        self.saved, self.unkept, self._unread = None, {}, {}
+        self.saved, self.unkept, self._unread, self.on_record = None, {}, {}, frozenset()
 
-    def restore(self, key: str, answer: Answer, now_ms: int) -> None:
-        """Take the last answer of a runner that has ended, as it was kept under *key*."""
+    def restore(self, key: str, kept: bytes, now_ms: int) -> None:
+        """Take the last answer of a runner that has ended, as it was kept under *key*; say so if it can't be read."""
+        try:
+            answer = Answer.decode(kept)
+        except ValueError as error:
+            log.warning("kept totals are unreadable", extra={"key": key, "error": str(error)})
+            self._shares.miss(key, f"what was kept of {key}: it can't be read any more")
+            return
         if answer.run == self.run:
             self._shares.restore(key, answer, now_ms)
 
@@ -114,10 +123,22 @@ class Ledger:
         """Return the addresses of the runners that were seen at the last look."""
         return frozenset(runner.address for runner in self.remembered.values() if runner.address is not None)
 
-    def unkept_of(self, names: Iterable[str]) -> list[str]:
-        """Return which of the runners *names* have a last answer that is not on record yet."""
-        shares = self._shares.by_uid
-        return sorted({shares[uid].name for uid in self.unkept if uid in shares} & set(names))
+    def owed(self, now_ms: int) -> dict[str, Answer]:
+        """Return the last answers, by UID, that are to be tried again to be put on record."""
+        return {uid: share.answer for uid, share in self.unkept.items() if is_due(share, now_ms)}
+
+    def not_kept(self, uid: str, answer: Answer, reason: str, *, refused: bool, now_ms: int) -> None:
+        """Remember that the last *answer* of a runner is in this process alone, and why."""
+        name = share.name if (share := self._shares.by_uid.get(uid)) is not None else uid
+        tried = Unkept(
+            name=name, answer=answer, reason=reason, refused=refused, since_ms=now_ms, tried_ms=now_ms
+        )  # fmt: skip
+        self.unkept[uid] = after(self.unkept.get(uid), tried)
+
+    def unkept_of(self, names: Iterable[str], now_ms: int) -> list[str]:
+        """Return which of the runners *names* are not to go, for a last answer that is not on record yet."""
+        waited = [share.name for uid, share in self.unkept.items() if holds_up(uid, share, self.on_record, now_ms)]
+        return sorted(set(waited) & set(names))
 
     def unread_of(self, names: Iterable[str], now_ms: int) -> list[str]:
         """Return which of the runners *names* answer, and may still give numbers that could not be read just now."""
@@ -320,6 +341,7 @@ class Ledger:
             seen_windows=windows.seen,
             complete=self._complete,
             open=self._open,
+            unkept=told(self.unkept),
             colours=self._colours.told(),
             loads=self._told,
             starts_ms=self._starts.measured_ms,
@@ -407,12 +429,7 @@ class Ledgers:
             totals = await record.totals(document)
             ledger.begin(status)
             for key, kept in totals.items():
-                try:
-                    answer = Answer.decode(kept)
-                except ValueError as error:
-                    log.warning("kept totals are unreadable", extra={"simulation": document.name, "error": str(error)})
-                    continue
-                ledger.restore(key, answer, now_ms)
+                ledger.restore(key, kept, now_ms)
             self._known[document.namespace, document.name] = (document.uid, ledger)
         ledger.origin_ms = parse_instant(status.run.origin) if status.run and status.run.origin else None
         ledger.rollout = status.rollout

@@ -13,7 +13,7 @@ from trafficsim_api.errors import Problem
 from trafficsim_api.policy import Policy
 from trafficsim_api.protocol import Acknowledgement
 from trafficsim_api.resource import TrafficSimulationSpec
-from trafficsim_api.status import Status
+from trafficsim_api.status import Status, UnkeptShare
 
 __all__ = [
     "ColourWindow",
@@ -295,6 +295,8 @@ class Evidence:
     worker_lost_users: int = 0
     oom_kills: int = 0
     complete: bool = True
+    unkept: tuple[UnkeptShare, ...] = ()
+    """What the record did not take: gone when this process ends."""
     open: tuple[str, ...] = ()
     """What would be missing besides if the run ended now: shares of runners that are still there."""
     metrics: tuple[MetricRow, ...] = ()

@@ -36,7 +36,7 @@ from trafficsim_operator.ledger import Ledger, Ledgers
 from trafficsim_operator.observed import Command, Desired, Observed, RevisionSeen, Runner, RunnerState, TargetFacts
 from trafficsim_operator.plan.fence import fence_from
 from trafficsim_operator.saved import saved_values
-from trafficsim_operator.store import Conflict, Document, Record
+from trafficsim_operator.store import Conflict, Document, NotKept, Record
 
 __all__ = ["World", "observe", "reconcile"]
 
@@ -80,6 +80,8 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
         except Conflict:
             return _SOON_MS
     ledger = world.ledgers.get(namespace, name)
+    if ledger is not None:
+        ledger.on_record = frozenset(share.uid for share in decision.status.accounts.unkept)
     if ledger is not None and observed.fence is not None and decision.status.epoch >= observed.fence.epoch:
         ledger.fence = observed.fence  # on record by now: whoever wrote an epoch in between had made this write fail
     owner = Owner(namespace=namespace, name=name, uid=document.uid)
@@ -154,7 +156,7 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
         await world.runners.forget(address)
     unseen = tuple(runner for revision in revisions.values() for runner in revision.unseen)
     last = await ledger.read(runners, world.runners, world.now_ms(), spec, unseen)
-    for uid, answer in (ledger.unkept | last).items():
+    for uid, answer in (ledger.owed(world.now_ms()) | last).items():
         await _keep(document, ledger, uid, answer, world)
     saved = await saved_values(document, desired.status, runners, ledger, world.record, world.runners)
     return Observed(
@@ -227,7 +229,7 @@ async def _keep(document: Document, ledger: Ledger, uid: str, answer: Answer, wo
     try:
         await world.record.keep_totals(document, uid, answer.encode())
     except Unavailable as error:
-        ledger.unkept[uid] = answer
+        ledger.not_kept(uid, answer, str(error), refused=isinstance(error, NotKept), now_ms=world.now_ms())
         log.warning("totals not kept yet", extra={"simulation": document.name, "error": str(error)})
     else:
         ledger.unkept.pop(uid, None)
@@ -253,7 +255,7 @@ async def _keep_ending(document: Document, runners: tuple[str, ...], world: Worl
         raise Unavailable(
             f"of the numbers of {', '.join(runners)} some will be missing: they go when that is on record"
         )
-    if names := ledger.unkept_of(runners):
+    if names := ledger.unkept_of(runners, world.now_ms()):
         raise Unavailable(f"the last numbers of {', '.join(names)} are not on record yet")
 
 

@@ -28,7 +28,7 @@ from trafficsim_operator.kube import (
     default_namespace,
     load_configuration,
 )
-from trafficsim_operator.store import Conflict
+from trafficsim_operator.store import Conflict, NotKept
 from trafficsim_operator.store.kubernetes import KubernetesRecord
 
 pytestmark = pytest.mark.cluster
@@ -219,14 +219,14 @@ async def test_totals_of_ended_runners_are_kept_beside_the_resource(api, record,
     assert [document.uid] == [owner["uid"] for owner in found["metadata"]["ownerReferences"]]
 
 
-async def test_totals_have_a_limit(api, record, namespace, monkeypatch, caplog):
-    """What does not fit is left out and said; what an earlier run left makes room."""
+async def test_totals_have_a_limit(api, record, namespace, monkeypatch):
+    """What does not fit is refused; what an earlier run left makes room."""
     monkeypatch.setattr("trafficsim_operator.store.kubernetes._MAX_TOTALS", 4000)
     document = await a_document(api, record, namespace)
     await record.keep_totals(document, "runner-1", an_answer("runner-1", gauges=50))
-    await record.keep_totals(document, "runner-2", an_answer("runner-2", gauges=50))
+    with pytest.raises(NotKept, match="no room"):
+        await record.keep_totals(document, "runner-2", an_answer("runner-2", gauges=50))
     assert {"runner-1"} == set(await record.totals(document))
-    assert "no room for a runner's totals" in caplog.text
     await record.keep_totals(document, "runner-3", an_answer("runner-3", run=2, gauges=50))
     assert {"runner-3"} == set(await record.totals(document))
 

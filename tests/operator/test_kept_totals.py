@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import json
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
+
 from trafficsim_api.errors import Unavailable
+from trafficsim_api.names import COMMAND_ANNOTATION, Event
 from trafficsim_api.statistics import Answer, total
+from trafficsim_operator.actions import Retire
+from trafficsim_operator.fleet import Owner
 from trafficsim_operator.ledger import Ledgers
-from trafficsim_operator.store import Document
-from trafficsim_operator.testing.fakes import FakeRecord, FakeWorld
+from trafficsim_operator.store import Document, NotKept
+from trafficsim_operator.testing.fakes import FakeFleet, FakeRecord, FakeWorld
 
 
 @dataclass(slots=True)
@@ -90,3 +97,132 @@ async def test_an_account_that_was_not_kept_is_tried_again() -> None:
     after = await world.look("default", "shop")
     assert after.accounts.requests > 0
     assert before >= after.accounts.requests
+
+
+# A record that says no for good.
+
+
+@dataclass(slots=True)
+class RefusingRecord(FrailRecord):
+    """Nobody may keep an account there, until somebody gives the right to it."""
+
+    async def keep_totals(self, document: Document, runner: str, answer: bytes) -> None:
+        self.tries += 1
+        if self.is_away:
+            raise NotKept("configmaps is forbidden")
+        await FakeRecord.keep_totals(self, document, runner, answer)
+
+
+async def scaled_in(record: RefusingRecord, world: FakeWorld) -> None:
+    """Look until one runner of two is left."""
+    record.put(a_document(10, 1))
+    began = world.now_ms
+    while len(world.fleet.runners) > 1:
+        assert world.now_ms - began < 20_000
+        await world.look("default", "shop")
+
+
+async def test_numbers_that_may_not_be_kept_are_told_before_their_runner_goes(monkeypatch):
+    """They hold it up no longer: one event, one entry in the status, and a try a minute, not one at each look."""
+    record = RefusingRecord()
+    world = await at_work(record)
+    apply, told = FakeFleet.apply, []
+
+    async def noted(fleet: FakeFleet, owner: Owner, action: Any) -> None:
+        if isinstance(action, Retire):
+            told.append(world.status.accounts.unkept)
+        await apply(fleet, owner, action)
+
+    monkeypatch.setattr(FakeFleet, "apply", noted)
+    await scaled_in(record, world)
+    [[share]] = told
+    assert "configmaps is forbidden" == share.reason
+    assert share.requests > 0
+    tries, began = record.tries, world.now_ms
+    while world.now_ms - began < 300_000:
+        await world.look("default", "shop")
+    assert 4 <= record.tries - tries <= 6
+    assert (share,) == world.status.accounts.unkept
+    assert () == world.status.accounts.missing
+    events = [happening for happening in record.happenings if happening.reason == Event.NUMBERS_NOT_KEPT]
+    assert [True] == [happening.warning for happening in events]
+    assert share.runner in events[0].message
+    assert "configmaps is forbidden" in events[0].message
+
+
+async def test_numbers_that_may_be_kept_at_last_are_told_no_more():
+    """Somebody gave the right: within a minute they are on record, and outlive the operator."""
+    record = RefusingRecord()
+    world = await at_work(record)
+    await scaled_in(record, world)
+    record.is_away, began = False, world.now_ms
+    while world.status.accounts.unkept:
+        assert world.now_ms - began < 70_000
+        await world.look("default", "shop")
+    before = world.status.accounts.requests
+    world.world = replace(world.world, ledgers=Ledgers())
+    await world.look("default", "shop")
+    assert () == world.status.accounts.missing
+    assert before <= world.status.accounts.requests
+
+
+async def test_numbers_that_went_with_the_operator_are_missed():
+    """With the reason that they were not on record; only what is really gone, and once."""
+    record = RefusingRecord()
+    world = await at_work(record)
+    await scaled_in(record, world)
+    [share] = world.status.accounts.unkept
+    world.world = replace(world.world, ledgers=Ledgers())
+    for _ in range(5):
+        await world.look("default", "shop")
+    [text] = world.status.accounts.missing
+    assert text.startswith(f"{share.runner}, {share.requests} requests: ")
+    assert "configmaps is forbidden" in text
+    assert () == world.status.accounts.unkept
+
+
+async def test_a_runner_that_is_there_still_has_its_numbers(monkeypatch):
+    """An operator that was killed between what it told and the runner's end lost nothing."""
+    record = RefusingRecord()
+    world = await at_work(record)
+
+    async def dies(fleet: FakeFleet, owner: Owner, action: Any) -> None:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch, pytest.raises(asyncio.CancelledError):
+        patch.setattr(FakeFleet, "apply", dies)
+        await scaled_in(record, world)
+    assert 1 == len(world.status.accounts.unkept)
+    assert 2 == len(world.fleet.runners)
+    world.world = replace(world.world, ledgers=Ledgers())
+    await world.look("default", "shop")
+    assert () == world.status.accounts.missing
+
+
+async def test_what_was_spoilt_on_record_is_missed():
+    record = RefusingRecord(is_away=False)
+    world = await at_work(record)
+    await scaled_in(record, world)
+    [uid] = record.kept
+    record.kept[uid] = b""
+    world.world = replace(world.world, ledgers=Ledgers())
+    await world.look("default", "shop")
+    assert f"what was kept of {uid}: it can't be read any more" in world.status.accounts.missing
+
+
+async def test_the_end_of_a_run_tells_all_that_was_counted():
+    """What is in memory counts; when it is told, nothing is left that an operator could lose."""
+    record = RefusingRecord()
+    world = await at_work(record)
+    runners = list(world.fleet.runners.values())
+    await scaled_in(record, world)
+    stop = json.dumps({"id": "stop", "action": "stop"})
+    document = record.documents["default", "shop"]
+    record.put(document | {"metadata": {"name": "shop", "annotations": {COMMAND_ANNOTATION: stop}}})
+    began = world.now_ms
+    while world.fleet.runners:
+        assert world.now_ms - began < 30_000
+        await world.look("default", "shop")
+    assert "Completed" == world.status.phase
+    assert sum(runner.done for runner in runners) == world.status.accounts.requests
+    assert ((), ()) == (world.status.accounts.unkept, world.status.accounts.missing)

@@ -13,7 +13,7 @@ from trafficsim_api.layout import Layout
 from trafficsim_api.statistics import Answer, zeros
 from trafficsim_operator.actions import Happening
 from trafficsim_operator.kube import CONFIG_MAPS, Changed, Forbidden, Unacceptable
-from trafficsim_operator.store import Document
+from trafficsim_operator.store import Document, NotKept
 from trafficsim_operator.store.kubernetes import KubernetesRecord
 
 DOCUMENT = Document(namespace="shop", name="web", uid="u1", generation=1, version="1", body={})
@@ -142,9 +142,19 @@ async def test_of_two_that_end_at_once_both_are_kept():
 
 
 @pytest.mark.parametrize("error", [Forbidden("a quota"), Unacceptable("a webhook")])
-async def test_what_may_not_be_kept_holds_no_runner_up(error, caplog):
-    """Trying again would be in vain for ever; it is said. What failed for now is raised, and tried again."""
-    await a_record(ContestedApi(error)).keep_totals(DOCUMENT, "runner-1", an_answer("runner-1"))
-    assert "a runner's totals may not be kept" in caplog.text
-    with pytest.raises(Unavailable):
+async def test_what_may_not_be_kept_is_told_from_what_failed_for_now(error):
+    """Trying again soon would be in vain: whoever asked says so, and in which words."""
+    with pytest.raises(NotKept, match=str(error)):
+        await a_record(ContestedApi(error)).keep_totals(DOCUMENT, "runner-1", an_answer("runner-1"))
+    with pytest.raises(Unavailable) as raised:
         await a_record(ContestedApi(Unavailable("500"))).keep_totals(DOCUMENT, "runner-1", an_answer("runner-1"))
+    assert not isinstance(raised.value, NotKept)
+
+
+async def test_totals_that_cannot_be_read_are_named():
+    """What somebody spoilt is a share that is missing, and that is said of it by whoever reads it back."""
+    api = FakeApi()
+    record = a_record(api)
+    await record.keep_totals(DOCUMENT, "runner-1", an_answer("runner-1"))
+    api.binary["spoilt"] = "%"
+    assert {"runner-1": an_answer("runner-1"), "spoilt": b""} == await record.totals(DOCUMENT)

@@ -1,9 +1,9 @@
 """
 The status stays within 16 KiB: when it would not, what says least goes first.
 
-In order: rules that hold, then all but two missing shares, two lost runners (and those whose end nobody saw), eight
-rules and a rollout's three newest windows, then the demand by hours (forecasts learn it anew), then messages beyond 128
-characters.
+In order: rules that hold, then all but two missing shares and two not kept, two lost runners (and those whose end
+nobody saw), eight rules and a rollout's three newest windows, then the demand by hours (forecasts learn it anew), then
+messages beyond 128 characters.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def _broken_rules_only(status: Status) -> Status:
 
 
 def _few_rules(status: Status) -> Status:
-    accounts = status.accounts.model_copy(update={"missing": status.accounts.missing[:2]})
+    told = status.accounts
+    accounts = told.model_copy(update={"missing": told.missing[:2], "unkept": told.unkept[:2]})
     rollout = status.rollout
     if rollout is not None:
         rollout = rollout.model_copy(update={"windows": rollout.windows[-_WINDOWS:]})

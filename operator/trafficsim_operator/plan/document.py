@@ -171,7 +171,8 @@ def _is_due(look: Look, users: Users) -> bool:
     before = look.before
     turned = look.life.phase is not before.phase or users.target != before.users.target
     is_waited_for = look.observed.watched or look.versions.in_progress
-    is_missed = bool(set(_missing(look.observed.evidence, final=False)) - set(before.accounts.missing))
+    seen, accounts = look.observed.evidence, before.accounts
+    is_missed = bool(set(_missing(seen, final=False)) - set(accounts.missing)) or seen.unkept != accounts.unkept
     return turned or is_missed or figures_are_due(before, look.now_ms, is_waited_for=is_waited_for)
 
 
@@ -195,6 +196,7 @@ def _figures(
         arrivals_planned=_round(seen.arrivals_planned, final),
         arrivals_started=_round(seen.arrivals_started, final),
         missing=_missing(seen, final=final),
+        unkept=() if final else seen.unkept,
         metrics=tuple(
             MetricStatus(name=row.name, count=_round(row.count, final), p95=_value(row)) for row in seen.metrics[:8]
         ),

@@ -54,6 +54,7 @@ def happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple
                 found.append(Happening(reason=Event.RUNNER_RETIRED, message=text))
             case _:
                 pass
+    found += _told_of_unkept(before, status)
     found += told_of_scaling(look, status)
     found += _told_of_tasks(before, status)
     if status.rollout is not None:
@@ -62,6 +63,15 @@ def happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple
         found += _told_of_losses(look, before.run, status.run)
         found += _told_of_start(before.run, status)
     return tuple(found)
+
+
+def _told_of_unkept(before: Status, status: Status) -> Iterator[Happening]:
+    """Yield an event for each share of the numbers that the record did not take; once, while it can still be saved."""
+    known = {share.uid for share in before.accounts.unkept}
+    for share in status.accounts.unkept:
+        if share.uid not in known:
+            text = f"the last numbers of {share.runner}, {share.requests} requests, are in the operator's memory alone"
+            yield Happening(reason=Event.NUMBERS_NOT_KEPT, message=f"{text}: {share.reason}", warning=True)
 
 
 def _told_of_losses(look: Look, before: Run, run: Run) -> Iterator[Happening]:

@@ -23,10 +23,11 @@ import numpy as np
 
 from trafficsim_api.layout import Layout
 from trafficsim_api.statistics import Answer, Vector, histogram, merge_extremes, total, zeros
-from trafficsim_api.status import Accounts
+from trafficsim_api.status import Accounts, UnkeptShare
 from trafficsim_api.units import format_instant
 from trafficsim_operator.observed import Runner, RunnerState
 from trafficsim_operator.plan import numbers
+from trafficsim_operator.plan.unkept import gone_with_it
 
 __all__ = ["Share", "Shares", "may_count"]
 
@@ -87,6 +88,8 @@ class Shares:
     owed: dict[str, Answer] = field(default_factory=dict)
     """What is to be put on record, by the name it is kept under."""
     told: int = 0
+    unkept: tuple[UnkeptShare, ...] = ()
+    """What another operator had in its memory alone."""
     changes: int = 0
     """Rises with every change."""
 
@@ -95,7 +98,7 @@ class Shares:
         self.run, self.attending_ms = run, 0
         self.by_uid, self.layout, self.owed = {}, Layout(actions=()), {}
         self.missing = {f"told {number}": text for number, text in enumerate(accounts.missing)}
-        self.told = accounts.requests
+        self.told, self.unkept = accounts.requests, accounts.unkept
         self.changes += 1
 
     def restore(self, key: str, answer: Answer, now_ms: int) -> None:
@@ -195,8 +198,15 @@ class Shares:
                 yield f"{self.since(runner)} on: {why} when the run ended"
 
     def hold_to_told(self) -> None:
-        """Say so where all shares, each read, add up to less than was told before; once."""
-        told, self.told = self.told, 0
+        """
+        Say what of the shares that were told of nobody has, all that there are being read; once.
+
+        Those that another operator had by name, others where the sum is less than was told.
+        """
+        lost, self.unkept = [share for share in self.unkept if share.uid not in self.by_uid], ()
+        for share in lost:
+            self.miss(f"{share.uid} unkept", gone_with_it(share))
+        told, self.told = self.told - sum(share.requests for share in lost), 0
         found = sum(_done(share.answer) for share in self.by_uid.values())
         if numbers.rounded(found) < told:
             self.miss(

@@ -8,10 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trafficsim_api.errors import Unavailable
 from trafficsim_api.status import Status
 from trafficsim_operator.actions import Happening
 
-__all__ = ["Conflict", "Document", "Record"]
+__all__ = ["Conflict", "Document", "NotKept", "Record"]
+
+
+class NotKept(Unavailable):
+    """The record does not take it, and will not soon: nobody may write it, or there is no room. Says why."""
 
 
 class Conflict(Exception):
@@ -48,11 +53,11 @@ class Record(Protocol):
         ...
 
     async def totals(self, document: Document) -> Mapping[str, bytes]:
-        """Return the encoded last answers of ended runners by runner UID."""
+        """Return the encoded last answers of ended runners by runner UID; b"" where one can't be read any more."""
         ...
 
     async def keep_totals(self, document: Document, runner: str, answer: bytes) -> None:
-        """Keep the last answer (statistics.Answer, encoded) of a runner that ends."""
+        """Keep the last answer (statistics.Answer, encoded) of a runner that ends; raise NotKept for a no."""
         ...
 
     async def saved(self, document: Document, task: str) -> str | None:

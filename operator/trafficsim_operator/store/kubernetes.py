@@ -37,7 +37,7 @@ from trafficsim_operator.kube import (
     Unacceptable,
 )
 from trafficsim_operator.manifests import saved_map, totals_map
-from trafficsim_operator.store import Conflict, Document
+from trafficsim_operator.store import Conflict, Document, NotKept
 
 __all__ = ["KubernetesRecord"]
 
@@ -142,22 +142,21 @@ class KubernetesRecord:
             self._told(happening, True)
 
     async def totals(self, document: Document) -> Mapping[str, bytes]:
-        """Return the encoded last answers of ended runners by runner UID."""
+        """Return the encoded last answers of ended runners by runner UID; b"" for what was spoilt from outside."""
         found = await self._api.get(CONFIG_MAPS, document.namespace, names.totals_name(document.name, document.uid))
-        return _unpacked(found or {})
+        return dict.fromkeys((found or {}).get("binaryData") or {}, b"") | _unpacked(found or {})
 
     async def keep_totals(self, document: Document, runner: str, answer: bytes) -> None:
         """
         Keep the last answer of a runner that ends, gzipped, in a ConfigMap of at most 256 KiB.
 
-        What earlier runs left goes first, and what nobody can read. A share that does not fit all the same, or that
-        may not be written, is left out and said: its numbers live on in the operator's memory only.
+        What earlier runs left goes first, and what nobody can read. Raises NotKept for a share that does not fit all
+        the same, or that may not be written.
         """
         try:
             await self._keep_totals(document, runner, answer)
         except (Forbidden, Unacceptable) as error:
-            told = {"simulation": document.name, "runner": runner, "error": str(error)}
-            log.error("a runner's totals may not be kept", extra=told)
+            raise NotKept(str(error)) from error
 
     async def _keep_totals(self, document: Document, runner: str, answer: bytes) -> None:
         name = names.totals_name(document.name, document.uid)
@@ -178,8 +177,7 @@ class KubernetesRecord:
         # Those of a later run stay: an operator that was stopped for long must not take them out.
         old = {uid for uid in there if (kept := _run_of(uid, readable.get(uid))) is None or kept < run}
         if len(text) + sum(len(kept) for uid, kept in there.items() if uid not in old) > _MAX_TOTALS:
-            log.error("no room for a runner's totals", extra={"simulation": document.name, "runner": runner})
-            return
+            raise NotKept(f"no room: the ConfigMap {name} has {_MAX_TOTALS // 1024} KiB")
         patch = {"binaryData": {runner: text} | dict.fromkeys(old)}
         await self._api.merge(CONFIG_MAPS, document.namespace, name, patch, names.FieldManager.OBJECTS)
 
