@@ -141,7 +141,7 @@ def _standing_of(status: Status) -> _Standing:
 
 @dataclass(slots=True, kw_only=True)
 class ObservedRunners(Runners):
-    """The runners' clients, closing those that nobody has asked for a while."""
+    """The way to the runners, forgetting those that nobody has asked for a while."""
 
     asked: dict[str, float] = field(default_factory=dict)
 
@@ -151,12 +151,12 @@ class ObservedRunners(Runners):
         return await Runners.acknowledgement(self, address)
 
     async def forget(self, address: str) -> None:
-        """Close the client of a runner that is gone."""
+        """Forget a runner that is gone."""
         self.asked.pop(address, None)
         await Runners.forget(self, address)
 
     async def forget_idle(self, seconds: float) -> None:
-        """Close the clients that were asked nothing for *seconds*: their runners are gone."""
+        """Forget those that were asked nothing for *seconds*: they are gone."""
         now = asyncio.get_running_loop().time()
         for address in [address for address, at in self.asked.items() if now - at > seconds]:
             await self.forget(address)

@@ -12,15 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import httpx
-
 from trafficsim_api.flow import Archetype
 from trafficsim_api.protocol import Assignment, Limits, Load
 from trafficsim_api.resource import Runner as Template
 from trafficsim_api.target import Target
 from trafficsim_operator.actions import EnsureRevision, RemoveRevision, Retire
 from trafficsim_operator.fleet import Fleet, Owner
-from trafficsim_operator.fleet.runners import Runners, Signer
+from trafficsim_operator.fleet.runners import Runners, Signer, Way
 from trafficsim_operator.observed import RevisionSeen, RunnerState
 
 REVISION = "0a1b2c3d"
@@ -47,7 +45,7 @@ class FleetStand:
     kill: KillRunner
     signer: Signer
     patience_s: float = 30.0
-    transport: httpx.AsyncBaseTransport | None = None
+    way: Way | None = None
     """The way to its runners; None: the network."""
 
     async def seen(self, revision: str = REVISION) -> RevisionSeen | None:
@@ -87,7 +85,7 @@ class FleetStand:
             processes=1, start_at_ms=now_ms, warm_up_ms=0, end_ms=now_ms + 3_600_000, retire=True,
             load=Load(target=Target(url="http://127.0.0.1:9"), archetypes=(archetype,)), limits=Limits(targets=()),
         )  # fmt: skip
-        runners = Runners(signer=self.signer, transport=self.transport)
+        runners = Runners(signer=self.signer, way=self.way)
         try:
             await runners.assign(runner.address or "", assignment)
         finally:

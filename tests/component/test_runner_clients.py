@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-import httpx
+import aiohttp
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.component
 
 async def test_one_that_was_silent_is_not_waited_for_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look waits for all runners: the second time in vain is short, and an answer makes it long again."""
-    monkeypatch.setattr(module, "_DEADLINE", httpx.Timeout(0.6))
-    monkeypatch.setattr(module, "_SILENT_DEADLINE", httpx.Timeout(0.1))
+    monkeypatch.setattr(module, "_DEADLINE", aiohttp.ClientTimeout(sock_read=0.6))
+    monkeypatch.setattr(module, "_SILENT_DEADLINE", aiohttp.ClientTimeout(sock_read=0.1))
     answers = False
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,4 +61,4 @@ async def test_nothing_is_assigned_by_who_may_not() -> None:
     runners = Runners(signer=Signer(kid="k", key=Ed25519PrivateKey.generate()), may_assign=lambda: False)
     with pytest.raises(Unavailable, match="does not hold the Lease"):
         await runners.assign("127.0.0.1:9", Assignment.model_construct())
-    assert {} == runners._clients
+    assert runners._session is None

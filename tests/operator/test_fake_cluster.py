@@ -64,7 +64,7 @@ def fleet_stand(server: FakeApiServer, fake_cluster: FakeCluster) -> FleetStand:
         stranger=Owner(namespace="test", name="shop", uid="7b0c3c1e-0000-4000-8000-000000000002"),
         kill=kill,
         signer=SIGNING.signer,
-        transport=FakePods(fake_cluster),
+        way=FakePods(fake_cluster),
         patience_s=10.0,
     )
 

@@ -204,4 +204,4 @@ async def test_silent_runners_are_counted_until_they_are_gone(page):
     assert {"127.0.0.1:9"} == runners.silent
     await runners.forget_idle(-1)
     assert "trafficsim_runners_unreachable 0.0" in (await http.get("/metrics")).text
-    assert not runners._clients
+    assert {} == runners.asked

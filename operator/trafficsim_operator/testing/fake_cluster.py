@@ -3,7 +3,7 @@ A fake of what a cluster does by itself: Deployments become pods, pods become ru
 
 It is the controllers and the kubelet over a `FakeApiServer`, one step of each whenever time has passed. Pods start and
 get ready after a while, an unready one is removed before a ready one, one that is removed drains, and is gone when its
-last account was read. `FakePods` is the way to the runners in them, as an httpx transport.
+last account was read. `FakePods` is the way to the runners in them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import aiohttp
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -274,7 +274,7 @@ class FakeCluster:
         return {}
 
 
-class FakePods(httpx.AsyncBaseTransport):
+class FakePods:
     """
     The way to the runners in pods; *carry* takes each call there, with what it is, its time-out, and what answers it.
     """
@@ -282,30 +282,32 @@ class FakePods(httpx.AsyncBaseTransport):
     def __init__(self, cluster: FakeCluster, carry: Carry | None = None) -> None:
         self._cluster, self._carry = cluster, carry
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer one request."""
-        address, path = request.url.netloc.decode(), request.url.path
-        timeouts = request.extensions.get("timeout") or {}
-        body = await request.aread()
+    async def __call__(
+        self,
+        method: str,
+        address: str,
+        path: str,
+        query: Mapping[str, str],
+        body: bytes,
+        deadline: aiohttp.ClientTimeout,
+    ) -> Reply:
+        """Answer one request; see fleet.runners.Way."""
 
         def answered() -> Reply:
             self._cluster.step()
             runner = self._cluster.runners.get(address)
             if runner is None:
-                raise httpx.ConnectError("nobody is there", request=request)
+                raise aiohttp.ClientConnectionError("nobody is there")
             now = self._cluster.server.now_ms()
-            query = dict(request.url.params)
-            keys = self._cluster.keys(runner) if request.method == "PUT" else {}
-            reply = control(runner, keys, now, request.method, path, query, body)
+            keys = self._cluster.keys(runner) if method == "PUT" else {}
+            reply = control(runner, keys, now, method, path, query, body)
             self._cluster.changed()
             return reply
 
         if self._carry is None:
-            status, content = answered()
-        else:
-            name = path.rpartition("/")[2]
-            status, content = await self._carry(f"{request.method} {name}", float(timeouts.get("read") or 5), answered)
-        return httpx.Response(status, content=content)
+            return answered()
+        name = path.rpartition("/")[2]
+        return await self._carry(f"{method} {name}", deadline.sock_read or 5.0, answered)
 
 
 def _reference(kind: Resource, meta: Mapping[str, Any]) -> Object:

@@ -139,7 +139,7 @@ class Stand:
         world = World(
             record=KubernetesRecord(api, identity="operator", now_ms=self.now_ms),
             fleet=KubernetesFleet(api, image="trafficsim/runner:1", keys=keys.public, now_ms=self.now_ms),
-            runners=ObservedRunners(signer=keys.signer, transport=pods),
+            runners=ObservedRunners(signer=keys.signer, way=pods),
             ledgers=Ledgers(),
             policy=lambda: DEFAULT,
             now_ms=self.now_ms,

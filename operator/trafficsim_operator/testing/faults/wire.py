@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
-import httpx
 
 from trafficsim_operator.kube import Object
 from trafficsim_operator.testing.fake_apiserver import FakeApiServer, FakeKubeApi
@@ -97,9 +96,9 @@ class Wire:
             try:
                 return await self.carry(process, f"{label} of a runner", timeout_s, _RUNNER_S, refused, answered)
             except TimeoutError as error:
-                raise httpx.ReadTimeout("no answer") from error
+                raise aiohttp.SocketTimeoutError("no answer") from error
             except _Reset as error:
-                raise httpx.ReadError("the connection was reset") from error
+                raise aiohttp.ClientOSError("the connection was reset") from error
 
         return carry
 
