@@ -31,7 +31,7 @@ from trafficsim_api.document import load_spec
 from trafficsim_api.errors import SpecError
 from trafficsim_api.names import Label
 from trafficsim_api.policy import Policy
-from trafficsim_operator.fleet.lookup import host_and_port, resolve
+from trafficsim_operator.fleet.lookup import HostLookups, host_and_port
 from trafficsim_operator.kube import DEPLOYMENTS, SIMULATIONS, KubeApi, Object, allow_deep_json
 from trafficsim_operator.plan.policy import judge
 from trafficsim_operator.testing import ControlPlane
@@ -42,6 +42,7 @@ WAVE = 100
 # Of a whole wave, sent at once, on a machine that has other things to do; a second is usual.
 ANSWER_S = 60.0
 RULES = Policy.model_validate_json(json.dumps(POLICY))
+HOSTS = HostLookups()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -131,7 +132,7 @@ async def forbidden(item: Object) -> str:
         spec = load_spec({key: value for key, value in item.items() if key != "status"}).spec
     except SpecError as error:
         return str(error)
-    facts = await resolve(*host_and_port(spec))
+    facts = await HOSTS.resolve(*host_and_port(spec))
     # One runner is enough for the users that the policy allows; how many there are is counted, not asked for.
     return "; ".join(map(str, judge(spec, spec.runner.image or IMAGE, facts, RULES, 1).refusals))
 

@@ -29,7 +29,7 @@ from trafficsim_operator.cli.rollout_plan import RolloutCourse, rollout_document
 from trafficsim_operator.cli.scaling_plan import planned_scaling_lines, scaling_document
 from trafficsim_operator.cli.scenarios import unknown_of
 from trafficsim_operator.fleet.local import IMAGE
-from trafficsim_operator.fleet.lookup import host_and_port, resolve
+from trafficsim_operator.fleet.lookup import HostLookups, host_and_port
 from trafficsim_operator.observed import RowsSeen, TargetFacts
 from trafficsim_operator.plan.barrier import lead_ms
 from trafficsim_operator.plan.data import fed
@@ -67,7 +67,7 @@ def plan(file: str, as_json_: bool, policy: str | None, shipped_policy: bool, al
         raise SpecError(*problems)
     sizing = size(simulation.spec, connections=rules.max_connections, policy_max_runners=rules.max_runners)
     here = size(simulation.spec, connections=rules.max_connections, cores=_cores())
-    facts = asyncio.run(resolve(*host_and_port(simulation.spec)))
+    facts = asyncio.run(HostLookups().resolve(*host_and_port(simulation.spec)))
     ruling = _ruling(simulation.spec, rules, sizing, facts)
     both = () if ruling.refusals else _ruling(simulation.spec, rules, sizing, facts, more=sizing.runners).refusals
     course = RolloutCourse.of(simulation.spec, sizing.runners, both)

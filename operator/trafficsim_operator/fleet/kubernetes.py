@@ -27,7 +27,7 @@ from trafficsim_operator.fleet.drift import (
     has_other_selector,
     is_drifted,
 )
-from trafficsim_operator.fleet.lookup import host_and_port, resolve
+from trafficsim_operator.fleet.lookup import HostLookups, host_and_port
 from trafficsim_operator.fleet.pods import end_unseen, is_lost, replica_failure, runner_of, state_of
 from trafficsim_operator.fleet.rows import ConfigMapRows, inline_rows
 from trafficsim_operator.fleet.scalers import foreign_scaler
@@ -77,6 +77,7 @@ class KubernetesFleet:
         self._grace_s: dict[tuple[str, str], int] = {}
         """A runner's grace by simulation (namespace, name): it follows from the target's time-out, not the template."""
         self._rows = ConfigMapRows(api, now_ms)
+        self._hosts = HostLookups()
         self._dns: dict[str, tuple[int, TargetFacts]] = {}
         self._services: dict[tuple[str, str, int], tuple[int, TargetFacts]] = {}
         """Own Services by (namespace, host, port), and until when that is believed: a look lists the target's pods."""
@@ -295,7 +296,7 @@ class KubernetesFleet:
             )  # fmt: skip
         known = self._dns.get(host)
         if known is None or known[0] < self._now_ms():
-            facts = await resolve(host, port)
+            facts = await self._hosts.resolve(host, port)
             if is_address(host) or facts.problem:
                 return facts
             addresses, now_ms = tuple(sorted(facts.addresses)), self._now_ms()

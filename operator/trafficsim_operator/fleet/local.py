@@ -26,7 +26,7 @@ from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_operator.actions import EnsureRevision, RemoveRevision, Retire
 from trafficsim_operator.fleet import Owner
 from trafficsim_operator.fleet.environments import environment_of
-from trafficsim_operator.fleet.lookup import certificates_of, host_and_port, resolve
+from trafficsim_operator.fleet.lookup import HostLookups, certificates_of, host_and_port
 from trafficsim_operator.fleet.process import RunnerProcess, free_ports, start
 from trafficsim_operator.fleet.rows import FileRows, local_rows
 from trafficsim_operator.observed import RevisionSeen, RowsSeen, Runner, RunnerState, TargetFacts
@@ -93,6 +93,7 @@ class LocalFleet:
         self._revisions: dict[tuple[str, str], _Revision] = {}
         self._ports: Iterator[int] = free_ports(os.getpid())
         self._started = 0
+        self._hosts = HostLookups()
         self._facts: dict[tuple[str, int], tuple[float, TargetFacts]] = {}
         self.losses: list[str] = []
         """Runners that died without being asked to, each with its cause, oldest first."""
@@ -151,7 +152,7 @@ class LocalFleet:
         key, now = host_and_port(spec), asyncio.get_running_loop().time()
         until, facts = self._facts.get(key, (0.0, None))
         if facts is None or now >= until:
-            facts = await resolve(*key)
+            facts = await self._hosts.resolve(*key)
             if not facts.problem:
                 self._facts[key] = (now + _LOOKUP_S, facts)
         return facts, pem, problem
