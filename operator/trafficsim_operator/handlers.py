@@ -2,12 +2,13 @@
 What wakes a simulation: kopf watches, these handlers put keys into the queue, and nothing else happens here.
 
 Only `on.event` handlers: they write nothing to the API. Own status writes wake nobody, since generation, deletion and
-command stay as they were.
+command stay as they were. Nor does the first sight of a simulation that nobody waits for, a thousand of which there may
+be when an operator starts: it has its turn with the resync.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -15,13 +16,16 @@ import kopf
 
 from trafficsim_api import names
 from trafficsim_api.names import Label
+from trafficsim_api.phases import Phase
+from trafficsim_operator.plan.commands import asked
 
-__all__ = ["Key", "Watched", "register"]
+__all__ = ["Key", "Watched", "is_waited_for", "register"]
 
 # Children change in bursts: a rollout of ten pods is one look, not forty.
 _CHILD_DELAY_S: Final = 0.1
 # In so many lists in a row a simulation is missing before it is forgotten. A health check waits for two and a half.
 _ABSENT: Final = 3
+_AT_REST: Final = frozenset({Phase.SUSPENDED, Phase.COMPLETED, Phase.FAILED})
 
 
 class Key(NamedTuple):
@@ -42,6 +46,23 @@ class Queue(Protocol):
     def add_after(self, key: Key, seconds: float) -> None: ...
 
 
+def is_waited_for(body: Mapping[str, Any]) -> bool:
+    """
+    Say whether somebody waits for a look at the simulation: a run that is on, an edit or a command without an answer.
+
+    So not at one that is suspended or over, without a runner that is ready or a setup going on, whose status answers all
+    that was asked of it.
+    """
+    meta, status = body["metadata"], body.get("status") or {}
+    is_answered = status.get("observedGeneration") == meta.get("generation") and not meta.get("deletionTimestamp")
+    is_at_setup = ((status.get("run") or {}).get("setup") or {}).get("state") == "Running"
+    has_runners = bool((status.get("runners") or {}).get("ready"))
+    if not is_answered or status.get("phase") not in _AT_REST or has_runners or is_at_setup:
+        return True
+    command = asked(meta.get("annotations"))
+    return command is not None and command.id != (status.get("lastCommand") or {}).get("id")
+
+
 @dataclass(slots=True, kw_only=True)
 class Watched:
     """
@@ -49,15 +70,17 @@ class Watched:
 
     *behind_since* tells for which the API server has something that the watch has not delivered: a watch that misses
     something is dead, however alive its connection looks; a quiet one is not. *absent*: in how many lists in a row one
-    that was seen has not been.
+    that was seen has not been. *waited*: those that somebody waits for.
     """
 
     seen: dict[Key, tuple[str, int, str, str]] = field(default_factory=dict)
     behind_since: dict[Key, float] = field(default_factory=dict)
     absent: dict[Key, int] = field(default_factory=dict)
+    waited: set[Key] = field(default_factory=set)
 
     def changed(self, key: Key, body: Mapping[str, Any]) -> bool:
-        """Take note of *body* and say whether it asks for a look."""
+        """Take note of *body* and say whether it asks for something else than before."""
+        (self.waited.add if is_waited_for(body) else self.waited.discard)(key)
         now = _asks(body)
         if self.seen.get(key) == now:
             return False
@@ -68,6 +91,7 @@ class Watched:
     def gone(self, key: Key) -> None:
         """Forget a simulation that was deleted."""
         self.seen.pop(key, None)
+        self.waited.discard(key)
         self.behind_since.pop(key, None)
         self.absent.pop(key, None)
 
@@ -104,16 +128,25 @@ def _asks(body: Mapping[str, Any]) -> tuple[str, int, str, str]:
     return meta["uid"], int(meta.get("generation") or 0), meta.get("deletionTimestamp") or "", command
 
 
-def register(registry: kopf.OperatorRegistry, queue: Queue, watched: Watched) -> None:
-    """Have kopf watch simulations, and the Deployments and pods that carry our label."""
+def register(
+    registry: kopf.OperatorRegistry, queue: Queue, watched: Watched, works: Callable[[], bool] = lambda: True
+) -> None:
+    """
+    Have kopf watch simulations, and the Deployments and pods that carry our label.
+
+    While it is not this operator that *works* the queue stays empty: what it would gather is looked at by another, and
+    when the turn comes `watched` knows what there is.
+    """
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)  # type: ignore[arg-type]
     async def on_simulation(type: str | None, namespace: str, name: str, body: kopf.Body, **_: Any) -> None:
         key = Key(namespace, name)
         if type == "DELETED":
             watched.gone(key)
-            queue.add(key)
-        elif watched.changed(key, body):
+            asks = True
+        else:
+            asks = watched.changed(key, body) and key in watched.waited
+        if asks and works():
             queue.add(key)
 
     ours = {Label.MANAGED_BY.value: names.MANAGED_BY, Label.SIMULATION.value: kopf.PRESENT}
@@ -121,4 +154,5 @@ def register(registry: kopf.OperatorRegistry, queue: Queue, watched: Watched) ->
     @kopf.on.event("apps", "v1", "deployments", labels=ours, registry=registry)  # type: ignore[arg-type]
     @kopf.on.event("", "v1", "pods", labels=ours, registry=registry)  # type: ignore[arg-type]
     async def on_child(namespace: str, labels: Mapping[str, str], **_: Any) -> None:
-        queue.add_after(Key(namespace, labels[Label.SIMULATION.value]), _CHILD_DELAY_S)
+        if works():
+            queue.add_after(Key(namespace, labels[Label.SIMULATION.value]), _CHILD_DELAY_S)

@@ -17,7 +17,7 @@ import os
 import random  # noqa: TID251 - jitter of the queue
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -32,7 +32,7 @@ from trafficsim_api import __version__, names
 from trafficsim_api.errors import SpecError, Unavailable
 from trafficsim_operator.elector import Elector, LeaseLost, Mandate, address_of, identity_of
 from trafficsim_operator.fleet.kubernetes import KubernetesFleet
-from trafficsim_operator.handlers import Key, Watched, register
+from trafficsim_operator.handlers import Key, Watched, is_waited_for, register
 from trafficsim_operator.installed import problem
 from trafficsim_operator.keys import load_or_create
 from trafficsim_operator.kube import SIMULATIONS, KubeApi, allow_deep_json, load_configuration
@@ -55,6 +55,10 @@ _STUCK_S: Final = 120.0
 _IDLE_S: Final = 60.0
 # Over so much of a resync its looks are spread; the next list comes after nine tenths of it at the earliest.
 _SPREAD: Final = 0.9
+# For so much of a resync a look that nobody waits for gives way to those that somebody waits for.
+_PATIENCE: Final = 0.5
+# What of a status says whether somebody waits.
+_WAITING: Final = ("phase", "observedGeneration", "run", "runners", "lastCommand")
 _NEVER_STANDS: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _EXITS: Final = """exit codes:
   0  it was stopped
@@ -158,7 +162,7 @@ async def _operate(parts: _Parts, server: web.AppRunner) -> None:
     """Run kopf, the workers and the resync as root tasks: any end of one is the end of all."""
     settings = parts.settings
     registry = kopf.OperatorRegistry()
-    register(registry, parts.queue, parts.watched)
+    register(registry, parts.queue, parts.watched, parts.mandate.holds)
 
     @kopf.on.login(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
     async def login(**_: Any) -> kopf.ConnectionInfo:
@@ -187,8 +191,8 @@ async def _govern(parts: _Parts) -> None:
 
 
 async def _work(parts: _Parts) -> None:
-    """Work from now on, and begin with a look at everything the watch has shown."""
-    for key in parts.watched.seen:
+    """Work from now on, and begin with what somebody waits for; the list that follows at once spreads the rest."""
+    for key in parts.watched.waited:
         parts.queue.add(key)
     parts.turn.set()
     await parts.queue.serve(parts.settings.workers)
@@ -235,16 +239,17 @@ async def _rest(parts: _Parts, seconds: float) -> None:
     parts.turn.clear()
 
 
-def _look_at_all(parts: _Parts, listed: Iterable[Key]) -> None:
+def _look_at_all(parts: _Parts, listed: Mapping[Key, Mapping[str, Any]]) -> None:
     """
     Have every simulation looked at: soon what the watch missed, the others evenly until the next list.
 
-    All of a thousand at once would hold up the looks of those that run.
+    All of a thousand at once would hold up the looks of those that run; those that nobody waits for also give way.
     """
-    behind = parts.watched.behind_since
+    behind, resync_s = parts.watched.behind_since, parts.settings.resync_s
     for key in {*listed, *behind}:
-        within_s = min(5.0, parts.settings.resync_s / 4) if key in behind else parts.settings.resync_s * _SPREAD
-        parts.queue.add_after(key, random.random() * within_s)
+        is_waited = key not in listed or is_waited_for(listed[key])
+        within_s = min(5.0, resync_s / 4) if is_waited and key in behind else resync_s * _SPREAD
+        parts.queue.add_after(key, random.random() * within_s, 0.0 if is_waited else resync_s * _PATIENCE)
 
 
 async def _list(parts: _Parts) -> dict[Key, dict[str, Any]]:
@@ -264,13 +269,18 @@ def _brief(item: Mapping[str, Any], metrics: Metrics) -> dict[str, Any]:
     """
     Return of a simulation what a resync goes by: identity, generation, command, and the status where it is news.
 
+    Of one that is known, that is what says whether somebody waits for it.
+
     Whole ones, a thousand at once, took more memory than everything that is kept of them.
     """
     meta = {field: value for field, value in item["metadata"].items() if field not in ("annotations", "managedFields")}
     command = (item["metadata"].get("annotations") or {}).get(names.COMMAND_ANNOTATION)
     if command is not None:
         meta["annotations"] = {names.COMMAND_ANNOTATION: command}
-    return {"metadata": meta} if metrics.knows(_key(item)) else {"metadata": meta, "status": item.get("status")}
+    status = item.get("status") or {}
+    if metrics.knows(_key(item)):
+        status = {field: status[field] for field in _WAITING if field in status}
+    return {"metadata": meta, "status": status}
 
 
 async def _login(settings: Settings) -> kopf.ConnectionInfo:

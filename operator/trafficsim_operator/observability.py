@@ -207,7 +207,7 @@ async def serve(
     """Begin to serve on host:port; clean up the returned runner to end."""
 
     async def text(_: web.Request) -> web.Response:
-        metrics.depth.set(health.queue.depth if office.leads() else 0)  # a standby's keys wait for its turn
+        metrics.depth.set(health.queue.depth)
         metrics.failing.set(health.queue.failing)
         metrics.oldest.set(health.queue.oldest_s())
         metrics.behind.set(health.watched.behind_s(asyncio.get_running_loop().time()))

@@ -5,6 +5,17 @@ A work queue of keys, as controllers have it: one worker at a time per key, and 
     add_after(): the earliest time wins   a failure: again after min(cap, base·2ⁿ) with jitter; a success forgets n
 
 A key that failed is not worked on before its time, whatever is added: children of a simulation that fails change often.
+
+Who goes first: a key is due at an instant, and whoever asks for it may have patience. Of those that are due the one
+with the least due + patience goes first.
+
+    due at 10 with a patience of 30: after one without that is due at 39, before one that is due at 41
+
+So a key gives way for its patience and no longer. With N keys and W workers, none of which takes longer than L, it goes
+
+    at most patience + ⌈N ÷ W⌉ · L after it was due
+
+since who is due later than that patience goes behind it, and each of the others is waiting or worked on once.
 """
 
 from __future__ import annotations
@@ -12,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections import deque
+import math
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
@@ -59,11 +70,14 @@ class KeyedQueue(Generic[K]):
     backoff: Backoff = Backoff()
     limit_s: float = _WORK_LIMIT_S
     done: Callable[[K, float, BaseException | None], None] = lambda *_: None
-    _ready: deque[K] = field(default_factory=deque)
-    _queued: set[K] = field(default_factory=set)
+    _ready: dict[K, float] = field(default_factory=dict)
+    """Keys that may be worked on now, and the instant by which they go: due + patience."""
+    _order: list[tuple[float, int, K]] = field(default_factory=list)
     _running: dict[K, float] = field(default_factory=dict)
-    _again: set[K] = field(default_factory=set)
-    _due: dict[K, float] = field(default_factory=dict)
+    _again: dict[K, float] = field(default_factory=dict)
+    """Keys that were added while they are worked on, and with what patience."""
+    _later: dict[K, tuple[float, float]] = field(default_factory=dict)
+    """Keys that are not due yet: when they are, and the instant by which they go then."""
     _heap: list[tuple[float, int, K]] = field(default_factory=list)
     _failures: dict[K, int] = field(default_factory=dict)
     _not_before: dict[K, float] = field(default_factory=dict)
@@ -71,35 +85,45 @@ class KeyedQueue(Generic[K]):
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _timer_wake: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def add(self, key: K) -> None:
+    def add(self, key: K, patience_s: float = 0.0) -> None:
         """Have *key* worked on soon; one that failed, when its time has come."""
         if key in self._running:
-            self._again.add(key)
+            self._again[key] = min(patience_s, self._again.get(key, math.inf))
             return
-        if (due := self._not_before.get(key, 0.0)) > asyncio.get_running_loop().time():
-            self._schedule(key, due)
-            return
-        self._due.pop(key, None)
-        if key not in self._queued:
-            self._queued.add(key)
-            self._ready.append(key)
-            self._wake.set()
+        now = asyncio.get_running_loop().time()
+        if (due := self._not_before.get(key, 0.0)) > now:
+            self._schedule(key, due, due + patience_s)
+        else:
+            self._enter(key, now + patience_s)
 
-    def add_after(self, key: K, seconds: float) -> None:
+    def add_after(self, key: K, seconds: float, patience_s: float = 0.0) -> None:
         """Have *key* worked on in *seconds*, or earlier if it was to be earlier."""
         if seconds <= 0:
-            self.add(key)
+            self.add(key, patience_s)
             return
         due = asyncio.get_running_loop().time() + seconds
-        self._schedule(key, max(due, self._not_before.get(key, due)))
+        due = max(due, self._not_before.get(key, due))
+        self._schedule(key, due, due + patience_s)
 
-    def _schedule(self, key: K, due: float) -> None:
-        if key in self._queued or self._due.get(key, due + 1) <= due:
+    def _enter(self, key: K, by: float) -> None:
+        """Let *key* be worked on from now on; what was asked of it for later is done with that, too."""
+        by = min(by, self._later.pop(key, (0.0, math.inf))[1])
+        if by < self._ready.get(key, math.inf):
+            self._ready[key] = by
+            self._count += 1
+            heapq.heappush(self._order, (by, self._count, key))
+            self._wake.set()
+
+    def _schedule(self, key: K, due: float, by: float) -> None:
+        if key in self._ready:
+            self._enter(key, by)
             return
-        self._due[key] = due
-        self._count += 1
-        heapq.heappush(self._heap, (due, self._count, key))
-        self._timer_wake.set()
+        known_due, known_by = self._later.get(key, (math.inf, math.inf))
+        self._later[key] = min(due, known_due), min(by, known_by)
+        if due < known_due:
+            self._count += 1
+            heapq.heappush(self._heap, (due, self._count, key))
+            self._timer_wake.set()
 
     @property
     def depth(self) -> int:
@@ -129,13 +153,15 @@ class KeyedQueue(Generic[K]):
             await self._work_on(key)
 
     async def _take(self) -> K:
-        while not self._ready:
+        while True:
+            while self._order:
+                by, _, key = heapq.heappop(self._order)
+                if self._ready.get(key) == by:  # else it went already, or an earlier instant took its place
+                    del self._ready[key]
+                    self._running[key] = asyncio.get_running_loop().time()
+                    return key
             self._wake.clear()
             await self._wake.wait()
-        key = self._ready.popleft()
-        self._queued.discard(key)
-        self._running[key] = asyncio.get_running_loop().time()
-        return key
 
     async def _work_on(self, key: K) -> None:
         error: BaseException | None = None
@@ -156,10 +182,9 @@ class KeyedQueue(Generic[K]):
         else:
             self._failures.pop(key, None)
             self._not_before.pop(key, None)
-        if key in self._again:
+        if (patience_s := self._again.pop(key, None)) is not None:
             # Something changed meanwhile. After a failure it waits its turn all the same: changes must not defeat it.
-            self._again.discard(key)
-            wish = wish if error is not None else 0.0
+            self.add(key, patience_s)
         if wish is not None:
             self.add_after(key, wish)
 
@@ -168,9 +193,8 @@ class KeyedQueue(Generic[K]):
         while True:
             while self._heap and self._heap[0][0] <= loop.time():
                 due, _, key = heapq.heappop(self._heap)
-                if self._due.get(key) == due:  # else an earlier or later time took its place
-                    del self._due[key]
-                    self.add(key)
+                if key in self._later and self._later[key][0] == due:  # else an earlier time took its place
+                    self._come(key, due)
             self._timer_wake.clear()
             wait = self._heap[0][0] - loop.time() if self._heap else None
             try:
@@ -178,6 +202,15 @@ class KeyedQueue(Generic[K]):
                     await self._timer_wake.wait()
             except TimeoutError:
                 pass
+
+    def _come(self, key: K, due: float) -> None:
+        """Let *key* in, whose time *due* has come."""
+        by = self._later[key][1]
+        if key in self._running or self._not_before.get(key, due) > due:
+            del self._later[key]
+            self.add(key, max(0.0, by - due))
+        else:
+            self._enter(key, by)
 
 
 def _say(key: Hashable, again_s: float, error: BaseException) -> None:

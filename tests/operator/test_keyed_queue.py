@@ -1,12 +1,16 @@
 """The work queue, in virtual time."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trafficsim_api.errors import Unavailable
 from trafficsim_operator.queue import Backoff, KeyedQueue
+from trafficsim_operator.testing import virtual_loop
 
 pytestmark = pytest.mark.looptime
 
@@ -205,6 +209,118 @@ async def test_the_oldest_work_is_known():
     ages: list[float] = []
     await serve(queue, 50, after(42, lambda: ages.append(queue.oldest_s())))
     assert [pytest.approx(42)] == ages
+
+
+async def test_one_with_patience_lets_others_go_first():
+    """Whoever is due within its patience: one that is due later than that goes after it."""
+    work = Work(seconds=10)
+    queue = a_queue(work)
+    queue.add("first")
+    queue.add("idle", patience_s=25)
+    steps = [after(at, lambda key=f"run-{at}": queue.add(key)) for at in (5, 20, 22, 26)]
+    await serve(queue, 60, *steps, workers=1)
+    assert ["first", "run-5", "run-20", "run-22", "idle", "run-26"] == [key for key, _ in work.began]
+
+
+@pytest.mark.parametrize(
+    "hurry",
+    [
+        pytest.param(lambda queue: queue.add("idle"), id="at once"),
+        pytest.param(lambda queue: queue.add_after("idle", 0.5), id="in a moment"),
+    ],
+)
+async def test_who_waits_patiently_goes_first_once_somebody_waits_for_it(hurry):
+    """An edit of an idle one, whose look is due anyway."""
+    work = Work(seconds=1)
+    queue = a_queue(work)
+    for key in ("a", "b", "idle"):
+        queue.add(key, patience_s=30)
+    await serve(queue, 5, after(0.1, lambda: hurry(queue)), workers=1)
+    assert ["a", "idle", "b"] == [key for key, _ in work.began]
+
+
+async def test_patience_does_not_put_off_what_is_due():
+    """A wish for later and a patient one for earlier: looked at early, and in time for the wish all the same."""
+    work = Work(seconds=1)
+    queue = a_queue(work)
+    queue.add_after("shop", 4.9)
+    queue.add_after("shop", 2, patience_s=30)
+    busy = [after(at / 2, lambda key=f"run-{at}": queue.add(key)) for at in range(20)]
+    await serve(queue, 20, *busy, workers=1)
+    # Those that are due before 4.9 s go first, one a second.
+    [began] = work.times("shop")
+    assert began == sum(name != "shop" and int(name[4:]) / 2 < 4.9 for name, _ in work.began)
+
+
+KEYS = [f"key-{number}" for number in range(5)]
+LONGEST_S = 4.0
+TICK_S = 0.001
+seconds = st.integers(0, 40).map(lambda quarters: quarters / 4)
+asking = st.tuples(st.integers(0, 60), st.sampled_from(KEYS), seconds, st.sampled_from([0.0, 0.0, 5.0, 20.0]))
+
+
+@given(
+    asked=st.lists(asking, max_size=40),
+    takes=st.lists(st.integers(1, 16).map(lambda quarters: quarters / 4), min_size=1, max_size=8),
+    wishes=st.lists(st.one_of(st.none(), seconds), min_size=1, max_size=8),
+    workers=st.integers(1, 3),
+)
+def test_nobody_gives_way_for_longer_than_its_patience(asked, takes, wishes, workers):
+    """
+    Whatever is asked for, when, with what patience, and however long it takes: everybody has a turn.
+
+    At most patience + ⌈keys ÷ workers⌉ · the longest look after it was due, one worker at a time for each; and of
+    those that are due nobody goes before another with less due + patience.
+    """
+    began = virtual_loop.run(played(asked, takes, wishes, workers))
+    bound_s = math.ceil(len(KEYS) / workers) * LONGEST_S
+    for at, key, seconds, patience_s in asked:
+        latest = at + seconds + patience_s + bound_s
+        assert any(at - TICK_S <= start <= latest + TICK_S for name, start in began if name == key)
+
+
+async def played(asked, takes, wishes, workers):
+    """Serve until everything that was *asked* for has had its turn; return who began when."""
+    loop, began, running = asyncio.get_running_loop(), [], set()
+    least: dict[str, float] = {}
+    """The least due + patience that was asked for since a key's last turn."""
+    here: dict[str, float] = {}
+    """Of those that are due for sure, due + patience."""
+
+    def note(key, by):
+        least[key] = min(by, least.get(key, math.inf))
+
+    async def work(key):
+        number = len(began)
+        assert key not in running
+        here.pop(key, None)
+        assert least.pop(key) <= min(here.values(), default=math.inf) + TICK_S
+        running.add(key)
+        began.append((key, loop.time()))
+        await asyncio.sleep(takes[number % len(takes)])
+        running.discard(key)
+        wish = wishes[number % len(wishes)] if loop.time() < 60 else None
+        if wish is not None:
+            note(key, loop.time() + wish)
+        return wish
+
+    def ask(key, seconds, patience_s):
+        by = loop.time() + seconds + patience_s
+        note(key, by)
+        if not seconds and key not in running:
+            here[key] = min(by, here.get(key, math.inf))
+        queue.add_after(key, seconds, patience_s)
+
+    errors = []
+    queue = KeyedQueue(work=work, draw=lambda: 0.0, done=lambda key, took_s, error: errors.append(error))
+    for at, key, seconds, patience_s in asked:
+        loop.call_at(at, ask, key, seconds, patience_s)
+    task = asyncio.create_task(queue.serve(workers))
+    await asyncio.sleep(200)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert {None} >= set(errors), "a look failed"
+    return began
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What a standby serves: its own health and metrics, and everything else of the holder's."""
 
 import asyncio
+import random
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from trafficsim_api.phases import Phase
 from trafficsim_api.status import Status, Users
 from trafficsim_operator.elector import Elector, Mandate
 from trafficsim_operator.fleet.runners import Signer
-from trafficsim_operator.handlers import Watched
+from trafficsim_operator.handlers import Key, Watched
 from trafficsim_operator.main import _Parts, _resync, _work
 from trafficsim_operator.observability import Health, Metrics, ObservedRunners, Office, serve
 from trafficsim_operator.queue import KeyedQueue
@@ -214,3 +215,48 @@ async def test_a_standby_tells_no_sums_until_it_works():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+@pytest.mark.looptime
+async def test_who_takes_over_begins_with_those_that_run(monkeypatch):
+    """Three run, a hundred are at rest: those three at once, the others evenly in the course of a resync."""
+    monkeypatch.setattr("trafficsim_operator.main.random", random.Random(1))
+    began = {}
+
+    async def look(key):
+        began[key.name] = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.1)
+
+    items = [a_simulation(f"idle-{n}", "Suspended") for n in range(100)]
+    items += [a_simulation(f"run-{n}", "Running") for n in range(3)]
+
+    class Api:
+        async def list(self, resource, namespace, labels, keep):
+            return [keep(item) for item in items]
+
+    parts = _Parts(
+        settings=Settings.from_env({"TRAFFICSIM_RESYNC": "60"}),
+        api=Api(),
+        world=None,
+        runners=ObservedRunners(signer=Signer(kid="k", key=Ed25519PrivateKey.generate())),
+        queue=KeyedQueue(work=look, draw=lambda: 0.0),
+        watched=Watched(),
+        metrics=Metrics(),
+    )
+    for item in items:
+        parts.watched.changed(Key("shop", item["metadata"]["name"]), item)
+    tasks = [asyncio.create_task(_work(parts)), asyncio.create_task(_resync(parts))]
+    await asyncio.sleep(0.3)
+    assert {"run-0", "run-1", "run-2"} == {name for name, at in began.items() if at < 0.05}
+    assert len(began) < 10
+    await asyncio.sleep(60)
+    assert len(items) == len(began)
+    for task in tasks:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def a_simulation(name, phase):
+    meta = {"namespace": "shop", "name": name, "uid": name, "generation": 1}
+    return {"metadata": meta, "status": {"phase": phase, "observedGeneration": 1}}

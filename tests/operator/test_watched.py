@@ -6,7 +6,7 @@ import kopf
 import pytest
 
 from trafficsim_api.names import COMMAND_ANNOTATION
-from trafficsim_operator.handlers import Key, Watched, register
+from trafficsim_operator.handlers import Key, Watched, is_waited_for, register
 
 KEY = Key("shop", "web")
 
@@ -91,6 +91,39 @@ def test_absence_is_counted_in_a_row():
     assert {KEY} == watched.seen.keys()
 
 
+AT_REST = {"phase": "Suspended", "observedGeneration": 1, "runners": {"wanted": 2, "ready": 0}}
+ANSWERED = {"lastCommand": {"id": "c1", "action": "stop", "result": "Done"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "is_waited"),
+    [
+        pytest.param(a_body(**AT_REST), False, id="suspended"),
+        pytest.param(a_body(**AT_REST | {"phase": "Completed"}), False, id="over"),
+        pytest.param(a_body(**AT_REST | {"phase": "Failed"}), False, id="failed"),
+        pytest.param(a_body(**AT_REST | {"phase": "Running"}), True, id="at work"),
+        pytest.param(a_body(**AT_REST | {"phase": "Starting"}), True, id="about to be"),
+        pytest.param(a_body(), True, id="new"),
+        pytest.param(a_body(generation=2, **AT_REST), True, id="edited"),
+        pytest.param(a_body(deleted="2026-01-01T00:00:00Z", **AT_REST), True, id="being deleted"),
+        pytest.param(a_body(**AT_REST | {"runners": {"wanted": 0, "ready": 2}}), True, id="runners are to go"),
+        pytest.param(a_body(run={"setup": {"state": "Running"}}, **AT_REST), True, id="at setup"),
+        pytest.param(a_body(run={"setup": {"state": "Done"}}, **AT_REST), False, id="setup is done"),
+        pytest.param(a_body(command="c1", **AT_REST), True, id="a command"),
+        pytest.param(a_body(command="c1", **AT_REST, **ANSWERED), False, id="a command that is answered"),
+        pytest.param(a_body(command="c2", **AT_REST, **ANSWERED), True, id="the next command"),
+    ],
+)
+def test_whom_somebody_waits_for(body, is_waited):
+    """For all but those at rest that answer all that was asked; what they are to have some day is not waited for."""
+    assert is_waited is is_waited_for(body)
+    watched = Watched()
+    watched.changed(KEY, body)
+    assert ({KEY} if is_waited else set()) == watched.waited
+    watched.gone(KEY)
+    assert set() == watched.waited
+
+
 class Queue:
     def __init__(self):
         self.added, self.later = [], []
@@ -117,6 +150,32 @@ async def test_the_handlers_only_put_keys_into_the_queue():
     assert {} == watched.seen
     await on_child(namespace="shop", labels={"trafficsim.io/simulation": "web"})
     assert [(KEY, 0.1)] == queue.later
+
+
+async def test_the_first_sight_of_one_at_rest_wakes_nobody():
+    """A thousand of them, when an operator starts; an edit does."""
+    registry, queue, watched = kopf.OperatorRegistry(), Queue(), Watched()
+    register(registry, queue, watched)
+    on_simulation = handler(registry, "on_simulation")
+    await on_simulation(type=None, namespace="shop", name="web", body=a_body(**AT_REST))
+    assert ([], {KEY}) == (queue.added, watched.seen.keys())
+    await on_simulation(type="MODIFIED", namespace="shop", name="web", body=a_body(generation=2, **AT_REST))
+    assert [KEY] == queue.added
+
+
+async def test_a_standby_gathers_no_keys():
+    """It knows what there is, without what was deleted; looks are another's until its turn comes."""
+    registry, queue, watched, works = kopf.OperatorRegistry(), Queue(), Watched(), [False]
+    register(registry, queue, watched, lambda: works[0])
+    on_simulation, on_child = handler(registry, "on_simulation"), handler(registry, "on_child")
+    for name in ("web", "old"):
+        await on_simulation(type=None, namespace="shop", name=name, body=a_body())
+    await on_simulation(type="DELETED", namespace="shop", name="old", body=a_body())
+    await on_child(namespace="shop", labels={"trafficsim.io/simulation": "web"})
+    assert ([], [], {KEY}) == (queue.added, queue.later, watched.waited)
+    works[0] = True
+    await on_simulation(type="MODIFIED", namespace="shop", name="web", body=a_body(generation=2))
+    assert [KEY] == queue.added
 
 
 def test_only_events_are_watched():

@@ -17,17 +17,40 @@ Those of a rollout may name the attempt that they are meant for: a stale one nev
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Final, Literal
 
+from trafficsim_api.names import COMMAND_ANNOTATION
 from trafficsim_api.phases import Phase
 from trafficsim_api.status import LastCommand, RolloutStatus
 from trafficsim_operator.observed import Command
 from trafficsim_operator.plan import pauses
 
-__all__ = ["ACTIONS", "answer"]
+__all__ = ["ACTIONS", "answer", "asked"]
 
 ACTIONS: Final = ("start", "stop", "rerun", *pauses.COMMANDS)
 _ENDED: Final = (Phase.COMPLETED, Phase.FAILED)
+_BYTES: Final = 4096
+
+
+def asked(annotations: object) -> Command | None:
+    """Return the command in a resource's *annotations*, None when there is none; one that can't be read says why."""
+    text = annotations.get(COMMAND_ANNOTATION) if isinstance(annotations, Mapping) else None
+    if not text:
+        return None
+    if not isinstance(text, str):  # a file may hold anything, an API server takes text only
+        return Command(id=str(text)[:64], action="", problem=f"{COMMAND_ANNOTATION}: text is needed, in quotes")
+    try:
+        if len(text) > _BYTES:
+            raise ValueError
+        raw = json.loads(text)
+        attempt = raw.get("attempt")
+        return Command(
+            id=str(raw["id"])[:64], action=str(raw["action"])[:64], attempt=None if attempt is None else int(attempt)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return Command(id=text[:64], action="", problem='a JSON object {"id", "action"} is needed')
 
 
 def answer(
