@@ -293,15 +293,18 @@ class KubeApi:
     async def _exchange(
         self, method: str, path: str, query: Mapping[str, Any], body: Object | None, content: str
     ) -> tuple[int, bytes]:
-        """Send one request and return status and body of the answer; what a connection raises is raised as it is."""
-        verb, url, headers, data, _ = await self._client.param_serialize(
+        """
+        Send one request and return status and body of the answer; what a connection raises is raised as it is.
+
+        The body is not the client's to prepare: it would copy plain values, one by one, to plain values.
+        """
+        verb, url, headers, _, _ = await self._client.param_serialize(
             method, path,
             query_params=list(query.items()),
             header_params={"Accept": "application/json", "Content-Type": content},
-            body=body,
             auth_settings=["BearerToken"],
         )  # fmt: skip
-        response = await self._client.call_api(verb, url, headers, data, _request_timeout=_DEADLINE)
+        response = await self._client.call_api(verb, url, headers, body, _request_timeout=_DEADLINE)
         return response.status, await response.read()  # type: ignore[no-untyped-call]
 
 

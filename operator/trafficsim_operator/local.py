@@ -323,7 +323,7 @@ class _Local:
     async def _read(self) -> tuple[Document, Desired]:
         document = await self.record.read(NAMESPACE, self.name)
         assert document is not None, "nobody deletes the document of a local run"
-        return document, read(document)
+        return document, read(document, self.world.specs)
 
     async def _look(self) -> Frame:
         document, desired = await self._read()

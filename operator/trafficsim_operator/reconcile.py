@@ -11,19 +11,16 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from pydantic import ValidationError
 
-from trafficsim_api.document import load_spec
-from trafficsim_api.errors import Problem, SpecError, Unavailable
-from trafficsim_api.names import COMMAND_ANNOTATION
+from trafficsim_api.errors import Unavailable
 from trafficsim_api.phases import Phase
 from trafficsim_api.places import Places
 from trafficsim_api.policy import Policy
 from trafficsim_api.protocol import SUPPORTED as SERVED
-from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.sealed import public_of
 from trafficsim_api.statistics import Answer
 from trafficsim_api.status import Status
@@ -33,9 +30,11 @@ from trafficsim_operator.fleet import Fleet, Owner
 from trafficsim_operator.fleet.runners import RunnerRefused, Runners
 from trafficsim_operator.fleet.scalers import foreign_scaler
 from trafficsim_operator.ledger import Ledger, Ledgers
-from trafficsim_operator.observed import Command, Desired, Observed, RevisionSeen, Runner, RunnerState, TargetFacts
+from trafficsim_operator.observed import Desired, Observed, RevisionSeen, Runner, RunnerState, TargetFacts
+from trafficsim_operator.plan.commands import asked
 from trafficsim_operator.plan.fence import fence_from
 from trafficsim_operator.saved import saved_values
+from trafficsim_operator.specs import Specs
 from trafficsim_operator.store import Conflict, Document, NotKept, Record
 
 __all__ = ["World", "observe", "reconcile"]
@@ -44,7 +43,6 @@ log = logging.getLogger(__name__)
 
 # How soon to look again after a conflict or an unanswered call, ms.
 _SOON_MS = 500
-_COMMAND_BYTES = 4096
 # How much later than we asked a call may be answered and still tell a clock apart, ms.
 _PROMPT_MS = 200
 
@@ -59,6 +57,7 @@ class World:
     ledgers: Ledgers
     policy: Callable[[], Policy]
     now_ms: Callable[[], int]
+    specs: Specs = field(default_factory=Specs)
     watched: bool = False
     stop: str = ""
     """Set to a reason by the local run when the user asks to end."""
@@ -68,10 +67,11 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
     """Bring one simulation closer to what its owner asked for; return the ms until the next look, None for no hurry."""
     document = await world.record.read(namespace, name)
     if document is None or document.deleted:
+        world.specs.forget(namespace, name)
         for address in world.ledgers.forget(namespace, name):
             await world.runners.forget(address)
         return None
-    desired = read(document)
+    desired = read(document, world.specs)
     observed = await observe(desired, document, world)
     decision = decide(desired, observed, world.now_ms())
     if decision.status != desired.status:
@@ -94,15 +94,14 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
     return min(decision.next_look_ms or _SOON_MS, _SOON_MS) if any(troubles) else decision.next_look_ms
 
 
-def read(document: Document) -> Desired:
-    """Return what *document* asks for; whatever is wrong with it becomes problems, never an exception."""
+def read(document: Document, specs: Specs | None = None) -> Desired:
+    """
+    Return what *document* asks for; whatever is wrong with it becomes problems, never an exception.
+
+    *specs* has what was read of it before.
+    """
     body = document.body
-    spec: TrafficSimulationSpec | None = None
-    problems: tuple[Problem, ...] = ()
-    try:
-        spec = load_spec({key: value for key, value in body.items() if key != "status"}).spec
-    except SpecError as error:
-        problems = error.problems
+    spec, problems = (specs or Specs()).read(document)
     try:
         status = Status.model_validate_json(json.dumps(body.get("status") or {}))
     except (ValidationError, ValueError):
@@ -116,27 +115,9 @@ def read(document: Document) -> Desired:
         spec=spec,
         problems=problems,
         status=status,
-        command=_command(body.get("metadata", {}).get("annotations")),
+        command=asked(body.get("metadata", {}).get("annotations")),
         scaler=foreign_scaler(body, "users"),
     )
-
-
-def _command(annotations: object) -> Command | None:
-    text = annotations.get(COMMAND_ANNOTATION) if isinstance(annotations, dict) else None
-    if not text:
-        return None
-    if not isinstance(text, str):  # a file may hold anything, an API server takes text only
-        return Command(id=str(text)[:64], action="", problem=f"{COMMAND_ANNOTATION}: text is needed, in quotes")
-    try:
-        if len(text) > _COMMAND_BYTES:
-            raise ValueError
-        raw = json.loads(text)
-        attempt = raw.get("attempt")
-        return Command(
-            id=str(raw["id"])[:64], action=str(raw["action"])[:64], attempt=None if attempt is None else int(attempt)
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        return Command(id=text[:64], action="", problem='a JSON object {"id", "action"} is needed')
 
 
 async def observe(desired: Desired, document: Document, world: World) -> Observed:

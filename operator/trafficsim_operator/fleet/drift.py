@@ -93,6 +93,8 @@ def differs(applied: Any, live: Any) -> bool:
 
     Lists whose items have names (containers, env, volumes) are compared by name, other lists as a whole.
     """
+    if applied == live:  # most of it is, and what the API server filled in stands in few places
+        return False
     match applied:
         case Mapping():
             return not isinstance(live, Mapping) or any(differs(value, live.get(key)) for key, value in applied.items())
