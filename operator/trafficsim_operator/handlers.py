@@ -50,8 +50,8 @@ def is_waited_for(body: Mapping[str, Any]) -> bool:
     """
     Say whether somebody waits for a look at the simulation: a run that is on, an edit or a command without an answer.
 
-    So not at one that is suspended or over, without a runner that is ready or a setup going on, whose status answers all
-    that was asked of it.
+    So not at one that is suspended or over, has no runner that is ready and no setup going on, and answers all that was
+    asked of it.
     """
     meta, status = body["metadata"], body.get("status") or {}
     is_answered = status.get("observedGeneration") == meta.get("generation") and not meta.get("deletionTimestamp")
@@ -135,7 +135,7 @@ def register(
     Have kopf watch simulations, and the Deployments and pods that carry our label.
 
     While it is not this operator that *works* the queue stays empty: what it would gather is looked at by another, and
-    when the turn comes `watched` knows what there is.
+    when its turn comes *watched* knows who is waited for.
     """
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)  # type: ignore[arg-type]
@@ -154,5 +154,8 @@ def register(
     @kopf.on.event("apps", "v1", "deployments", labels=ours, registry=registry)  # type: ignore[arg-type]
     @kopf.on.event("", "v1", "pods", labels=ours, registry=registry)  # type: ignore[arg-type]
     async def on_child(namespace: str, labels: Mapping[str, str], **_: Any) -> None:
+        key = Key(namespace, labels[Label.SIMULATION.value])
         if works():
-            queue.add_after(Key(namespace, labels[Label.SIMULATION.value]), _CHILD_DELAY_S)
+            queue.add_after(key, _CHILD_DELAY_S)
+        elif key in watched.seen:
+            watched.waited.add(key)  # also where the status says that it is over: its runners are to go

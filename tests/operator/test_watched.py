@@ -171,8 +171,11 @@ async def test_a_standby_gathers_no_keys():
     for name in ("web", "old"):
         await on_simulation(type=None, namespace="shop", name=name, body=a_body())
     await on_simulation(type="DELETED", namespace="shop", name="old", body=a_body())
-    await on_child(namespace="shop", labels={"trafficsim.io/simulation": "web"})
-    assert ([], [], {KEY}) == (queue.added, queue.later, watched.waited)
+    await on_simulation(type="MODIFIED", namespace="shop", name="web", body=a_body(**AT_REST))
+    assert ([], [], set()) == (queue.added, queue.later, watched.waited)
+    for name in ("web", "old"):
+        await on_child(namespace="shop", labels={"trafficsim.io/simulation": name})
+    assert ([], [], {KEY}) == (queue.added, queue.later, watched.waited), "it has runners, which are to go"
     works[0] = True
     await on_simulation(type="MODIFIED", namespace="shop", name="web", body=a_body(generation=2))
     assert [KEY] == queue.added
