@@ -36,6 +36,7 @@ from trafficsim_operator.plan.resuming import asked_for
 from trafficsim_operator.plan.rolling import SILENT_MS
 from trafficsim_operator.plan.scaling import scaled
 from trafficsim_operator.plan.split import SPLIT, is_rolling
+from trafficsim_operator.plan.unwilling import out, to_be_sent
 from trafficsim_operator.plan.versions import excess, runners_of_run, versions
 
 __all__ = ["decide"]
@@ -310,6 +311,7 @@ def _deal(look: Look) -> Deal:
         look.going,
         capacities=capacities,
         may_take=found.may_take,
+        unwilling=_unwilling(look),
         suspended=look.life.phase is Phase.SUSPENDED,
     )
     if not _is_fenced(look):
@@ -393,10 +395,13 @@ def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
         },
     )
     going, digest, turns = look.going if _is_fenced(look) else _retired(look), terms.digest, _turns(look, dealt)
-    anew = unfenced(look.runners, look.observed.fence)
-    found = []
+    unwilling = _unwilling(look)
+    anew = unfenced(look.runners, look.observed.fence) | unwilling
+    wishes = []
     for runner in look.runners:
         places = dealt.places.get(runner.name)
+        if runner.name in unwilling and (ack := held_by(runner, run.id)) is not None:
+            places = ack.held.below(look.total)
         if places is None or runner.state is RunnerState.STARTING:
             continue
         leaves = runner.name in going or runner.state is RunnerState.LEAVING
@@ -406,8 +411,14 @@ def _assign(look: Look, dealt: Deal) -> tuple[int, tuple[Assign, ...]]:
             runner, places, terms, epoch=epoch + 1, retire=retire, digest=digest, over=over, anew=runner.name in anew
         )
         if action is not None:
-            found.append(action)
-    return epoch + bool(found), tuple(found)
+            wishes.append((runner, action))
+    found = to_be_sent(wishes, look.observed.unwilling, unwilling, look.now_ms)
+    return epoch + bool(found), found
+
+
+def _unwilling(look: Look) -> frozenset[str]:
+    """Return the runners that refuse what they are told, and that nobody waits for any more."""
+    return out(look.runners, look.observed.unwilling, look.now_ms)
 
 
 def _retired(look: Look) -> frozenset[str]:

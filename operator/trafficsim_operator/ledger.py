@@ -23,7 +23,7 @@ from trafficsim_api.statistics import Answer, Vector, histogram, quantiles, tota
 from trafficsim_api.status import RolloutStatus, Status
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.fleet.runners import Runners
-from trafficsim_operator.observed import Evidence, Fence, Loss, RuleEvidence, Runner, RunnerLoad, RunnerState
+from trafficsim_operator.observed import Evidence, Fence, Loss, RuleEvidence, Runner, RunnerLoad, RunnerState, Unwilling
 from trafficsim_operator.plan import numbers, saturation
 from trafficsim_operator.plan.colour_windows import ColourWindows, grid_of
 from trafficsim_operator.plan.loads import Loads
@@ -71,6 +71,8 @@ class Ledger:
     on_record: frozenset[str] = frozenset()
     """Of which of them the status tells."""
     fence: Fence | None = None
+    unwilling: dict[str, Unwilling] = field(default_factory=dict)
+    """The runners that said no to what they were told last, by UID."""
     origin_ms: int | None = None
     rollout: RolloutStatus | None = None
     _colours: ColourWindows = field(default_factory=ColourWindows)
@@ -272,6 +274,7 @@ class Ledger:
         for uid in [uid for uid in self.remembered if uid not in here]:
             gone = self.remembered.pop(uid)
             self._unread.pop(uid, None)
+            self.unwilling.pop(uid, None)
             self._windows.forget(gone.name)
             self._loads.forget(gone.name)
             self._colours.forget(gone.name)

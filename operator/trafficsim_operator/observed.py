@@ -31,6 +31,7 @@ __all__ = [
     "RunnerLoad",
     "RunnerState",
     "TargetFacts",
+    "Unwilling",
 ]
 
 
@@ -110,6 +111,21 @@ class Fence:
 
     epoch: int
     since_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unwilling:
+    """
+    A runner that answers, and said no to what it was told, so many *tries* in a row since *since_ms* (wall clock).
+
+    *word* stands for what that was the last time, at *told_ms*; *said* is what it answered.
+    """
+
+    word: str
+    said: str
+    since_ms: int
+    told_ms: int
+    tries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,6 +388,8 @@ class Observed:
     """Somebody looks on: figures every second instead of every five."""
     fence: Fence | None = None
     """What runners must have acknowledged before places move; None: whatever they hold."""
+    unwilling: Mapping[str, Unwilling] = field(default_factory=dict)
+    """Those of the runners that said no to what they were told last, by UID."""
 
     @property
     def runners(self) -> tuple[Runner, ...]:

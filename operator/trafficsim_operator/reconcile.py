@@ -31,6 +31,7 @@ from trafficsim_operator.fleet.runners import RunnerRefused, Runners
 from trafficsim_operator.fleet.scalers import foreign_scaler
 from trafficsim_operator.ledger import Ledger, Ledgers
 from trafficsim_operator.observed import Desired, Observed, RevisionSeen, Runner, RunnerState, TargetFacts
+from trafficsim_operator.plan import unwilling
 from trafficsim_operator.plan.commands import asked
 from trafficsim_operator.plan.fence import fence_from
 from trafficsim_operator.saved import saved_values
@@ -154,9 +155,10 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
         saved=saved,
         reader=public_of(world.runners.signer.reader) if spec is not None and spec.setup else "",
         accepted=ledger.accepted,
-        trouble=ledger.trouble,
+        trouble="; ".join(unwilling.sentences(runners, ledger.unwilling)) or ledger.trouble,
         watched=world.watched,
         fence=ledger.fence or fence_from(desired.status, runners, world.now_ms()),
+        unwilling=dict(ledger.unwilling),
     )
 
 
@@ -259,9 +261,12 @@ async def _assign(action: Assign, document: Document, world: World) -> None:
     ledger.remembered[told.runner] = replace(known, acknowledgement=before.model_copy(update=maybe))
     try:
         after = await world.runners.assign(action.address, told)
-    except RunnerRefused:
+    except RunnerRefused as error:
         ledger.remembered[told.runner] = known
+        word, was = unwilling.word_of(told, before.boot), ledger.unwilling.get(told.runner)
+        ledger.unwilling[told.runner] = unwilling.after(was, word, str(error), world.now_ms())
         raise
+    ledger.unwilling.pop(told.runner, None)
     ledger.remembered[told.runner] = replace(known, acknowledgement=after)
 
 
@@ -313,5 +318,7 @@ async def _apply(action: Action, owner: Owner, document: Document, world: World,
         log.warning(
             "action failed", extra={"action": type(action).__name__, "error": str(error), "simulation": owner.name}
         )
+        if isinstance(action, Assign) and isinstance(error, RunnerRefused):
+            return f"{action.name} refuses what it is told: {error}"
         return str(error)
     return ""

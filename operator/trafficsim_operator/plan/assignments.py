@@ -85,6 +85,7 @@ def holders(
     capacities: Mapping[str, int] = MappingProxyType({}),
     may_take: Callable[[str], bool] = lambda revision: True,
     suspended: bool = False,
+    unwilling: frozenset[str] = frozenset(),
 ) -> tuple[Holder, ...]:
     """
     Return *runners* as the dealer sees them; one that is being deleted keeps nothing, unless its node is not ready.
@@ -95,6 +96,7 @@ def holders(
     *capacities* are of a runner, by revision; runners of a revision that may not take get no place more. Those of them
     that have nobody are not waited for: a version whose workers refuse its load will never be settled. Who has not
     heard yet that all are *suspended*, or that they go on, is not settled: its places are on or off against the rest.
+    The *unwilling*, by name, do nothing that they are told.
     """
 
     def is_settled(runner: Runner, ack: Acknowledgement | None) -> bool:
@@ -108,8 +110,10 @@ def holders(
             name=runner.name,
             held=ack.held if (ack := held_by(runner, run)) else Places(),
             settled=is_settled(runner, ack),
-            answers=runner.answered,
+            answers=runner.answered and runner.name not in unwilling,
+            refuses=runner.answered and runner.name in unwilling,
             takes=runner.answered
+            and runner.name not in unwilling
             and runner.state is RunnerState.READY
             and runner.name not in going
             and may_take(runner.revision),

@@ -33,6 +33,7 @@ from trafficsim_operator.plan.numbers import rounded
 from trafficsim_operator.plan.places import Deal
 from trafficsim_operator.plan.planned import planned_user_ms
 from trafficsim_operator.plan.scaling_told import of_conflict, scaling_of
+from trafficsim_operator.plan.unwilling import sentences
 
 __all__ = ["status_of"]
 
@@ -252,8 +253,9 @@ def _preflight(before: Status, life: Life) -> tuple[Finding, ...]:
 def _health(look: Look) -> tuple[Finding, ...]:
     """Return how the runners of the version that runs do, and whether any with users is silent."""
     kind = Condition.RUNNERS_HEALTHY
+    refused = "; ".join(sentences(look.runners, look.observed.unwilling)) if look.life.phase in ON else ""
     if look.life.phase is not Phase.RUNNING:
-        return (Finding(type=kind, status=None, reason=look.life.phase),)
+        return (Finding(type=kind, status=None, reason=look.life.phase, message=refused),)
     silent = [
         runner.name
         for runner in look.runners
@@ -269,6 +271,8 @@ def _health(look: Look) -> tuple[Finding, ...]:
                 type=kind, status=False, reason=Reason.UNREACHABLE, message=f"no answer from {', '.join(silent[:5])}"
             ),
         )
+    if refused:
+        return (Finding(type=kind, status=False, reason=Reason.ASSIGNMENT_REFUSED, message=refused),)
     wanted = look.accepted.sizing.runners
     seen = look.observed.revisions.get(look.accepted.revision.revision)
     own = seen.runners if seen is not None else ()

@@ -12,7 +12,8 @@ sends now, is void once its runner is fenced; before that it does what that oper
     9; an assignment of epoch 8 that comes before is overwritten, one that comes after is refused (409)
 
 Who does not answer keeps its places and is not waited for: it is sent what it is to hold, under a new epoch, when it
-answers. Nor is who answers, but refuses what it is sent. A runner that was never told anything has nothing to repeat.
+answers. Nor is who answers, but refuses what it is sent: it is told again ever more rarely (unwilling.py). A runner
+that was never told anything has nothing to repeat.
 """
 
 from __future__ import annotations

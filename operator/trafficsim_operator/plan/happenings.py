@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from trafficsim_api.names import Event
+from trafficsim_api.names import Condition, Event
 from trafficsim_api.phases import Phase
 from trafficsim_api.rollout import RolloutPhase
 from trafficsim_api.status import Barrier, RolloutStatus, Run, Status
@@ -14,9 +14,12 @@ from trafficsim_operator.plan.conditions import MESSAGE
 from trafficsim_operator.plan.look import Look
 from trafficsim_operator.plan.planned import planned_user_ms
 from trafficsim_operator.plan.scaling_told import changed, told_of_scaling
+from trafficsim_operator.plan.unwilling import sentences
 
 __all__ = ["happenings", "skew_of"]
 
+# A condition's message may be cut after so much.
+_MARK: Final = 120
 # What a pause that ended leads to, unless the rollout ended with it.
 _ONWARD: Final = (RolloutPhase.PREPARING, RolloutPhase.SHIFTING, RolloutPhase.ANALYZING, RolloutPhase.PROMOTING)
 
@@ -54,6 +57,7 @@ def happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple
                 found.append(Happening(reason=Event.RUNNER_RETIRED, message=text))
             case _:
                 pass
+    found += _told_of_unwilling(look, status)
     found += _told_of_unkept(before, status)
     found += told_of_scaling(look, status)
     found += _told_of_tasks(before, status)
@@ -63,6 +67,18 @@ def happenings(look: Look, status: Status, actions: tuple[Action, ...]) -> tuple
         found += _told_of_losses(look, before.run, status.run)
         found += _told_of_start(before.run, status)
     return tuple(found)
+
+
+def _told_of_unwilling(look: Look, status: Status) -> Iterator[Happening]:
+    """Yield an event for each runner that goes on refusing what it is told; once, when the condition says so."""
+    before, now = (
+        next((c.message for c in seen.conditions if c.type == Condition.RUNNERS_HEALTHY), "")
+        for seen in (look.before, status)
+    )
+    for text in sentences(look.runners, look.observed.unwilling):
+        mark = text[:_MARK]
+        if mark in now and mark not in before:
+            yield Happening(reason=Event.ASSIGNMENT_REFUSED, message=text, warning=True)
 
 
 def _told_of_unkept(before: Status, status: Status) -> Iterator[Happening]:

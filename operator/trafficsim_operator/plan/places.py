@@ -12,6 +12,7 @@ In order, the first that applies:
    (a retiring one first, its highest places) to the emptiest; the giver keeps them until step 2.
 
 A runner that does not answer keeps its places and takes none; while one was never heard (*unknown*), nothing is dealt.
+So it is with one that *refuses* what it is told; but what is on twice with it goes back to it: it is at work there.
 
 Where a place must never be on twice (*exclusive*: its user has a row of its own), the giver goes first: in step 2 it
 drops at once, in step 4 it drops before anybody takes, and step 3 waits until all are *at rest*. What is given is off
@@ -43,7 +44,8 @@ class Holder:
     """
     A runner as the dealer sees it. *takes*: ready, answering, not leaving; *retiring*: it gives all.
 
-    *colour* is its version, *capacity* how many places it has room for; None: as many as the others.
+    *colour* is its version, *capacity* how many places it has room for; None: as many as the others. *refuses*: it does
+    nothing that it is told, which is why it counts as one that does not answer; what it says of itself is true.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Holder:
     retiring: bool = False
     colour: str = ""
     capacity: int | None = None
+    refuses: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,8 +245,10 @@ class _Table:
             # Who does not answer keeps what it has; of two such nobody can be told.
             who = gives if gives.answers else keeps
             may = who.answers
+        elif gives.refuses and keeps.answers:
+            who, may = keeps, True
         else:
-            who, may = gives, gives.answers and keeps.answers and keeps.settled
+            who, may = gives, gives.answers and (keeps.answers or keeps.refuses) and keeps.settled
         if may:
             self._held[who.name] = self._held[who.name] - both
         return may
@@ -359,6 +364,11 @@ class _Table:
         """Sort givers: those that are retiring, then the fullest."""
         return not self._by_name[name].retiring, -len(self._held[name]), name
 
+    def _fair(self, colour: _Colour) -> int:
+        """Return what each taker of *colour* is to have when it shares evenly what those that refuse do not keep."""
+        kept = self._sum(name for name in colour.names if self._by_name[name].refuses)
+        return colour.share(max(colour.quota, self._sum(colour.names)) - kept)
+
     def _spares(self, colour: _Colour, share: int) -> Iterator[tuple[str, int]]:
         """Yield who of *colour* has more than an equal share, and how much it can spare; a retiring one all."""
         for name in sorted(colour.names, key=self._giver_order):
@@ -368,7 +378,7 @@ class _Table:
 
     def _even(self, colour: _Colour, chunk: int) -> int:
         """Let takers take up to *chunk* places of retiring and overfull runners of *colour*; return how many."""
-        share, begun = colour.share(max(colour.quota, self._sum(colour.names))), 0
+        share, begun = self._fair(colour), 0
         for giver, spare in self._spares(colour, share):
             # Subtle: a taker ends at or below the share, so it stays the less full of the two until the giver dropped.
             takers = [taker for taker in colour.takers if taker != giver]
@@ -379,7 +389,7 @@ class _Table:
 
     def _even_out(self, colour: _Colour, chunk: int) -> list[Places]:
         """Let retiring and overfull runners of *colour* drop up to *chunk* places; return what each dropped."""
-        share = colour.share(max(colour.quota, self._sum(colour.names)))
+        share = self._fair(colour)
         left = min(chunk, self._room(colour.takers, share))
         dropped = []
         for giver, spare in list(self._spares(colour, share)):
