@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import httpx
+import aiohttp
 
 from trafficsim_operator.fleet.environments import Environment
 
@@ -23,7 +23,7 @@ __all__ = ["RunnerProcess", "free_ports", "start"]
 # Below Linux's ephemeral range: the load's own outgoing connections cannot take a port between our look and the start.
 _FIRST_PORT: Final = 20_000
 _LAST_PORT: Final = 32_000
-_PROBE: Final = httpx.Timeout(2.0)
+_PROBE: Final = aiohttp.ClientTimeout(total=2.0)
 _LAUNCH: Final = str(Path(__file__).parent / "launch.py")
 _TAIL: Final = 4096
 
@@ -48,7 +48,7 @@ class RunnerProcess:
     kill_at: float | None = None
     cause: str = ""
     """Why the runner before this one ended, told until this one is ready."""
-    _client: httpx.AsyncClient | None = field(default=None, repr=False)
+    _session: aiohttp.ClientSession | None = field(default=None, repr=False)
 
     @property
     def has_ended(self) -> bool:
@@ -57,12 +57,12 @@ class RunnerProcess:
 
     async def probe(self) -> None:
         """Ask the runner whether it is ready."""
-        if self._client is None:
-            self._client = httpx.AsyncClient(base_url=f"http://{self.address}", timeout=_PROBE, trust_env=False)
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=_PROBE)
         try:
-            answer = await self._client.get("/readyz")
-            self.is_ready = answer.status_code == 200
-        except (httpx.HTTPError, OSError):
+            async with self._session.get(f"http://{self.address}/readyz") as answer:
+                self.is_ready = answer.status == 200
+        except (aiohttp.ClientError, OSError):
             self.is_ready = False
         self.was_ready = self.was_ready or self.is_ready
 
@@ -91,10 +91,10 @@ class RunnerProcess:
         return f"exited with {code}" + (f": {last}" if last else "")
 
     async def forget(self) -> None:
-        """Close the client and remove the directory of an ended runner."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        """Close the connection and remove the directory of an ended runner."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _signal(self, number: signal.Signals) -> None:
