@@ -66,6 +66,9 @@ cluster: setup ## a whole Kubernetes node in a network namespace of its own, for
 cluster-down: setup ## end it, and remove everything it left
 	@$(NODE) down
 
+image: setup ## the images of operator, runner and demo shop: built if anything changed, with size and start-up time
+	@$(BIN)/python -m trafficsim_operator.testing.images $(ARGS)
+
 check: setup ## lint, format, types, import contracts, generated files, locks
 	@tools/check
 

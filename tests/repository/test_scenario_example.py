@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from mypy import api
 
 from trafficsim_api.document import load
@@ -12,11 +13,12 @@ from trafficsim_runner.scenario.declared import declared_by
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def test_the_example_passes_strict_typing(tmp_path):
+@pytest.mark.parametrize("module", ["shop_flows.py", "image/buyers.py"])
+def test_the_example_passes_strict_typing(module, tmp_path):
     """A scenario is checked against the typed base class."""
     config = tmp_path / "mypy.ini"
     config.write_text("[mypy]\nstrict = True\nfollow_imports = silent\n")
-    options = ["--config-file", str(config), "--cache-dir", str(tmp_path), str(EXAMPLES / "shop_flows.py")]
+    options = ["--config-file", str(config), "--cache-dir", str(tmp_path), str(EXAMPLES / module)]
     said, errors, code = api.run(options)
     assert 0 == code, said + errors
 
@@ -46,3 +48,14 @@ def test_the_example_declares_what_its_rules_name():
     (declared,) = declared_by(spec.archetypes, {}, str(EXAMPLES)).values()
     assert {"exported", "listed", "report_bytes"} == {name for name, _, _ in declared.layout.metrics}
     assert {"login", "list", "look_up", "report"} == {name for name, _ in declared.layout.actions}
+
+
+def test_what_an_image_brings_along_is_what_its_simulation_names():
+    """The same, for the module that a runner's image has."""
+    image = EXAMPLES / "image"
+    spec = load((image / "simulation.yaml").read_bytes(), "simulation.yaml").spec
+    (declared,) = declared_by(spec.archetypes, {}, str(image)).values()
+    assert {"kept"} == {name for name, _, _ in declared.layout.metrics}
+    assert f"COPY --chown=65532:65532 {declared.kind.__module__}.py /opt/scenarios/" in (
+        (image / "Dockerfile").read_text().splitlines()
+    )
