@@ -13,7 +13,7 @@ import pytest
 
 from e2e.pods import deployment, pod, service, web
 from trafficsim_operator.testing.go_modules import KUBERNETES
-from trafficsim_operator.testing.node import Cluster, CommandFailed, Place, daemons, groups, leftovers, namespace
+from trafficsim_operator.testing.node import Cluster, CommandFailed, Place, daemons, leftovers, namespace
 from trafficsim_operator.testing.node.place import API_SERVICE, DNS_SERVICE, DOMAIN, NODE, PODS
 from trafficsim_operator.testing.node.worker import PAUSE
 
@@ -89,7 +89,7 @@ def test_a_pod_reaches_a_service_by_its_name_and_itself_too(kubectl, served):
     answered = set()
 
     def ask():
-        answered.add(kubectl("exec", asking, "--", "wget", "-q", "-O", "-", "-T", "5", f"http://web:{PORT}/").strip())
+        answered.add(kubectl("exec", asking, "--", "wget", "-q", "-O", "-", f"http://web:{PORT}/").strip())
         return names <= answered
 
     eventually(ask)
@@ -165,14 +165,24 @@ def command(cluster, verb):
 
 
 def left_of(place):
-    """Return whatever of a node there still is."""
-    paths = [place.directory, namespace.path(place), *groups.directories(place)]
-    return [
-        *(path for path in paths if path.exists()),
-        *leftovers.mounts(place),
-        *leftovers.links(place),
-        *daemons.pids(place),
-    ]
+    """Return whatever of a node there still is: processes, mounts, its directory, namespace and cgroups."""
+    mounted = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    hierarchies = [Path(words[1]) for words in mounted if words[2] in ("cgroup", "cgroup2")]
+    paths = [place.directory, namespace.path(place), *(root / place.cgroup for root in hierarchies)]
+    return [*(path for path in paths if path.exists()), *leftovers.mounts(place), *daemons.pids(place)]
+
+
+def written_by_nodes():
+    """Return every file in the directories of the machine's that programs of a node write to."""
+    directories = (
+        "/run/containerd",
+        "/run/runc",
+        "/var/lib/cni",
+        "/var/log/containers",
+        "/var/log/pods",
+        "/usr/libexec",
+    )
+    return {path for directory in directories for path in Path(directory).rglob("*")}
 
 
 STAGES = {
@@ -185,15 +195,14 @@ STAGES = {
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_start_that_is_killed_can_be_cleaned_up(other, node, stage):
     """Nothing is left of it: processes, mounts, cgroups, namespace, files; the other node does not notice."""
-    before = daemons.pids(node.place)
+    before, files = daemons.pids(node.place), written_by_nodes()
     with subprocess.Popen(command(other, "up"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as start:
         eventually(lambda: STAGES[stage](other.place))
         start.kill()
-    sockets = leftovers.sockets(other.place)
     assert daemons.pids(other.place)
     assert 0 == subprocess.run(command(other, "down"), check=False).returncode
     assert [] == left_of(other.place)
-    assert not any(path.exists() for path in sockets)
+    assert set() == written_by_nodes() - files
     assert node.is_up() and before & daemons.pids(node.place)
 
 
@@ -222,9 +231,11 @@ def test_an_interrupted_start_cleans_up_by_itself(other):
 
 
 def test_the_machine_is_as_it_was(other, node):
-    """Kernel parameters that a kubelet sets are noted before the first node, and stay so while one is up."""
-    noted = node.place.tunables.read_text()
+    """Nothing is left of a node that ran pods; what the first one noted of the kernel's parameters stays noted."""
+    noted, files = node.place.tunables.read_text(), written_by_nodes()
     assert other.start()
     other.stop()
+    assert [] == left_of(other.place)
+    assert set() == written_by_nodes() - files
     assert noted == node.place.tunables.read_text()
     assert {path.name for path in Path("/sys/class/net").iterdir()}.isdisjoint({"node0", "pods0"})

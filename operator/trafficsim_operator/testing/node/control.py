@@ -108,6 +108,7 @@ def manager(place: Place, files: Credentials) -> list[str]:
         "--use-service-account-credentials=true",
         f"--cluster-cidr={PODS}",
         "--allocate-node-cidrs=false",
+        f"--flex-volume-plugin-dir={place.kubelet / 'plugins-exec'}",  # else it makes one below /usr
         "--leader-elect=false",
         "--kube-api-qps=200",  # the default of 20 makes tests wait, not the cluster work
         "--kube-api-burst=400",

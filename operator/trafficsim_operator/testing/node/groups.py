@@ -72,7 +72,7 @@ def _open(directory: Path) -> None:
 
 
 def _roots() -> list[Path]:
-    """Return where each hierarchy is mounted that has controllers or, in version 1, a name."""
+    """Return where each hierarchy is mounted: all of version 1 with version 2 beside them, or version 2 alone."""
     legacy: dict[str, Path] = {}  # the same hierarchy may be mounted twice
     unified: list[Path] = []
     for line in Path("/proc/self/mounts").read_text().splitlines():
@@ -82,7 +82,7 @@ def _roots() -> list[Path]:
         elif kind == "cgroup2":
             unified.append(Path(directory))
     if _NEEDED <= {name for names in legacy for name in names.split(",")}:
-        return list(legacy.values())
+        return [*legacy.values(), *unified]
     for root in unified:
         if _NEEDED <= set((root / "cgroup.controllers").read_text().split()):
             return [root]
