@@ -132,10 +132,8 @@ class Ledger:
     def not_kept(self, uid: str, answer: Answer, reason: str, *, refused: bool, now_ms: int) -> None:
         """Remember that the last *answer* of a runner is in this process alone, and why."""
         name = share.name if (share := self._shares.by_uid.get(uid)) is not None else uid
-        tried = Unkept(
-            name=name, answer=answer, reason=reason, refused=refused, since_ms=now_ms, tried_ms=now_ms
-        )  # fmt: skip
-        self.unkept[uid] = after(self.unkept.get(uid), tried)
+        no = Unkept(name=name, answer=answer, reason=reason, refused=refused, since_ms=now_ms, tried_ms=now_ms)
+        self.unkept[uid] = after(self.unkept.get(uid), no)
 
     def unkept_of(self, names: Iterable[str], now_ms: int) -> list[str]:
         """Return which of the runners *names* are not to go, for a last answer that is not on record yet."""
@@ -213,7 +211,8 @@ class Ledger:
         is_new = not self._looked_ms or now_ms - self._looked_ms > _BREAK_MS
         self._listening_ms = run_ms if is_new else min(self._listening_ms, run_ms)
         self._attending_ms = now_ms if is_new else self._attending_ms
-        self._looked_ms, self._shares.attending_ms = now_ms, self._attending_ms
+        self._looked_ms = now_ms
+        self._shares.attending_ms, self._shares.begun = self._attending_ms, self.origin_ms is not None
         self._colours.begin(grid_of(self.rollout))
 
     def _tells(self, runner: Runner) -> bool:

@@ -90,6 +90,16 @@ def test_when_an_account_is_whole(runner, is_whole):
     assert is_missing is bool(shares.missing)
 
 
+def test_before_a_run_has_begun_nothing_is_missing():
+    """Runners are told their places beforehand; whoever goes then has counted nothing."""
+    shares = some()
+    shares.begun = False
+    shares.take(a_runner(), an_answer(), NOW)
+    assert () == tuple(shares.open([a_runner(), a_runner(run=None)]))
+    assert not shares.let_go([a_runner(answered=False)], is_over=False)[1]
+    assert {} == shares.missing
+
+
 def test_another_assignment_takes_the_wholeness_away():
     """Whoever goes on after a pause counts again, read or not."""
     shares = some()

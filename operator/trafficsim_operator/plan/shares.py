@@ -77,11 +77,13 @@ class Shares:
     """
     The shares of *run* by runner UID; *missing* by what it is about, *told* the requests that the status told of.
 
-    Looks have followed one another without a break since *attending_ms* (wall clock ms, 0: unknown).
+    Looks have followed one another without a break since *attending_ms* (wall clock ms, 0: unknown). *begun*: the run
+    has its origin; before that nobody is at work, and nothing can be missing.
     """
 
     run: int = 0
     attending_ms: int = 0
+    begun: bool = True
     by_uid: dict[str, Share] = field(default_factory=dict)
     layout: Layout = field(default_factory=lambda: Layout(actions=()))
     missing: dict[str, str] = field(default_factory=dict)
@@ -170,10 +172,10 @@ class Shares:
 
     def may_count(self, runner: Runner) -> bool:
         """Say whether *runner* may have counted anything in the run."""
-        return may_count(runner, self.run, self.attending_ms)
+        return self.begun and may_count(runner, self.run, self.attending_ms)
 
     def _miss_rest(self, runner: Runner, why: str) -> bool:
-        return self.miss(runner.uid, f"{self.since(runner)} on: {why}")
+        return self.begun and self.miss(runner.uid, f"{self.since(runner)} on: {why}")
 
     def miss(self, key: str, text: str) -> bool:
         """Say that a share is missing; return whether that is new."""
