@@ -89,7 +89,7 @@ class BorrowedManager(ExternalManagerBase):
         source = kubeconfig or self.original
         if source is None:
             raise pytest.UsageError("an external cluster needs --k8s-kubeconfig")
-        copy = Path(tempfile.mkdtemp(prefix="trafficsim-kubeconfig-")) / "kubeconfig"
-        copy.touch(mode=0o600)
-        copy.write_bytes(Path(source).read_bytes())
-        super().__init__(cluster_name, provider_config, copy)
+        descriptor, name = tempfile.mkstemp(prefix="trafficsim-kubeconfig-")  # which only we may read
+        with open(descriptor, "wb") as copy:
+            copy.write(Path(source).read_bytes())
+        super().__init__(cluster_name, provider_config, Path(name))

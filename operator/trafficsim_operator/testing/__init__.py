@@ -2,8 +2,9 @@
 Real Kubernetes for tests, without a container engine.
 
 `ControlPlane` runs etcd, kube-apiserver and kube-controller-manager on loopback; `ProcessKubelet` is its node: it
-runs pods as processes. Shipped so that anybody who builds on trafficsim can test against the same. What a machine
-cannot give raises `Unavailable` with the reason. Imports nothing from the rest of the operator.
+runs pods as processes. `node` is a whole node, with containers. Shipped so that anybody who builds on trafficsim can
+test against the same. What a machine cannot give raises `Unavailable` with the reason. Imports nothing from the rest of
+the operator.
 """
 
 from trafficsim_operator.testing.apiserver import Api, ApiError

@@ -5,9 +5,12 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from trafficsim_operator.testing.go_modules import last_line, progress
 from trafficsim_operator.testing.unavailable import Unavailable
+
+_WAIT: Final = "-oDPkg::Lock::Timeout=300"  # seconds, for somebody else who installs
 
 
 def programs(
@@ -47,7 +50,7 @@ def _install(missing: Mapping[str, str]) -> None:
 def _apt_get(arguments: list[str]) -> str | None:
     """Return the last thing apt-get said if it failed."""
     environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(["apt-get", *arguments], env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(["apt-get", _WAIT, *arguments], env=environ, capture_output=True, text=True, check=False)
     return last_line(done.stderr) if done.returncode else None
 
 
