@@ -14,11 +14,12 @@ import pytest
 from trafficsim_operator.testing import virtual_loop
 from trafficsim_operator.testing.faults.__main__ import main
 from trafficsim_operator.testing.faults.kinds import Fault
-from trafficsim_operator.testing.faults.matrix import Point, every_point, one, part, parts, undisturbed
+from trafficsim_operator.testing.faults.matrix import Point, every_point, one, part, parts, several, undisturbed
 from trafficsim_operator.testing.faults.scenarios import SCENARIOS
 
 NAMES = [scenario.name for scenario in SCENARIOS]
 SAMPLE = 40
+SEVERAL = 12
 # What failed once, by scenario, call and fault: every call of that kind, since their numbers move with the code.
 FAILED_ONCE = (
     ("start", "GET acknowledgement of a runner", Fault.RESET),
@@ -48,6 +49,22 @@ def test_what_failed_once_is_survived(scenario: str, call: str, fault: Fault) ->
     results = part(scenario, points)
     assert points == [result.point for result in results] != []
     assert [] == [f"{result.point}: {result.problems}" for result in results if result.problems]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("scenario", ["scale-in", "finish", "promote"])
+def test_several_faults_in_a_row_lose_no_number(scenario: str) -> None:
+    """Drawn anew each time, each a few calls after the other: the end is the same, and every request is told of."""
+    seed = random.randrange(1_000_000)
+    rng, calls = random.Random(seed), len(undisturbed(scenario).calls)
+    print(f"{scenario}: {seed}")
+    for _ in range(SEVERAL):
+        number, faults = rng.randrange(calls), {}
+        for _ in range(rng.choice((2, 3, 4))):
+            faults[number] = rng.choice(list(Fault))
+            number += rng.choice((1, 2, 3, 5, 8, 13))
+        outcome = several(scenario, faults)
+        assert [] == outcome.found, f"{scenario}, {faults}: {outcome.fired}"
 
 
 def test_a_scenario_is_the_same_each_time() -> None:

@@ -11,7 +11,7 @@ import gc
 import os
 import pickle
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -23,7 +23,7 @@ from trafficsim_operator.testing.faults.play import Outcome, play
 from trafficsim_operator.testing.faults.scenarios import SCENARIOS, Scenario
 from trafficsim_operator.testing.faults.wire import Wire
 
-__all__ = ["Point", "Result", "every_point", "one", "part", "parts", "undisturbed"]
+__all__ = ["Point", "Result", "every_point", "one", "part", "parts", "several", "undisturbed"]
 
 _SLICES: Final = 12
 
@@ -82,6 +82,18 @@ def one(point: Point) -> Result:
     wire = Wire(meets=lambda number, label: Fault(point.fault) if number == point.number else None)
     outcome = virtual_loop.run(play(_scenario(point.scenario), wire, plain.end))
     return _judged(point, plain, outcome)
+
+
+def several(name: str, faults: Mapping[int, Fault]) -> Outcome:
+    """
+    Play a scenario with *faults* at the calls of these numbers, counted on over all processes of the operator.
+
+    Its *found* says as well where the end is another one than without a fault.
+    """
+    plain = undisturbed(name)
+    outcome = virtual_loop.run(play(_scenario(name), Wire(meets=lambda number, _: faults.get(number)), plain.end))
+    outcome.found += [] if outcome.found else plain.differs(outcome)
+    return outcome
 
 
 def _judged(point: Point, plain: Outcome, outcome: Outcome) -> Result:
