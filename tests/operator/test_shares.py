@@ -184,3 +184,16 @@ def test_numbers_are_told_to_three_digits(count, told):
     """And never fall for a larger count, so that fewer than told are fewer than counted."""
     assert told == rounded(count)
     assert rounded(count) <= rounded(count + 1)
+
+
+def test_what_is_read_of_a_runner_on_its_way_out_is_missing_no_more():
+    """It was let go before it had drained, which is said; it drains by itself, and tells the rest."""
+    shares = some()
+    shares.take(a_runner(), an_answer(1), NOW)
+    assert shares.let_go([a_runner()], is_over=False)[1]
+    leaving = a_runner(state=RunnerState.LEAVING, drained=True)
+    shares.take(leaving, an_answer(1, 2), NOW + 1_000)
+    assert {} == shares.missing
+    assert shares.gone(leaving, NOW + 2_000) is not None
+    assert {} == shares.missing
+    assert 2 == done(shares)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trafficsim_api.names import Event
 from trafficsim_api.places import Places
 from trafficsim_api.protocol import Acknowledgement, Assignment
+from trafficsim_api.rollout import RolloutPhase
 from trafficsim_operator.fleet.runners import RunnerRefused, Runners, Signer
 from trafficsim_operator.ledger import Ledgers
 from trafficsim_operator.observed import Runner, RunnerState, Unwilling
@@ -268,3 +269,33 @@ async def test_a_runner_that_refuses_the_fence_costs_no_write_at_each_look():
     assert len(runners.asked) <= 20
     assert world.status.epoch - epoch <= len(runners.asked) + 1
     assert "AssignmentRefused" == healthy(world)[0]
+
+
+async def test_a_version_that_does_not_give_its_users_back_is_ended():
+    """Its rollout fails by its deadline; then it goes as a whole, and its users are at work on the old one."""
+    world, runners, *blue = await at_work()
+    for health in world.fleet.health.values():
+        health.tells = True
+    world.fleet.tells = True
+    told: list[str] = []
+
+    def no(address: str, assignment: Assignment) -> str:
+        told.extend([address] if address not in blue else [])
+        return "507: no room" if address not in blue and len(told) > 4 else ""
+
+    runners.no = no
+    steps = [{"percent": 50}, {"percent": 100}]
+    rollout = {"steps": steps, "dwell": "3s", "warmUp": "0s", "window": "1s", "maxDwell": "60s", "minSamples": 6}
+    world.record.put(a_document(rollout=rollout | {"deadline": "60s"}, runner={"image": "trafficsim/runner:2"}))
+    world.waits, began, most = 0, world.now_ms, 0
+    while world.status.rollout is None or world.status.rollout.phase is not RolloutPhase.REJECTED:
+        assert world.now_ms - began < 120_000
+        world.waits = min(1_000, 5_000 if world.waits is None else world.waits)
+        await world.look("n", "shop")
+        most = max(most, sum(runner.active(world.now_ms) for runner in world.fleet.runners.values()))
+    assert most <= USERS + max_over(USERS)
+    assert "ShiftTimeout" == world.status.rollout.reason
+    assert set(blue) == set(world.fleet.runners)
+    assert [600, 600] == held(world)
+    [text] = world.status.accounts.missing
+    assert text.endswith("it was let go before it had drained")

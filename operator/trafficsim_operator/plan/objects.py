@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from trafficsim_api.phases import Phase
+from trafficsim_api.rollout import RolloutPhase
 from trafficsim_api.status import Revision
 from trafficsim_api.units import parse_instant
 from trafficsim_operator.actions import Action, EnsureRevision, RemoveRevision, Retire
@@ -13,6 +14,7 @@ from trafficsim_operator.plan.assignments import held_by
 from trafficsim_operator.plan.colours import written_off
 from trafficsim_operator.plan.look import ENDED, Look
 from trafficsim_operator.plan.once import is_at_setup, teardown_is_due
+from trafficsim_operator.plan.unwilling import out
 
 __all__ = ["objects"]
 
@@ -50,6 +52,12 @@ def _kept(look: Look, version: Revision) -> tuple[Action, ...]:
     wanted, seen = look.versions.replicas.get(revision, 0), look.observed.revisions.get(revision)
     if not wanted and (seen is None or revision != look.versions.stable.revision):
         return ()
+    if seen is not None and _is_called_back(look, revision):
+        if not seen.replicas:
+            return ()
+        if out(seen.runners, look.observed.unwilling, look.now_ms):
+            names = tuple(runner.name for runner in seen.runners)
+            return (Retire(revision=revision, runners=names, replicas=0, reason="it does not give its users back"),)
     reason = look.reason_of(revision)
     gone = _retired(look, revision)
     left = max(wanted, seen.replicas - len(gone)) if seen is not None else 0
@@ -63,6 +71,17 @@ def _kept(look: Look, version: Revision) -> tuple[Action, ...]:
         holding = sum(bool(ack and ack.held) for ack in (held_by(r, look.run.id) for r in seen.runners))
         return (_ensured(version, max(wanted, holding if seen.drifted else seen.replicas), reason),)
     return ()
+
+
+def _is_called_back(look: Look, revision: str) -> bool:
+    """
+    Say whether the users of *revision* are on their way back.
+
+    A version that refuses to give them is ended as a whole: its pods drain when they go, and nobody is at work twice.
+    """
+    rollout, candidate = look.versions.rollout, look.versions.candidate
+    is_back = rollout is not None and rollout.phase in (RolloutPhase.ABORTING, RolloutPhase.SUPERSEDING)
+    return is_back and candidate is not None and candidate.revision == revision
 
 
 def _ensured(version: Revision, replicas: int, reason: str) -> EnsureRevision:

@@ -132,6 +132,8 @@ class Shares:
             let_go=before is not None and before.let_go,
             whole=ack.epoch if ack is not None and is_over else -1,
         )
+        if share.whole >= 0 and self.missing.pop(runner.uid, None) is not None:
+            self.changes += 1  # it was let go before, and told the rest on its way
         self._put(runner.uid, share)
 
     def let_go(self, runners: Iterable[Runner], *, is_over: bool) -> tuple[dict[str, Answer], bool]:
