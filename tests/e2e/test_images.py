@@ -193,4 +193,4 @@ def test_a_scenario_added_to_the_image_is_found(images, tmp_path):
 def test_a_runner_says_what_it_lacks(runner):
     """Exit code 2, and the variable's name; state and keys are where a pod mounts them."""
     done = runner.run(Launch(in_memory=[STATE_PATH, KEYS_PATH]))
-    assert (2, True) == (done.returncode, "TRAFFICSIM_SIMULATION_UID is needed" in done.stderr)
+    assert (2, True) == (done.returncode, "TRAFFICSIM_RUNNER_UID is needed" in done.stderr)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from trafficsim_api import __version__
 from trafficsim_operator.manifests.deployment import KEYS_PATH, STATE_PATH
 from trafficsim_operator.testing import Unavailable
 from trafficsim_operator.testing.images import TARGETS, base, building, startup
@@ -142,6 +144,77 @@ def test_an_engine_that_does_not_work_is_named(tmp_path):
 def no_podman(monkeypatch):
     """Nothing is built at this level, whatever is installed."""
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+
+
+ENGINE = """#!/bin/sh
+echo "$*" >>{calls}
+case "$1" in
+    save) echo archive >"$5" ;;
+    pull) exit 1 ;;
+    inspect) [ "$4" = here:1 ] ;;
+    build) [ ! -e {broken} ] || {{ echo "step 3 failed"; exit 1; }} ;;
+esac
+"""
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """A podman that notes what it is called with, has the image here:1, can pull none, and may be broken."""
+    program, calls, broken = tmp_path / "podman", tmp_path / "calls", tmp_path / "broken"
+    program.write_text(ENGINE.format(calls=calls, broken=broken))
+    program.chmod(0o755)
+    monkeypatch.setattr("shutil.which", lambda name, **_: str(program) if name == "podman" else None)
+
+    def verbs():
+        found = [line.split()[0] for line in calls.read_text().splitlines()]
+        calls.unlink()
+        return found
+
+    verbs.broken = broken
+    return verbs
+
+
+def test_what_is_built_once_is_not_built_again(engine, tmp_path):
+    """Nothing but whether the engine works is asked; and an image that was not asked for is not built."""
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    (first,) = building.build(("runner",), base="here:1", environ=environ).values()
+    assert ["info", "inspect", "build", "save"] == engine()
+    assert ("docker.io/trafficsim/runner:" + __version__, "here:1", True) == (first.name, first.base, first.is_new)
+    (second,) = building.build(("runner",), base="here:1", environ=environ).values()
+    assert ["info"] == engine()
+    assert (first.archive, False) == (second.archive, second.is_new)
+
+
+def test_a_build_that_fails_says_how_and_leaves_nothing(engine, tmp_path):
+    """The end of what the engine said; the next call tries again."""
+    engine.broken.touch()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"podman failed; the end of .*:\nstep 3 failed"):
+            building.build(("demo",), base="here:1", environ={"XDG_CACHE_HOME": str(tmp_path)})
+        assert ["info", "inspect", "build"] == engine()
+    assert [] == [path.name for path in building.cache({"XDG_CACHE_HOME": str(tmp_path)}).glob("demo*")]
+
+
+def test_a_base_that_was_asked_for_is_not_replaced(engine, tmp_path):
+    """Only where the Dockerfile's own cannot be pulled one is made of Debian packages."""
+    with pytest.raises(Unavailable, match="the base image elsewhere:1 is not here and cannot be pulled"):
+        building.build(("demo",), base="elsewhere:1", environ={"XDG_CACHE_HOME": str(tmp_path)})
+    assert ["info", "inspect", "pull"] == engine()
+
+
+def test_three_archives_of_a_target_are_kept(tmp_path):
+    """Those that were asked for last, and what stands beside them."""
+    for number in range(5):
+        for ending in (".tar", ".json", ".starts"):
+            path = tmp_path / f"runner-{number}{ending}"
+            path.touch()
+            os.utime(path, (number, number))
+    (tmp_path / "demo-0.tar").touch()
+    building.forget(tmp_path, "runner")
+    expected = {"demo-0.tar"} | {
+        f"runner-{number}{ending}" for number in (2, 3, 4) for ending in (".tar", ".json", ".starts")
+    }
+    assert expected == {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize(

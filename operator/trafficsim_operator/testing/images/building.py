@@ -21,13 +21,13 @@ from trafficsim_operator.testing.images.engine import Engine, Kind, Request
 from trafficsim_operator.testing.images.inputs import context_files, digest
 from trafficsim_operator.testing.unavailable import Unavailable
 
-__all__ = ["TARGETS", "Image", "Workshop", "build", "cache", "child", "default_base"]
+__all__ = ["TARGETS", "Image", "Workshop", "build", "cache", "child", "default_base", "forget"]
 
 TARGETS: Final = ("operator", "runner", "demo")
 ROOT: Final = Path(__file__).parents[4]
 _REPOSITORY: Final = "docker.io/trafficsim"
 _PULL_S: Final = 300.0
-_KEPT_S: Final = 3 * 86_400.0  # an archive of other sources may still be in use
+_KEPT: Final = 3  # archives of a target: those of other sources may still be in use
 _LAYERS: Final = 8 * 2**30  # bytes of layers from which on those of former builds are let go
 _PROGRAMS: Final = {Kind.BUILDAH: {"buildah": "buildah"}}
 
@@ -78,7 +78,7 @@ def build(
             for number, target in enumerate(missing, start=1):
                 progress(f"[{number}/{len(missing)}] {target}: building on {chosen.split('@')[0]} (minutes when new)")
                 found[target] = _built(workshop, directory, target, known, chosen)
-            _forget(directory)
+                forget(directory, target)
         return {target: image for target, image in found.items() if image is not None}
 
 
@@ -199,12 +199,12 @@ def _kept(directory: Path, target: str, known: str) -> Image | None:
     )
 
 
-def _forget(directory: Path) -> None:
-    """Remove the archives that nobody has asked for in three days."""
-    for archive in directory.glob("*.tar"):
-        if time.time() - archive.stat().st_mtime > _KEPT_S:
-            for path in (archive, archive.with_suffix(".json"), archive.with_suffix(".starts")):
-                path.unlink(missing_ok=True)
+def forget(directory: Path, target: str) -> None:
+    """Remove the archives of *target* but those that were asked for last."""
+    archives = sorted(directory.glob(f"{target}-*.tar"), key=lambda path: path.stat().st_mtime)
+    for archive in archives[:-_KEPT]:
+        for path in (archive, archive.with_suffix(".json"), archive.with_suffix(".starts")):
+            path.unlink(missing_ok=True)
 
 
 def _certificates(environ: Mapping[str, str]) -> Path | None:
