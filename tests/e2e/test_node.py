@@ -17,7 +17,7 @@ from trafficsim_operator.testing.node import Cluster, CommandFailed, Place, daem
 from trafficsim_operator.testing.node.place import API_SERVICE, DNS_SERVICE, DOMAIN, NODE, PODS
 from trafficsim_operator.testing.node.worker import PAUSE
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.node, pytest.mark.timeout(200, func_only=True)]  # the first start may build Kubernetes
 
 PORT = 8080
 

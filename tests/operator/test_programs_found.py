@@ -70,3 +70,8 @@ def test_what_apt_cannot_install_is_said_too(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.defpath}")
     with pytest.raises(Unavailable, match="plugins could not be installed: E: no such package"):
         packages.programs({"bridge": "plugins"}, lambda name: None)
+
+
+def test_programs_of_the_system_are_found_on_a_users_path():
+    """Debian leaves /usr/sbin out of it, where ip, nft and sysctl lie; what was on PATH comes first."""
+    assert ["/a", "/b", "/usr/local/sbin", "/usr/sbin", "/sbin"] == packages.path({"PATH": "/a:/b"}).split(os.pathsep)

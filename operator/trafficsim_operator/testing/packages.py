@@ -10,11 +10,22 @@ from typing import Final
 from trafficsim_operator.testing.go_modules import last_line, progress
 from trafficsim_operator.testing.unavailable import Unavailable
 
+_SYSTEM: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # which a user's PATH on Debian leaves out
 _WAIT: Final = "-oDPkg::Lock::Timeout=300"  # seconds, for somebody else who installs
 
 
+def path(environ: Mapping[str, str] = os.environ) -> str:
+    """Return PATH with the directories of the system's programs, for ours and for what they call."""
+    return os.pathsep.join([environ.get("PATH", os.defpath), *_SYSTEM])
+
+
+def find(name: str) -> str | None:
+    """Return where a program is."""
+    return shutil.which(name, path=path())
+
+
 def programs(
-    packages: Mapping[str, str], find: Callable[[str], str | None] = shutil.which, *, install: bool = True
+    packages: Mapping[str, str], find: Callable[[str], str | None] = find, *, install: bool = True
 ) -> dict[str, Path]:
     """
     Return where each program is, given as program → Debian package, or several.

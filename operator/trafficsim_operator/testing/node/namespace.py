@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from trafficsim_operator.testing import packages
 from trafficsim_operator.testing.node.place import ADDRESS, SERVICES, Place
 from trafficsim_operator.testing.unavailable import Unavailable
 
@@ -32,8 +33,8 @@ def make(place: Place) -> None:
     )
     for command in commands:
         _run(*inside(place, command.split()))
-    if not _BRIDGED.exists():
-        subprocess.run(["modprobe", "br_netfilter"], capture_output=True, check=False)
+    if not _BRIDGED.exists() and (modprobe := packages.find("modprobe")):
+        subprocess.run([modprobe, "br_netfilter"], capture_output=True, check=False)
     if not _BRIDGED.exists():
         raise Unavailable("the kernel has no br_netfilter, without which pods do not reach each other by a Service")
     # Answers between two pods pass the bridge alone; their Service address has to be put back there.
@@ -80,6 +81,7 @@ def _set(descriptor: int) -> None:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environ = os.environ | {"PATH": packages.path()}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Unavailable(f"cannot make the network namespace: {' '.join(command)}: {done.stderr.strip()}")
