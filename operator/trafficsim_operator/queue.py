@@ -6,16 +6,14 @@ A work queue of keys, as controllers have it: one worker at a time per key, and 
 
 A key that failed is not worked on before its time, whatever is added: children of a simulation that fails change often.
 
-Who goes first: a key is due at an instant, and whoever asks for it may have patience. Of those that are due the one
-with the least due + patience goes first.
+Who goes first: whoever asks for a key may have patience. One asked for without goes before all that are asked for with
+patience, until that is over; from then on they get one turn in four. Among equals it goes by when they are due, or by
+when their patience ends. Asked for twice, the earlier time and the lesser patience count.
 
-    due at 10 with a patience of 30: after one without that is due at 39, before one that is due at 41
+    a key asked for without patience waits for those due before it, and a third as many others, however many there are
+    one with patience has its turn at most patience + 4 · ⌈N ÷ W⌉ · L after it was due
 
-So a key gives way for its patience and no longer. With N keys and W workers, none of which takes longer than L, it goes
-
-    at most patience + ⌈N ÷ W⌉ · L after it was due
-
-since who is due later than that patience goes behind it, and each of the others is waiting or worked on once.
+with N keys and W workers, none of which takes longer than L: each of the others waits once.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from trafficsim_api.errors import Unavailable
 
@@ -37,6 +35,8 @@ K = TypeVar("K", bound=Hashable)
 log = logging.getLogger(__name__)
 
 _WORK_LIMIT_S: Final = 60.0
+# So many turns go to keys that somebody waits for, then one to those whose patience is over.
+_TURNS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,14 @@ class Backoff:
         return longest * (1 - self.jitter * draw)
 
 
+class _Place(NamedTuple):
+    """Where a key stands in its lane: when its patience is over, without any when it was due; then who came first."""
+
+    until: float
+    number: int
+    is_hurried: bool
+
+
 @dataclass(slots=True, kw_only=True)
 class KeyedQueue(Generic[K]):
     """
@@ -70,14 +78,17 @@ class KeyedQueue(Generic[K]):
     backoff: Backoff = Backoff()
     limit_s: float = _WORK_LIMIT_S
     done: Callable[[K, float, BaseException | None], None] = lambda *_: None
-    _ready: dict[K, float] = field(default_factory=dict)
-    """Keys that may be worked on now, and the instant by which they go: due + patience."""
-    _order: list[tuple[float, int, K]] = field(default_factory=list)
+    _ready: dict[K, _Place] = field(default_factory=dict)
+    """Keys that may be worked on now."""
+    _hurried: list[tuple[_Place, K]] = field(default_factory=list)
+    _patient: list[tuple[_Place, K]] = field(default_factory=list)
+    _turns: int = 0
+    """How many turns keys without patience have had since the last of one with it."""
     _running: dict[K, float] = field(default_factory=dict)
     _again: dict[K, float] = field(default_factory=dict)
     """Keys that were added while they are worked on, and with what patience."""
     _later: dict[K, tuple[float, float]] = field(default_factory=dict)
-    """Keys that are not due yet: when they are, and the instant by which they go then."""
+    """Keys that are not due yet: when they are, and the patience that they have then."""
     _heap: list[tuple[float, int, K]] = field(default_factory=list)
     _failures: dict[K, int] = field(default_factory=dict)
     _not_before: dict[K, float] = field(default_factory=dict)
@@ -92,9 +103,9 @@ class KeyedQueue(Generic[K]):
             return
         now = asyncio.get_running_loop().time()
         if (due := self._not_before.get(key, 0.0)) > now:
-            self._schedule(key, due, due + patience_s)
+            self._schedule(key, due, patience_s)
         else:
-            self._enter(key, now + patience_s)
+            self._enter(key, now, patience_s)
 
     def add_after(self, key: K, seconds: float, patience_s: float = 0.0) -> None:
         """Have *key* worked on in *seconds*, or earlier if it was to be earlier."""
@@ -102,24 +113,26 @@ class KeyedQueue(Generic[K]):
             self.add(key, patience_s)
             return
         due = asyncio.get_running_loop().time() + seconds
-        due = max(due, self._not_before.get(key, due))
-        self._schedule(key, due, due + patience_s)
+        self._schedule(key, max(due, self._not_before.get(key, due)), patience_s)
 
-    def _enter(self, key: K, by: float) -> None:
+    def _enter(self, key: K, due: float, patience_s: float) -> None:
         """Let *key* be worked on from now on; what was asked of it for later is done with that, too."""
-        by = min(by, self._later.pop(key, (0.0, math.inf))[1])
-        if by < self._ready.get(key, math.inf):
-            self._ready[key] = by
-            self._count += 1
-            heapq.heappush(self._order, (by, self._count, key))
+        patience_s = min(patience_s, self._later.pop(key, (due, math.inf))[1])
+        self._count += 1
+        place = _Place(until=due + patience_s, number=self._count, is_hurried=not patience_s)
+        known = self._ready.get(key)
+        if known is None or (not known.is_hurried and (place.is_hurried or place < known)):
+            self._ready[key] = place
+            heapq.heappush(self._hurried if place.is_hurried else self._patient, (place, key))
             self._wake.set()
 
-    def _schedule(self, key: K, due: float, by: float) -> None:
+    def _schedule(self, key: K, due: float, patience_s: float) -> None:
         if key in self._ready:
-            self._enter(key, by)
+            if not patience_s:
+                self._enter(key, due, patience_s)
             return
-        known_due, known_by = self._later.get(key, (math.inf, math.inf))
-        self._later[key] = min(due, known_due), min(by, known_by)
+        known_due, known_patience_s = self._later.get(key, (math.inf, math.inf))
+        self._later[key] = min(due, known_due), min(patience_s, known_patience_s)
         if due < known_due:
             self._count += 1
             heapq.heappush(self._heap, (due, self._count, key))
@@ -153,15 +166,32 @@ class KeyedQueue(Generic[K]):
             await self._work_on(key)
 
     async def _take(self) -> K:
-        while True:
-            while self._order:
-                by, _, key = heapq.heappop(self._order)
-                if self._ready.get(key) == by:  # else it went already, or an earlier instant took its place
-                    del self._ready[key]
-                    self._running[key] = asyncio.get_running_loop().time()
-                    return key
+        while (key := self._next()) is None:
             self._wake.clear()
             await self._wake.wait()
+        self._running[key] = asyncio.get_running_loop().time()
+        return key
+
+    def _next(self) -> K | None:
+        """Take the key whose turn it is out of those that are due, None when there are none."""
+        hurried, patient = self._first(self._hurried), self._first(self._patient)
+        if hurried is None and patient is None:
+            return None
+        is_over = patient is not None and patient.until <= asyncio.get_running_loop().time()
+        if hurried is None or (is_over and self._turns >= _TURNS):
+            self._turns = 0
+            _, key = heapq.heappop(self._patient)
+        else:
+            self._turns += 1
+            _, key = heapq.heappop(self._hurried)
+        del self._ready[key]
+        return key
+
+    def _first(self, lane: list[tuple[_Place, K]]) -> _Place | None:
+        """Return who is first in *lane*, None when nobody is there; who left it or has another place by now is out."""
+        while lane and self._ready.get(lane[0][1]) != lane[0][0]:
+            heapq.heappop(lane)
+        return lane[0][0] if lane else None
 
     async def _work_on(self, key: K) -> None:
         error: BaseException | None = None
@@ -205,12 +235,12 @@ class KeyedQueue(Generic[K]):
 
     def _come(self, key: K, due: float) -> None:
         """Let *key* in, whose time *due* has come."""
-        by = self._later[key][1]
+        patience_s = self._later[key][1]
         if key in self._running or self._not_before.get(key, due) > due:
             del self._later[key]
-            self.add(key, max(0.0, by - due))
+            self.add(key, patience_s)
         else:
-            self._enter(key, by)
+            self._enter(key, due, patience_s)
 
 
 def _say(key: Hashable, again_s: float, error: BaseException) -> None:

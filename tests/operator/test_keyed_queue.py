@@ -1,6 +1,7 @@
 """The work queue, in virtual time."""
 
 import asyncio
+import itertools
 import math
 from collections.abc import Awaitable, Callable
 
@@ -212,14 +213,54 @@ async def test_the_oldest_work_is_known():
 
 
 async def test_one_with_patience_lets_others_go_first():
-    """Whoever is due within its patience: one that is due later than that goes after it."""
-    work = Work(seconds=10)
+    """Until its patience is over; then one turn in four is for such as it, those first whose patience ended first."""
+    work = Work(seconds=1)
     queue = a_queue(work)
-    queue.add("first")
-    queue.add("idle", patience_s=25)
-    steps = [after(at, lambda key=f"run-{at}": queue.add(key)) for at in (5, 20, 22, 26)]
-    await serve(queue, 60, *steps, workers=1)
-    assert ["first", "run-5", "run-20", "run-22", "idle", "run-26"] == [key for key, _ in work.began]
+    for name, patience_s in (("later", 9), ("sooner", 8), ("last", 60)):
+        queue.add(name, patience_s)
+    for number in range(20):
+        queue.add(f"run-{number}")
+    await serve(queue, 30, workers=1)
+    assert [8, 12, 22] == [*work.times("sooner"), *work.times("later"), *work.times("last")]
+    assert [f"run-{number}" for number in range(20)] == [key for key, _ in work.began if key.startswith("run")]
+
+
+async def test_with_nobody_else_patience_is_no_delay():
+    work = Work(seconds=1)
+    queue = a_queue(work)
+    for name in ("a", "b"):
+        queue.add(name, patience_s=30)
+    await serve(queue, 5, workers=1)
+    assert [("a", 0), ("b", 1)] == work.began
+
+
+async def test_however_many_have_lost_their_patience_others_are_hardly_later():
+    """
+    Nobody is done in time: a hundred idle ones of a second each, with a patience of ten, asked for every minute.
+
+    The one that runs wishes to be looked at each second, and waits for one of them at most.
+    """
+    work = Work(seconds=1)
+    queue = a_queue(work)
+    work_on, work_wish = queue.work, 1.0
+
+    async def look(key: str) -> float | None:
+        await work_on(key)
+        return work_wish if key == "run" else None
+
+    queue.work = look
+
+    async def resync() -> None:
+        for _ in range(10):
+            for number in range(100):
+                queue.add(f"idle-{number}", patience_s=10)
+            await asyncio.sleep(60)
+
+    queue.add("run")
+    await serve(queue, 600, resync(), workers=1)
+    times = work.times("run")
+    assert 3 >= max(later - earlier for earlier, later in itertools.pairwise(times))
+    assert 100 == len({key for key, _ in work.began} - {"run"}), "each had its turn"
 
 
 @pytest.mark.parametrize(
@@ -240,75 +281,91 @@ async def test_who_waits_patiently_goes_first_once_somebody_waits_for_it(hurry):
 
 
 async def test_patience_does_not_put_off_what_is_due():
-    """A wish for later and a patient one for earlier: looked at early, and in time for the wish all the same."""
+    """A wish for later and a patient one for earlier: the earlier time and the lesser patience count."""
     work = Work(seconds=1)
     queue = a_queue(work)
     queue.add_after("shop", 4.9)
-    queue.add_after("shop", 2, patience_s=30)
+    queue.add_after("shop", 2.2, patience_s=30)
     busy = [after(at / 2, lambda key=f"run-{at}": queue.add(key)) for at in range(20)]
     await serve(queue, 20, *busy, workers=1)
-    # Those that are due before 4.9 s go first, one a second.
+    # Those that are due before go first, one a second.
     [began] = work.times("shop")
-    assert began == sum(name != "shop" and int(name[4:]) / 2 < 4.9 for name, _ in work.began)
+    assert began == sum(name != "shop" and int(name[4:]) / 2 < 2.2 for name, _ in work.began)
 
 
-KEYS = [f"key-{number}" for number in range(5)]
-LONGEST_S = 4.0
+KEYS = [f"key-{number}" for number in range(8)]
+LONGEST_S = 1.0
+LAST_WISH_S = 60.0
 TICK_S = 0.001
-seconds = st.integers(0, 40).map(lambda quarters: quarters / 4)
-asking = st.tuples(st.integers(0, 60), st.sampled_from(KEYS), seconds, st.sampled_from([0.0, 0.0, 5.0, 20.0]))
+quarters = st.integers(1, 4).map(lambda number: number / 4)
+asking = st.tuples(
+    st.integers(0, 40).map(lambda number: number / 4),
+    st.sampled_from(KEYS),
+    st.one_of(st.just(0.0), quarters),
+    st.sampled_from([0.0, 1.0, 5.0]),
+)
 
 
 @given(
-    asked=st.lists(asking, max_size=40),
-    takes=st.lists(st.integers(1, 16).map(lambda quarters: quarters / 4), min_size=1, max_size=8),
-    wishes=st.lists(st.one_of(st.none(), seconds), min_size=1, max_size=8),
+    asked=st.lists(asking, min_size=8, max_size=60),
+    takes=st.lists(quarters, min_size=1, max_size=8),
+    wishes=st.fixed_dictionaries(dict.fromkeys(KEYS, st.one_of(st.none(), quarters))),
     workers=st.integers(1, 3),
 )
-def test_nobody_gives_way_for_longer_than_its_patience(asked, takes, wishes, workers):
+def test_everybody_has_a_turn(asked, takes, wishes, workers):
     """
-    Whatever is asked for, when, with what patience, and however long it takes: everybody has a turn.
+    Whatever is asked for, when, with what patience, how long it takes, and how soon it wishes to have a turn again.
 
-    At most patience + ⌈keys ÷ workers⌉ · the longest look after it was due, one worker at a time for each; and of
-    those that are due nobody goes before another with less due + patience.
+    With patience at most that and 4 · ⌈keys ÷ workers⌉ · the longest look after it was due. Without it waits for those
+    that were due before and a third as many others: 4 ÷ 3 · ⌈keys ÷ workers⌉ looks, and the one that is going on.
     """
     began = virtual_loop.run(played(asked, takes, wishes, workers))
-    bound_s = math.ceil(len(KEYS) / workers) * LONGEST_S
+    rounds = math.ceil(len(KEYS) / workers)
     for at, key, seconds, patience_s in asked:
-        latest = at + seconds + patience_s + bound_s
+        looks = 4 * rounds if patience_s else math.ceil(4 * rounds / 3) + 1
+        latest = at + seconds + patience_s + looks * LONGEST_S
         assert any(at - TICK_S <= start <= latest + TICK_S for name, start in began if name == key)
 
 
 async def played(asked, takes, wishes, workers):
     """Serve until everything that was *asked* for has had its turn; return who began when."""
-    loop, began, running = asyncio.get_running_loop(), [], set()
-    least: dict[str, float] = {}
-    """The least due + patience that was asked for since a key's last turn."""
-    here: dict[str, float] = {}
-    """Of those that are due for sure, due + patience."""
+    loop, began, running, turns = asyncio.get_running_loop(), [], set(), 0
+    over: dict[str, float] = {}
+    """When the least patience with which a key was asked for since its last turn is over; without any: when due."""
+    hurried: set[str] = set()
+    """Those asked for without patience since their last turn."""
+    here: set[str] = set()
+    """Those of them that are due for sure."""
 
-    def note(key, by):
-        least[key] = min(by, least.get(key, math.inf))
+    def note(key, due, patience_s):
+        over[key] = min(due + patience_s, over.get(key, math.inf))
+        if not patience_s:
+            hurried.add(key)
 
     async def work(key):
+        nonlocal turns
         number = len(began)
         assert key not in running
-        here.pop(key, None)
-        assert least.pop(key) <= min(here.values(), default=math.inf) + TICK_S
+        here.discard(key)
+        until, is_hurried = over.pop(key), key in hurried
+        hurried.discard(key)
+        if not is_hurried and here:
+            assert until <= loop.time() + TICK_S, "it has patience, and others wait"
+            assert turns >= 3, "it is another's turn"
+        turns = turns + 1 if is_hurried else 0
         running.add(key)
         began.append((key, loop.time()))
         await asyncio.sleep(takes[number % len(takes)])
         running.discard(key)
-        wish = wishes[number % len(wishes)] if loop.time() < 60 else None
+        wish = wishes[key] if loop.time() < LAST_WISH_S else None
         if wish is not None:
-            note(key, loop.time() + wish)
+            note(key, loop.time() + wish, 0.0)
         return wish
 
     def ask(key, seconds, patience_s):
-        by = loop.time() + seconds + patience_s
-        note(key, by)
-        if not seconds and key not in running:
-            here[key] = min(by, here.get(key, math.inf))
+        note(key, loop.time() + seconds, patience_s)
+        if not seconds and not patience_s and key not in running:
+            here.add(key)
         queue.add_after(key, seconds, patience_s)
 
     errors = []
@@ -316,7 +373,7 @@ async def played(asked, takes, wishes, workers):
     for at, key, seconds, patience_s in asked:
         loop.call_at(at, ask, key, seconds, patience_s)
     task = asyncio.create_task(queue.serve(workers))
-    await asyncio.sleep(200)
+    await asyncio.sleep(2 * LAST_WISH_S)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert {None} >= set(errors), "a look failed"
