@@ -42,7 +42,7 @@ from trafficsim_operator.testing.faults.scenarios import spec
 
 TARGET = {"url": "http://127.0.0.1:9"}
 POLICY = Policy.model_validate_json('{"targets": [{"cidr": "127.0.0.0/8"}]}')
-LOOKS = 200
+LOOKS = 40
 RESYNC_MS, STEADY_MS = 60_000, 5_000
 
 
