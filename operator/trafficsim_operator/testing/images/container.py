@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -88,6 +89,7 @@ def unpacked(archive: Path) -> Iterator[Root]:
         unpack(archive, directory / "root")
         yield Root(directory, config_of(archive), runc, cgroup)
     finally:
+        shutil.rmtree(directory)  # by ourselves: a hundred thousand files may take longer than a guard is waited for
         guard.close()
 
 
