@@ -89,7 +89,7 @@ def unpacked(archive: Path) -> Iterator[Root]:
         unpack(archive, directory / "root")
         yield Root(directory, config_of(archive), runc, cgroup)
     finally:
-        shutil.rmtree(directory)  # by ourselves: a hundred thousand files may take longer than a guard is waited for
+        shutil.rmtree(directory)  # by ourselves: so many files may take longer than a guard is waited for
         guard.close()
 
 
