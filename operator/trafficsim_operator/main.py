@@ -169,8 +169,7 @@ async def _operate(parts: _Parts, server: web.AppRunner) -> None:
         return await _login(settings)
 
     before = asyncio.all_tasks()
-    where: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
-    tasks = list(await kopf.spawn_tasks(registry=registry, settings=_kopf_settings(), standalone=True, **where))
+    tasks = await _watching(registry, settings)
     tasks.append(asyncio.create_task(_govern(parts), name="work"))
     tasks.append(asyncio.create_task(_resync(parts), name="resync"))
     tasks.append(asyncio.create_task(_hold(server), name="pages"))
@@ -180,6 +179,13 @@ async def _operate(parts: _Parts, server: web.AppRunner) -> None:
     )
     await kopf.run_tasks(tasks, ignored=before)
     log.info("operator stopped")
+
+
+async def _watching(registry: kopf.OperatorRegistry, settings: Settings) -> list[asyncio.Task[None]]:
+    """Return kopf's tasks; its own choice of an identity would ask for the user's name, and a pod's user has none."""
+    chosen: dict[str, Any] = {"identity": settings.identity}
+    chosen |= {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
+    return list(await kopf.spawn_tasks(registry=registry, settings=_kopf_settings(), standalone=True, **chosen))
 
 
 async def _govern(parts: _Parts) -> None:
