@@ -308,6 +308,15 @@ def test_pods_are_good_for_the_restricted_standard(chart):
         assert {"cpu", "memory"} == container["resources"]["limits"].keys() == container["resources"]["requests"].keys()
 
 
+def test_an_operator_that_is_slow_to_begin_is_not_killed_for_it(chart):
+    """Three minutes until it answers for the first time, a minute without an answer afterwards."""
+    [container] = pod_of(chart())["spec"]["containers"]
+    startup, liveness = container["startupProbe"], container["livenessProbe"]
+    assert startup["httpGet"] == liveness["httpGet"]
+    assert 180 == startup["periodSeconds"] * startup["failureThreshold"]
+    assert 60 == liveness["periodSeconds"] * liveness["failureThreshold"]
+
+
 def test_a_large_user_stays_a_whole_number(program):
     """Helm reads numbers of a file as floats, and would print 1e+09; so it does with those of the policy."""
     values = ("--set-json", "runAsUser=1000650000", "--set-json", "policy.default.maxUsers=10000000")
