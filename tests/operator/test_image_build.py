@@ -134,6 +134,12 @@ def test_the_command_that_loads(kind, command):
     assert command.split() == Engine(kind=kind, program=Path("p"), storage=Path("/s")).load(Path("/a.tar"))
 
 
+def test_the_command_that_removes_what_a_killed_build_left():
+    """In the storage that is ours alone, never in the machine's."""
+    engine = Engine(kind=Kind.BUILDAH, program=Path("p"), storage=Path("/s"))
+    assert "p --root /s/layers --runroot /s/run --storage-driver overlay rm --all" == " ".join(engine.abandoned())
+
+
 def test_an_engine_that_does_not_work_is_named(tmp_path):
     """Podman is not looked for further where it was asked for and is not there."""
     with pytest.raises(Unavailable, match="podman does not work here"):

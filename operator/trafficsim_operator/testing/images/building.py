@@ -139,8 +139,11 @@ class Workshop:
             unfinished.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Let go of the layers of former builds when they have become many; only where they are ours alone."""
-        if self.engine.kind is Kind.BUILDAH and _size(self.engine.storage) > _LAYERS:
+        """Remove what killed builds left, and layers of former ones when they are many; only where all are ours."""
+        if self.engine.kind is not Kind.BUILDAH:
+            return
+        self.succeeds(self.engine.abandoned())
+        if _size(self.engine.storage) > _LAYERS:
             progress("letting go of the layers of former builds")
             self.succeeds(self.engine.prune())
 

@@ -85,6 +85,10 @@ class Engine:
         """Return the command that succeeds where the engine can build: a docker without its daemon cannot."""
         return [*self._base, "info"]
 
+    def abandoned(self) -> list[str]:
+        """Return buildah's command that removes what a killed build has left under construction."""
+        return [*self._base, "rm", "--all"]
+
     def prune(self) -> list[str]:
         """Return the command that lets go of layers without a name."""
         if self.kind is Kind.BUILDAH:
