@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from levels import unavailable
 from trafficsim_api import __version__
 from trafficsim_api.protocol import PORT
 from trafficsim_operator.manifests.deployment import KEYS_PATH, STATE_PATH
@@ -25,23 +26,24 @@ EXAMPLE = ROOT / "examples" / "image"
 PYTHON = "/opt/trafficsim/bin/python"
 
 
-def or_skip(make):
+def had(make):
+    """Return what *make* makes; where the level is required a machine that cannot build images is a failure."""
     try:
         return make()
     except Unavailable as error:
-        pytest.skip(f"no images here: {error}")
+        unavailable("node", error)
 
 
 @pytest.fixture(scope="module")
 def images():
     """Every image, built where its sources have changed."""
-    return or_skip(build)
+    return had(build)
 
 
 def opened(archive):
     """Yield the image in *archive* as a place to run in."""
     context = unpacked(archive)
-    root = or_skip(context.__enter__)
+    root = had(context.__enter__)
     yield root
     context.__exit__(None, None, None)
 
@@ -175,7 +177,7 @@ def test_it_answers_under_a_read_only_root(target, request):
 
 def test_a_scenario_added_to_the_image_is_found(images, tmp_path):
     """The example's Dockerfile, its resource, and the class that the runner is asked for."""
-    image = or_skip(lambda: child(images["runner"], EXAMPLE, "localhost/trafficsim/buyers:1", tmp_path / "buyers.tar"))
+    image = had(lambda: child(images["runner"], EXAMPLE, "localhost/trafficsim/buyers:1", tmp_path / "buyers.tar"))
     program = """if True:
         import pathlib
         from trafficsim_api.document import load
