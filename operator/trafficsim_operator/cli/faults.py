@@ -22,6 +22,7 @@ __all__ = [
     "allowing",
     "as_json",
     "policy_from",
+    "policy_in",
     "read_bytes",
     "simulation_from",
     "tell",
@@ -95,14 +96,19 @@ def policy_from(file: str | None, allowed: tuple[str, ...]) -> Policy:
     """Return the policy in *file* (None: loopback and private addresses), with the targets *allowed* beside it."""
     policy = LOCAL_DEFAULT
     if file is not None:
-        value = parse(read_bytes(file), file)
-        if not isinstance(value, dict):
-            raise SpecError(Problem(field=file, reason="a policy is needed: targets, verbs, images, maxUsers …"))
-        try:
-            policy = read(Policy, value)
-        except SpecError as error:
-            raise SpecError(*(Problem(field=f"{file}: {p.field}", reason=p.reason) for p in error.problems)) from None
+        policy = policy_in(read_bytes(file), file)
     return policy.model_copy(update={"targets": (*policy.targets, *(allowing(text) for text in allowed))})
+
+
+def policy_in(data: bytes, source: str) -> Policy:
+    """Return the policy in *data*; raise SpecError naming *source* and the field that is wrong."""
+    value = parse(data, source)
+    if not isinstance(value, dict):
+        raise SpecError(Problem(field=source, reason="a policy is needed: targets, verbs, images, maxUsers …"))
+    try:
+        return read(Policy, value)
+    except SpecError as error:
+        raise SpecError(*(Problem(field=f"{source}: {p.field}", reason=p.reason) for p in error.problems)) from None
 
 
 def allowing(text: str) -> PolicyTarget:

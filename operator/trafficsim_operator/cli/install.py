@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
 from typing import Any, Final
 
 import click
@@ -12,16 +11,16 @@ import click
 from trafficsim_api import names
 from trafficsim_api.crd import crd
 from trafficsim_api.errors import Problem, SpecError, Unavailable
-from trafficsim_operator.cli.faults import as_json, tells_faults
+from trafficsim_operator.cli.faults import as_json, policy_in, read_bytes, tells_faults
 from trafficsim_operator.cli.objects import Place, fault, run_at
-from trafficsim_operator.kube import DEPLOYMENTS, SIMULATIONS, KubeApi, Object, Resource
+from trafficsim_operator.kube import SIMULATIONS, KubeApi, Object, Resource
 from trafficsim_operator.manifests.installation import NAMESPACE, Wanted, installation
+from trafficsim_operator.manifests.present import LOOKED_AT, Present, in_the_way, kept, settled
 from trafficsim_operator.manifests.text import documents
 
 __all__ = ["install"]
 
 MANAGER: Final = "trafficsim-install"
-_RELEASE: Final = "meta.helm.sh/release-name"
 _NAMESPACE_NAME: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 # A tag or a digest has to be there: what is installed must not change by itself.
 _IMAGE: Final = r"[a-z0-9][^\s@]*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})"
@@ -49,26 +48,52 @@ Exit codes: 0 done, 3 an option or the cluster is at fault.
 @click.option("--crd-only", is_flag=True, help="Only the CustomResourceDefinition.")
 @click.option("--image", metavar="IMAGE", default="", help="The operator's image, with a tag or digest.")
 @click.option("--runner-image", metavar="IMAGE", default="", help="The runners' image, with a tag or digest.")
+@click.option(
+    "--policy", metavar="FILE", help="The policy document; absent: the one that is there stays, else the shipped one."
+)
 @click.option("--apply", "applied", is_flag=True, help="Apply the objects server-side instead of printing them.")
 @click.option("--kubeconfig", metavar="FILE", help="The kubeconfig to use.")
 @click.option("--context", metavar="NAME", help="The kubeconfig's context to use.")
 @click.option("--json", "as_json_", is_flag=True, help="One JSON document on stdout.")
 @tells_faults
 def install(
-    crd_only: bool, applied: bool, as_json_: bool, kubeconfig: str | None, context: str | None, **options: Any
+    crd_only: bool,
+    applied: bool,
+    as_json_: bool,
+    kubeconfig: str | None,
+    context: str | None,
+    policy: str | None,
+    **options: Any,
 ) -> int:
-    """Print what an installation of the operator consists of, or apply it."""
-    wanted = Wanted(**options)
+    """
+    Print what an installation of the operator consists of, or apply it.
+
+    Applied over one that is there, its policy and images stay as long as no option names others.
+    """
+    wanted = Wanted(policy=_policy_text(policy), **options)
     _check(wanted, crd_only)
-    objects = (crd(),) if crd_only else installation(wanted)
     if applied:
         place = Place(namespace=wanted.namespace, kubeconfig=kubeconfig, context=context)
-        return run_at(place, lambda api, _: _apply(api, objects, wanted, as_json_))
+        return run_at(place, lambda api, _: _apply(api, wanted, crd_only, as_json_))
+    objects = _objects(wanted, crd_only)
     if as_json_:
         click.echo(as_json({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
     else:
         click.echo(documents(objects), nl=False)
     return 0
+
+
+def _objects(wanted: Wanted, crd_only: bool) -> tuple[Object, ...]:
+    return (crd(),) if crd_only else installation(wanted)
+
+
+def _policy_text(file: str | None) -> str:
+    """Return the document in *file* as it stands there, "" without one; raise SpecError naming the field at fault."""
+    if file is None:
+        return ""
+    data = read_bytes(file)
+    policy_in(data, "standard input" if file == "-" else file)
+    return data.decode("utf-8-sig")
 
 
 def _check(wanted: Wanted, crd_only: bool) -> None:
@@ -86,12 +111,15 @@ def _check(wanted: Wanted, crd_only: bool) -> None:
         raise SpecError(*problems)
 
 
-async def _apply(api: KubeApi, objects: Sequence[Object], wanted: Wanted, as_json_: bool) -> int:
-    """Apply *objects*; refuse before anything is written where it would not come out well."""
-    if any(found["kind"] == DEPLOYMENTS.kind for found in objects):
-        await _refuse(api, wanted)
+async def _apply(api: KubeApi, wanted: Wanted, crd_only: bool, as_json_: bool) -> int:
+    """Apply what is *wanted*; refuse before anything is written where it would not come out well."""
+    present = await _present(api, _objects(wanted, crd_only))
+    await _refuse(api, wanted, present)
+    staying, told = kept(present, wanted)
     done: list[dict[str, Any]] = []
-    for found in objects:
+    for found in _objects(settled(wanted, present), crd_only):
+        if (found["kind"], found["metadata"]["name"]) in staying:
+            continue
         resource = resource_of(found)
         meta = {"namespace": None} | found["metadata"]
         answer = await api.apply(resource, {**found, "metadata": meta}, MANAGER)
@@ -102,17 +130,31 @@ async def _apply(api: KubeApi, objects: Sequence[Object], wanted: Wanted, as_jso
         if resource.kind == "CustomResourceDefinition":
             await _served(api)
     if as_json_:
-        click.echo(as_json({"applied": done}))
-    elif any(found["kind"] == DEPLOYMENTS.kind for found in objects):
+        click.echo(as_json({"applied": done, "kept": told}))
+        return 0
+    for line in told:
+        click.echo(f"kept: {line}")
+    if not crd_only:
         click.echo(f"\nNext: kubectl -n {wanted.namespace} rollout status deployment/trafficsim-operator")
     return 0
 
 
-async def _refuse(api: KubeApi, wanted: Wanted) -> None:
-    """Raise SpecError when a release of Helm owns the operator there, or the kind it needs can't come with it."""
-    there = await api.get(DEPLOYMENTS, wanted.namespace, "trafficsim-operator")
-    if release := ((there or {}).get("metadata", {}).get("annotations") or {}).get(_RELEASE):
-        raise fault(f"the operator in {wanted.namespace} belongs to Helm's release {release}: helm upgrade it")
+async def _present(api: KubeApi, objects: tuple[Object, ...]) -> Present:
+    """Return which of *objects* are in the cluster, as far as it matters what they are there."""
+    there: dict[tuple[str, str], Object] = {}
+    for found in objects:
+        meta = found["metadata"]
+        if found["kind"] in LOOKED_AT:
+            answer = await api.get(resource_of(found), meta.get("namespace", ""), meta["name"])
+            if answer is not None:
+                there[found["kind"], meta["name"]] = answer
+    return there
+
+
+async def _refuse(api: KubeApi, wanted: Wanted, present: Present) -> None:
+    """Raise SpecError when something that is there is another's, or the kind it needs can't come with it."""
+    if reason := in_the_way(present, wanted.namespace):
+        raise fault(reason)
     if wanted.role_only and not await api.served(SIMULATIONS):
         raise fault(
             f"the cluster knows no {names.PLURAL}.{names.GROUP}: an administrator installs the kind once with "

@@ -18,14 +18,15 @@ from trafficsim_api.crd import crd
 from trafficsim_operator.manifests.text import as_yaml, read_documents
 from trafficsim_operator.plan.policy import repository_of
 
-__all__ = ["NAMESPACE", "SCOPES", "Wanted", "installation"]
+__all__ = ["NAMESPACE", "RUNNER_VARIABLE", "SCOPES", "Wanted", "installation"]
 
 NAMESPACE: Final = "trafficsim"
 SCOPES: Final[Mapping[bool, str]] = {False: "install.yaml", True: "install-namespaced.yaml"}
 """The file by whether a Role is all there is."""
+RUNNER_VARIABLE: Final = "TRAFFICSIM_RUNNER_IMAGE"
+"""Where the operator's container names the runners' image."""
 _BY_NAME: Final = "kubernetes.io/metadata.name"
 _SERVED: Final = "TRAFFICSIM_NAMESPACES"
-_RUNNER: Final = "TRAFFICSIM_RUNNER_IMAGE"
 _POLICY: Final = "policy.yaml"
 
 Object = dict[str, Any]
@@ -36,19 +37,21 @@ class Wanted:
     """
     What is to be installed: the operator in *namespace*, of *image*, with runners of *runner_image* ("": as released).
 
-    *role_only*: it serves that namespace alone, and nothing of it belongs to the whole cluster.
+    *role_only*: it serves that namespace alone, and nothing of it belongs to the whole cluster. *policy* is the text of
+    the policy document ("": as released, with the repository of *runner_image*).
     """
 
     namespace: str = NAMESPACE
     role_only: bool = False
     image: str = ""
     runner_image: str = ""
+    policy: str = ""
 
 
 def installation(wanted: Wanted) -> tuple[Object, ...]:
     """Return the objects, in the order in which they can be applied."""
     found = read_documents(Path(__file__).with_name(SCOPES[wanted.role_only]).read_text(encoding="utf-8"))
-    objects = [_with_images(_moved(one, wanted.namespace), wanted) for one in found]
+    objects = [_with_choices(_moved(one, wanted.namespace), wanted) for one in found]
     return (*(() if wanted.role_only else (_namespace(wanted.namespace), crd())), *objects)
 
 
@@ -75,14 +78,16 @@ def _moved(node: Any, namespace: str) -> Any:
     return found
 
 
-def _with_images(found: Object, wanted: Wanted) -> Object:
-    """Return *found* with the images: the operator's, and the runners', whose repository the policy has to allow."""
+def _with_choices(found: Object, wanted: Wanted) -> Object:
+    """Return *found* with the images, the operator's and the runners', and a policy that allows the latter."""
     if found["kind"] == "Deployment":
         for container in found["spec"]["template"]["spec"]["containers"]:
             container["image"] = wanted.image or container["image"]
             for variable in container["env"]:
-                if variable["name"] == _RUNNER:
+                if variable["name"] == RUNNER_VARIABLE:
                     variable["value"] = wanted.runner_image or variable["value"]
+    elif found["kind"] == "ConfigMap" and wanted.policy:
+        found["data"][_POLICY] = wanted.policy
     elif found["kind"] == "ConfigMap" and wanted.runner_image:
         policy = yaml.safe_load(found["data"][_POLICY])
         found["data"][_POLICY] = as_yaml(policy | {"images": [repository_of(wanted.runner_image)]})
