@@ -23,6 +23,7 @@ Repository = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-zA-Z0-9._:/-
 Tag = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$", max_length=128)]
 Digest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
 Namespace = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 Interval = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(ms|s|m|h)$")]
 Quantity = Annotated[
     str, WithJsonSchema({"type": ["string", "number"], "pattern": r"^[0-9]+(\.[0-9]+)?([EPTGMk]i?|Ki|m)?$"})
@@ -131,7 +132,10 @@ class NetworkPolicies(Model):
     enabled: bool = True
     """Make them: the operator reaches DNS, the API server and runners' control port; runners are reached by the
     operator alone."""
-    api_server_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443, 6443)
+    dns_ports: tuple[Port, ...] = (53, 5353)
+    """Ports of DNS: where the network's rules count after a Service's address was replaced, that of its pods, which is
+    5353 on OpenShift."""
+    api_server_ports: tuple[Port, ...] = (443, 6443)
     """Ports of the API server, as the Service `kubernetes` has it and as its endpoints do."""
     readers: Objects = ()
     """Who may read the operator's pages and metrics, and with `metrics.podMonitor` those of runners: peers as in `from`
