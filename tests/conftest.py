@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from levels import required_levels
+from trafficsim_operator.testing.unavailable import required_levels
 
 # A check that several tests share tells its figures, as one in a test does.
 pytest.register_assert_rewrite("driven.everything")

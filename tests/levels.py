@@ -1,16 +1,11 @@
 """The levels of tests, and what becomes of a test that cannot have what its level needs."""
 
-import os
 from typing import NoReturn
 
 import pytest
 
 from trafficsim_operator.testing import Unavailable
-
-
-def required_levels() -> frozenset[str]:
-    """Return the levels named in TRAFFICSIM_REQUIRE ("control-plane,node")."""
-    return frozenset(os.environ.get("TRAFFICSIM_REQUIRE", "").replace(",", " ").split())
+from trafficsim_operator.testing.unavailable import required_levels
 
 
 def unavailable(level: str, error: Unavailable) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The chart: what it renders, what it refuses, and that it says what the code says. Without helm it is skipped."""
+"""The chart: what it renders, what it refuses, and that it says what the code says. Without helm most is skipped."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 import yaml
 from kubernetes.aio import client
 
+from levels import unavailable
 from trafficsim_api import __version__, names
 from trafficsim_api.policy import DEFAULT, Policy, PolicyTarget
 from trafficsim_api.protocol import PORT
@@ -40,7 +41,7 @@ def program():
     try:
         return helm.find(build=False)
     except Unavailable as error:
-        pytest.skip(str(error))
+        unavailable("helm", error)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,7 @@ def test_the_manifests_are_as_helm_renders_the_chart(program):
 def test_a_stale_file_is_named_and_written(tmp_path, monkeypatch, capsys):
     """--check says which; without it they are written; where there is no helm that is said, and no fault."""
     monkeypatch.setattr(generator, "ROOT", tmp_path)
+    monkeypatch.delenv("TRAFFICSIM_REQUIRE", raising=False)
     monkeypatch.setenv("TRAFFICSIM_HELM", str(tmp_path / "none"))
     (tmp_path / CHART).mkdir(parents=True)
     (tmp_path / CHART / "README.md").write_text((ROOT / CHART / "README.md").read_text())
@@ -101,6 +103,15 @@ def test_a_stale_file_is_named_and_written(tmp_path, monkeypatch, capsys):
     assert 0 == generator.main([])
     assert 0 == generator.main(["--check"])
     assert (ROOT / "manifests/install.yaml").read_text() == (tmp_path / "manifests/install.yaml").read_text()
+
+
+@pytest.mark.parametrize(("required", "code"), [("node,helm", 1), ("node,helmet", 0), ("", 0)])
+def test_without_helm_a_check_fails_where_helm_is_required(tmp_path, monkeypatch, capsys, required, code):
+    """What could not be compared may be out of date."""
+    monkeypatch.setenv("TRAFFICSIM_HELM", str(tmp_path / "none"))
+    monkeypatch.setenv("TRAFFICSIM_REQUIRE", required)
+    assert code == generator.main(["--check"])
+    assert "the rendered manifests are not compared: TRAFFICSIM_HELM" in capsys.readouterr().out
 
 
 def test_helm_finds_nothing_to_mend(program):
@@ -356,10 +367,10 @@ def test_an_upgrade_hands_over(chart):
     assert 1 == one(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"]
 
 
-def a_runner():
+def a_runner(**more):
     """Return the pod template of a runner as the operator makes it, with labels of the user's own."""
     owner = Owner(namespace="shop", name="shop", uid="6f1d0f5e-0000-4000-8000-000000000001")
-    labels = {"app.kubernetes.io/name": "mine"}
+    labels = {"app.kubernetes.io/name": "mine"} | more
     return deployment(owner, "0a1b2c3d", {"image": "trafficsim/runner:1.0", "labels": labels}, 1)["spec"]["template"]
 
 
@@ -396,10 +407,48 @@ def test_the_operator_reaches_what_it_needs(chart):
     found = one(chart(), "NetworkPolicy")["spec"]
     assert ["Ingress", "Egress"] == found["policyTypes"]
     ports = [sorted({entry["port"] for entry in rule["ports"]}) for rule in found["egress"]]
-    assert [[53], [443, 6443], [PORT], [8080]] == ports
+    assert [[53, 5353], [443, 6443], [PORT], [8080]] == ports
+    assert {(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")} == {
+        (entry["port"], entry["protocol"]) for entry in found["egress"][0]["ports"]
+    }
     [runners] = found["egress"][2]["to"]
     assert {} == runners["namespaceSelector"]
     assert runners["podSelector"]["matchLabels"].items() <= a_runner()["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize(
+    ("ports", "expected"),
+    [("[53]", [53]), ("[]", None)],
+    ids=["of one's own", "none: another NetworkPolicy has them"],
+)
+def test_the_ports_of_dns(chart, ports, expected):
+    """A rule without ports would be one for all of them, so it is left out."""
+    rules = one(chart(f"networkPolicy.dnsPorts={ports}"), "NetworkPolicy")["spec"]["egress"]
+    assert (3 if expected is None else 4) == len(rules)
+    assert all(rule["ports"] for rule in rules)
+    assert (expected or [443, 6443]) == sorted({entry["port"] for entry in rules[0]["ports"]})
+
+
+def _let_in(objects):
+    """Return the selector of the pods that reach the operator."""
+    return one(objects, "NetworkPolicy")["spec"]["ingress"][0]["from"][0]["podSelector"]
+
+
+def _selects(selector, labels):
+    """Return whether *selector* matches *labels*; its expressions are all of the operator In."""
+    assert {"In"} == {found["operator"] for found in selector["matchExpressions"]}
+    return selector["matchLabels"].items() <= labels.items() and all(
+        labels.get(found["key"]) in found["values"] for found in selector["matchExpressions"]
+    )
+
+
+def test_the_operator_is_reached_by_no_runner(chart):
+    """Labels that a user may set on runners don't let them in; the replicas are let in."""
+    objects = chart()
+    selector = _let_in(objects)
+    assert _selects(selector, pod_of(objects)["metadata"]["labels"])
+    labels = pod_of(objects)["metadata"]["labels"]
+    assert not _selects(selector, a_runner(**labels)["metadata"]["labels"])
 
 
 def test_who_reads_metrics_is_let_in(chart):
@@ -459,8 +508,7 @@ def test_helm_test_asks_the_service(chart):
     assert ["--check", f"http://{service['name']}.load.svc:8080"] == pod["spec"]["containers"][0]["args"]
     assert pod_of(objects)["spec"]["serviceAccountName"] == pod["spec"]["serviceAccountName"]
     assert "test" == pod["metadata"]["annotations"]["helm.sh/hook"]
-    [rule] = one(objects, "NetworkPolicy")["spec"]["ingress"]
-    assert rule["from"][0]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert _selects(_let_in(objects), pod["metadata"]["labels"])
 
 
 @pytest.mark.parametrize("role_only", [False, True], ids=["the whole cluster", "a Role is all there is"])
