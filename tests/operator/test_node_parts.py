@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
+from trafficsim_operator.testing import Unavailable
 from trafficsim_operator.testing.node import (
+    Cluster,
     Link,
     Place,
     Text,
@@ -19,6 +23,7 @@ from trafficsim_operator.testing.node import (
     daemons,
     groups,
     leftovers,
+    namespace,
     tunables,
     worker,
 )
@@ -123,6 +128,62 @@ def test_an_ended_process_is_not_alive(place):
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert "-" == daemons.started(process.pid)
     assert "-" == daemons.started(process.pid)
+
+
+PROXIES = {"HTTPS_PROXY": "http://proxy:3128", "http_proxy": "http://proxy:3128", "NO_PROXY": "localhost"}
+
+
+def test_nothing_in_the_node_is_told_of_a_proxy():
+    """It can't be reached from there; everything else is handed on, and the system's programs are found."""
+    told = namespace.environment({"PATH": "/bin", "LANG": "C"} | PROXIES)
+    assert {"PATH", "LANG"} == told.keys()
+    assert ["/bin", "/usr/sbin"] == [part for part in told["PATH"].split(":") if part in ("/bin", "/usr/sbin")]
+
+
+def test_a_program_of_the_node_is_not_told_of_a_proxy(place, monkeypatch):
+    """As it is started."""
+    for name, value in PROXIES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(groups, "procs", lambda _: [])
+    monkeypatch.setattr(namespace, "inside", lambda _, argv: argv)
+    printer = "import os; print(sorted({name.upper() for name in os.environ if 'proxy' in name.lower()}))"
+    daemons.start(place, "printer", [sys.executable, "-c", printer])
+    log, deadline = place.logs / "printer.log", time.monotonic() + 30
+    while not log.read_text().endswith("\n"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert "[]" == log.read_text().strip()
+
+
+@pytest.fixture
+def nobody():
+    """The test's process with the rights of nobody in particular."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def used_by_root():
+    """The state of a node that root has ended, where others may look."""
+    with tempfile.TemporaryDirectory() as directory:
+        place = Place(parent=Path(directory))
+        place.lock.touch(0o444)
+        place.parent.chmod(0o555)
+        yield place
+        place.parent.chmod(0o755)
+
+
+def test_without_root_there_is_no_node_where_root_had_one(used_by_root, nobody):
+    """That is a reason to skip, and not a fault of ours."""
+    for attempt in (Cluster(used_by_root).start, Cluster(used_by_root).stop):
+        with pytest.raises(Unavailable, match="a node needs root"):
+            attempt()
 
 
 def test_kernel_parameters_are_put_back_after_the_last_node(place, tmp_path):

@@ -93,7 +93,10 @@ class Cluster:
         text = stdin if stdin is None or isinstance(stdin, str) else json.dumps(stdin)
         kept = f"--cache-dir={self.place.directory / 'kubectl'}"  # another node has the same address
         command = self.inside([programs.kubectl(), f"--kubeconfig={self.kubeconfig}", kept, *arguments])
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_CALL_LIMIT, check=False)
+        done = subprocess.run(
+            command, input=text, env=namespace.environment(), capture_output=True, text=True, timeout=_CALL_LIMIT,
+            check=False,
+        )  # fmt: skip
         if check and done.returncode:
             raise CommandFailed(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         if done.returncode == 0 and ("json" in arguments or "-ojson" in arguments):
@@ -103,7 +106,7 @@ class Cluster:
     def import_image(self, archive: Path) -> None:
         """Give the node the images of an archive as `docker save` or `buildah push docker-archive:` write it."""
         command = ["ctr", f"--address={self.place.socket}", "--namespace=k8s.io", "images", "import", str(archive)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=namespace.environment(), capture_output=True, text=True, check=False)
         if done.returncode:
             raise CommandFailed(f"importing {archive}: {done.stderr.strip()}")
 
@@ -111,6 +114,7 @@ class Cluster:
     def _alone(self) -> Iterator[None]:
         try:
             self.place.parent.mkdir(parents=True, exist_ok=True)
+            self.place.lock.touch()  # root's, where root has run a node before
         except PermissionError as error:
             raise Unavailable("a node needs root: for namespaces, mounts and cgroups") from error
         with go_modules.alone(self.place.lock, f"whoever starts or ends the node {self.place.name}"):
@@ -171,7 +175,7 @@ class Cluster:
 
     def _containerd_answers(self) -> bool:
         command = ["ctr", f"--address={self.place.socket}", "version"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        return subprocess.run(command, env=namespace.environment(), capture_output=True, check=False).returncode == 0
 
     def _api_answers(self) -> bool:
         return str(self.kubectl("get", "--raw=/readyz", check=False)).strip() == "ok"

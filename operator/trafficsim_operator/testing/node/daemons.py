@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from trafficsim_operator.testing import packages
 from trafficsim_operator.testing.node import groups, namespace
 from trafficsim_operator.testing.node.place import Place
 from trafficsim_operator.testing.unavailable import Unavailable
@@ -25,7 +24,7 @@ def start(place: Place, name: str, argv: Sequence[str | Path]) -> None:
     log, memberships = place.logs / f"{name}.log", groups.procs(place)
     program = namespace.inside(place, [str(word) for word in argv])
     command = [*_DETACHED, str(log), *map(str, memberships), "--", *program]
-    environ = os.environ | {"PATH": packages.path()}  # kube-proxy calls nft, containerd runc
+    environ = namespace.environment()  # kube-proxy calls nft, containerd runc
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Unavailable(f"{name} could not be started: {done.stderr.strip()}")

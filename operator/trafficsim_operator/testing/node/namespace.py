@@ -4,7 +4,7 @@ import ctypes
 import os
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -61,6 +61,16 @@ def inside(place: Place, argv: Sequence[str]) -> list[str]:
     return ["nsenter", f"--net={path(place)}", *argv]
 
 
+def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """
+    Return what programs in the namespace are told: the system's programs on PATH, and no proxy.
+
+    The machine's proxy can't be reached from there, and the node's addresses are in nobody's NO_PROXY.
+    """
+    kept = {name: value for name, value in environ.items() if not name.lower().endswith("_proxy")}
+    return kept | {"PATH": packages.path(environ)}
+
+
 @contextmanager
 def entered(place: Place) -> Iterator[None]:
     """Have the calling thread in the namespace; sockets made meanwhile stay there."""
@@ -81,7 +91,6 @@ def _set(descriptor: int) -> None:
 
 
 def _run(*command: str) -> None:
-    environ = os.environ | {"PATH": packages.path()}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise Unavailable(f"cannot make the network namespace: {' '.join(command)}: {done.stderr.strip()}")
