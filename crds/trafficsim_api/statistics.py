@@ -106,9 +106,10 @@ class Window:
     What was counted between two snapshots of one runner.
 
     *start_ms* and *end_ms* count from the run's origin; *wall_ms* is the end in wall-clock ms since the Unix epoch.
-    *busiest_permille* is the busiest worker's (CPU + wait for a CPU) ÷ time, *core_permille* the most CPU of one worker
-    ÷ time, waiting left out; *pod_permille* the pod's CPU ÷ its quota (or the machine's cores without one); *warm* says
-    that the whole window lies after the warm-up. *indices* and *counts* are the sparse difference.
+    *busiest_permille* is the busiest worker's (CPU + wait for a CPU) ÷ time, *waited_percent* the wait of the same one,
+    *core_permille* the most CPU of one worker ÷ time, be it the busiest or another; *pod_permille* the pod's CPU ÷ its
+    quota (or the machine's cores without one); *warm* says that the whole window lies after the warm-up. *indices* and
+    *counts* are the sparse difference.
     """
 
     sequence: int
@@ -120,6 +121,7 @@ class Window:
     wanted: int
     busiest_permille: int
     core_permille: int = 0
+    waited_percent: int = 0
     pod_permille: int
     warm: bool
     indices: npt.NDArray[np.uint32]
@@ -130,7 +132,8 @@ class Window:
         np.add.at(vector, self.indices, self.counts)
 
 
-_WINDOW: Final = struct.Struct("<QqqqQIIIIBxHI")
+# Of runners built before they were told, core_permille (H) and waited_percent (the second B) are 0.
+_WINDOW: Final = struct.Struct("<QqqqQIIIIBBHI")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +181,7 @@ class Answer:
             parts += [
                 _WINDOW.pack(
                     w.sequence, w.start_ms, w.end_ms, w.wall_ms, w.epoch, w.active, w.wanted,
-                    w.busiest_permille, w.pod_permille, w.warm, w.core_permille, len(w.indices),
+                    w.busiest_permille, w.pod_permille, w.warm, w.waited_percent, w.core_permille, len(w.indices),
                 ),
                 w.indices.astype("<u4").tobytes(),
                 w.counts.astype("<u8").tobytes(),
@@ -253,11 +256,13 @@ def _unpack_sparse(data: bytes, at: int, layout: Layout) -> tuple[Vector, int]:
 
 
 def _unpack_window(data: bytes, at: int, layout: Layout) -> tuple[Window, int]:
-    sequence, start, end, wall, epoch, active, wanted, busiest, pod, warm, core, count = _WINDOW.unpack_from(data, at)
+    head = _WINDOW.unpack_from(data, at)
+    sequence, start, end, wall, epoch, active, wanted, busiest, pod, warm, waited, core, count = head
     indices, counts, at = _read_sparse(data, at + _WINDOW.size, count, layout)
     return Window(
         sequence=sequence, start_ms=start, end_ms=end, wall_ms=wall, epoch=epoch, active=active, wanted=wanted,
-        busiest_permille=busiest, core_permille=core, pod_permille=pod, warm=bool(warm), indices=indices, counts=counts,
+        busiest_permille=busiest, core_permille=core, waited_percent=waited, pod_permille=pod, warm=bool(warm),
+        indices=indices, counts=counts,
     ), at  # fmt: skip
 
 

@@ -27,8 +27,8 @@ def a_window(seed, sequence=1, **given):
     indices, counts = sparse(a_vector(seed, filled=30))
     fixed = {
         "sequence": sequence, "start_ms": 1000, "end_ms": 2000, "wall_ms": 1_700_000_000_000, "epoch": 3, "active": 5,
-        "wanted": 6, "busiest_permille": 420, "core_permille": 310, "pod_permille": 210, "warm": True,
-        "indices": indices, "counts": counts,
+        "wanted": 6, "busiest_permille": 420, "core_permille": 310, "waited_percent": 13, "pod_permille": 210,
+        "warm": True, "indices": indices, "counts": counts,
     }  # fmt: skip
     return Window(**{**fixed, **given})
 

@@ -24,6 +24,7 @@ def a_window(
     pod: int = 700,
     core: int = 140,
     waited: int = 0,
+    waited_percent: int = 0,
     throttled: int = 0,
     lag_ns: int = 0,
 ) -> Window:
@@ -35,6 +36,7 @@ def a_window(
     return Window(
         sequence=second + 1, start_ms=second * 1000, end_ms=second * 1000 + 1000, wall_ms=NOW + second * 1000, epoch=1,
         active=users, wanted=users, busiest_permille=core + waited, core_permille=core, pod_permille=pod, warm=True,
+        waited_percent=waited_percent,
         indices=np.array(indices, dtype=np.uint32),
         counts=np.array([counts[index] for index in indices], dtype=np.uint64),
     )  # fmt: skip
@@ -52,6 +54,10 @@ def a_window(
         pytest.param({"waited": 761}, 700, True, id="never pauses, and waits for the most of it"),
         pytest.param({"core": 801, "waited": 100}, 801, False, id="never pauses, and hardly waits"),
         pytest.param({"pod": 300, "core": 400, "waited": 600}, 400, True, id="waits for more than it runs"),
+        pytest.param({"core": 880, "waited": 70, "waited_percent": 35}, 880, True, id="another waits and runs less"),
+        pytest.param({"core": 880, "waited": 70, "waited_percent": 9}, 880, False, id="another hardly waits"),
+        pytest.param({"core": 0, "waited": 950, "waited_percent": 95}, 700, True, id="waits all the time"),
+        pytest.param({"core": 0, "waited": 950}, 950, False, id="too old to tell running from waiting"),
     ],
 )
 def test_utilisation(window: dict[str, int], utilisation: int, strained: bool) -> None:

@@ -87,17 +87,17 @@ def test_waiting_for_a_cpu_is_busy_and_no_use(state):
     ledger.look([one.seen(10)], at(10), a_reading())
     one.did(2, cpu_ns=SECOND // 2, waited_ns=SECOND * 2 // 5, wall_ns=SECOND)
     window = ledger.look([one.seen(11)], at(11), a_reading())
-    assert (900, 500) == (window.busiest_permille, window.core_permille)
+    assert (900, 500, 40) == (window.busiest_permille, window.core_permille, window.waited_percent)
 
 
 def test_who_runs_most_need_not_be_who_is_busiest(state):
-    """One runs for 600 permille and hardly waits, the other for 200 and waits for 700."""
+    """One runs for 600 permille and does not wait, the other for 200 and waits for 700: its wait is the one told."""
     ledger, one, two = a_ledger(state), a_worker(state), a_worker(state, 1)
     ledger.look([one.seen(10), two.seen(10)], at(10), a_reading())
     one.did(1, cpu_ns=SECOND * 6 // 10, wall_ns=SECOND)
     two.did(1, cpu_ns=SECOND // 5, waited_ns=SECOND * 7 // 10, wall_ns=SECOND)
     window = ledger.look([one.seen(11), two.seen(11)], at(11), a_reading())
-    assert (900, 600) == (window.busiest_permille, window.core_permille)
+    assert (900, 600, 70) == (window.busiest_permille, window.core_permille, window.waited_percent)
 
 
 def test_memory_is_counted_over_time(state):

@@ -82,11 +82,12 @@ def test_a_fold_adds_and_averages():
     """Counts are added, utilisation is averaged over time, warm only if all were."""
     one = fold([
         a_window(1, entries=1, busiest_permille=0, warm=False),
-        a_window(2, entries=3, busiest_permille=400, core_permille=200, end_ms=4000, epoch=2),
+        a_window(2, entries=3, busiest_permille=400, core_permille=200, waited_percent=20, end_ms=4000, epoch=2),
     ])  # fmt: skip
     assert ([0, 1, 2], [2, 1, 1]) == (one.indices.tolist(), one.counts.tolist())
-    assert (300, 150, False, 2, 2, 0, 4000) == (
-        one.busiest_permille, one.core_permille, one.warm, one.epoch, one.sequence, one.start_ms, one.end_ms
+    assert (300, 150, 15, False, 2, 2, 0, 4000) == (
+        one.busiest_permille, one.core_permille, one.waited_percent, one.warm, one.epoch, one.sequence, one.start_ms,
+        one.end_ms,
     )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 What each runner carries, and what that takes of it: its newest fifteen seconds, from its one-second windows.
 
     users       = ∫ active users dt ÷ covered
-    utilisation = max(pod CPU ÷ quota, busiest worker's CPU ÷ one core), in permille
-    crowded     : a worker ran or waited for a CPU for more than 90 % of the time, for more than 10 % of it waiting
+    utilisation = max(pod CPU ÷ quota, the most CPU of one worker ÷ one core), in permille
+    crowded     : the busiest worker ran or waited for a CPU for more than 90 % of the time, waited for more than 10 %
     strained    : crowded, lag p99 above 50 ms, or more than 5 % of the quota's periods throttled
 
 100 users at 140 of 200 millicores and a busiest worker at 140 permille of a core: 700. With a lag of 60 ms at p99 it
@@ -11,7 +11,9 @@ can't carry what it carries, whatever CPU that takes.
 
 Waiting is no use: what neighbours take makes no user dearer, and more runners beside them would only wait as well. A
 worker that waits and still has nothing to do at times does all that is asked of it; only one without a pause, by the
-limits of saturation, leaves something undone.
+limits of saturation, leaves something undone. Who waits need not be who uses the most: with one at 88 % CPU and another
+at 60 % that waits for 35 %, the runner is used to 88 % and crowded. A runner built before it told the two apart counts
+as used for as long as it was busy.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class _Second:
     pod: int
     busiest: int
     core: int
+    waited: int
     active_user_ms: int
     periods: int
     throttled: int
@@ -100,12 +103,16 @@ def _second(window: Window, layout: Layout) -> _Second:
     first = layout.lag()
     is_worker, is_lag = indices < first, (indices >= first) & (indices < first + BUCKETS)
     known = dict(zip(indices[is_worker].tolist(), counts[is_worker].tolist(), strict=True))
+    is_told = window.core_permille or window.waited_percent
+    core = window.core_permille if is_told else window.busiest_permille
     return _Second(
         wall_ms=window.wall_ms,
         length_ms=window.end_ms - window.start_ms,
         pod=window.pod_permille,
         busiest=window.busiest_permille,
-        core=window.core_permille,
+        core=core,
+        # A runner that tells no wait of the busiest told the most CPU of any: it waited at least for the rest.
+        waited=max(10 * window.waited_percent, window.busiest_permille - core),
         active_user_ms=known.get(layout.worker("active_user_ms"), 0),
         periods=known.get(layout.worker("cfs_periods"), 0),
         throttled=known.get(layout.worker("cfs_throttled"), 0),
@@ -116,16 +123,16 @@ def _second(window: Window, layout: Layout) -> _Second:
 
 def _figures(seconds: deque[_Second]) -> Figures:
     covered_ms = max(1, sum(second.length_ms for second in seconds))
-    pod, busiest, core = (
+    pod, busiest, core, waited = (
         sum(getattr(second, name) * second.length_ms for second in seconds) // covered_ms
-        for name in ("pod", "busiest", "core")
+        for name in ("pod", "busiest", "core", "waited")
     )
     lag = np.zeros(BUCKETS, dtype="<u8")
     for second in seconds:
         np.add.at(lag, second.buckets, second.counts)
     late = quantiles(lag, (0.99,))[0]
     periods, throttled = (sum(getattr(second, name) for second in seconds) for name in ("periods", "throttled"))
-    crowded = busiest > CPU_PERMILLE and busiest - core > 1000 * WAITED
+    crowded = busiest > CPU_PERMILLE and waited > 1000 * WAITED
     return Figures(
         users=sum(second.active_user_ms for second in seconds) / covered_ms,
         utilisation=max(pod, core),

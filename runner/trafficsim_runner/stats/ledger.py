@@ -171,6 +171,7 @@ class Ledger:
         before = self._last_mono if self._last_mono is not None else look.mono_ns - FIRST_SPAN_NS
         start = look.since_start_ms(before)
         used = [self._use(worker) for worker in seen]
+        busiest, its_cpu = max(used, key=lambda use: (use[0], -use[1]), default=(0, 0))  # of equals who waits the most
         return Window(
             sequence=self.ring.sequence + 1,
             start_ms=start,
@@ -179,8 +180,9 @@ class Ledger:
             epoch=look.epoch,
             active=sum(worker.snapshot.active for worker in seen),
             wanted=sum(worker.snapshot.wanted for worker in seen),
-            busiest_permille=max((busy for busy, _ in used), default=0),
+            busiest_permille=busiest,
             core_permille=max((cpu for _, cpu in used), default=0),
+            waited_percent=round((busiest - its_cpu) / 10),
             pod_permille=reading.permille,
             warm=start >= look.warm_up_ms,
             indices=indices,

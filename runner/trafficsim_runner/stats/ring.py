@@ -108,6 +108,7 @@ def fold(windows: Sequence[Window]) -> Window:
         wanted=last.wanted,
         busiest_permille=_mean(windows, [w.busiest_permille for w in windows]),
         core_permille=_mean(windows, [w.core_permille for w in windows]),
+        waited_percent=_mean(windows, [w.waited_percent for w in windows]),
         pod_permille=_mean(windows, [w.pod_permille for w in windows]),
         warm=all(w.warm for w in windows),
         indices=indices.astype("<u4"),
