@@ -8,7 +8,8 @@ A key that failed is not worked on before its time, whatever is added: children 
 
 Who goes first: whoever asks for a key may have patience. One asked for without goes before all that are asked for with
 patience, until that is over; from then on they get one turn in four. Among equals it goes by when they are due, or by
-when their patience ends. Asked for twice, the earlier time and the lesser patience count.
+when their patience ends. Asked for twice, the earlier time and the lesser patience count: one that gives way and is
+then asked for without stands in both lines, and goes when it is first in either.
 
     a key asked for without patience waits for those due before it, and a third as many others, however many there are
     one with patience has its turn at most patience + 4 · ⌈N ÷ W⌉ · L after it was due
@@ -78,8 +79,8 @@ class KeyedQueue(Generic[K]):
     backoff: Backoff = Backoff()
     limit_s: float = _WORK_LIMIT_S
     done: Callable[[K, float, BaseException | None], None] = lambda *_: None
-    _ready: dict[K, _Place] = field(default_factory=dict)
-    """Keys that may be worked on now."""
+    _ready: dict[K, tuple[_Place, ...]] = field(default_factory=dict)
+    """Keys that may be worked on now, and where they stand: in one lane or in each."""
     _hurried: list[tuple[_Place, K]] = field(default_factory=list)
     _patient: list[tuple[_Place, K]] = field(default_factory=list)
     _turns: int = 0
@@ -120,16 +121,17 @@ class KeyedQueue(Generic[K]):
         patience_s = min(patience_s, self._later.pop(key, (due, math.inf))[1])
         self._count += 1
         place = _Place(until=due + patience_s, number=self._count, is_hurried=not patience_s)
-        known = self._ready.get(key)
-        if known is None or (not known.is_hurried and (place.is_hurried or place < known)):
-            self._ready[key] = place
+        known = self._ready.get(key, ())
+        if all(not other.is_hurried and (place.is_hurried or place < other) for other in known):
+            # Subtle: where its patience is over, its old place may be the better one.
+            self._ready[key] = (*known, place) if place.is_hurried else (place,)
             heapq.heappush(self._hurried if place.is_hurried else self._patient, (place, key))
             self._wake.set()
 
     def _schedule(self, key: K, due: float, patience_s: float) -> None:
         if key in self._ready:
             if not patience_s:
-                self._enter(key, due, patience_s)
+                self._enter(key, min(due, asyncio.get_running_loop().time()), patience_s)
             return
         known_due, known_patience_s = self._later.get(key, (math.inf, math.inf))
         self._later[key] = min(due, known_due), min(patience_s, known_patience_s)
@@ -189,7 +191,7 @@ class KeyedQueue(Generic[K]):
 
     def _first(self, lane: list[tuple[_Place, K]]) -> _Place | None:
         """Return who is first in *lane*, None when nobody is there; who left it or has another place by now is out."""
-        while lane and self._ready.get(lane[0][1]) != lane[0][0]:
+        while lane and lane[0][0] not in self._ready.get(lane[0][1], ()):
             heapq.heappop(lane)
         return lane[0][0] if lane else None
 

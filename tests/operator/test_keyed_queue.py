@@ -280,6 +280,24 @@ async def test_who_waits_patiently_goes_first_once_somebody_waits_for_it(hurry):
     assert ["a", "idle", "b"] == [key for key, _ in work.began]
 
 
+@pytest.mark.parametrize(
+    "hurry",
+    [
+        pytest.param(lambda queue: queue.add("idle"), id="at once"),
+        pytest.param(lambda queue: queue.add_after("idle", 60), id="in a minute"),
+    ],
+)
+async def test_to_wait_for_one_whose_patience_is_over_does_not_put_it_off(hurry):
+    """Its turn is the next of those that gave way; asked for without patience it stands where it has stood."""
+    work = Work(seconds=1)
+    queue = a_queue(work)
+    queue.add("idle", patience_s=2)
+    for number in range(20):
+        queue.add_after(f"run-{number}", number / 4)
+    await serve(queue, 30, after(2.9, lambda: hurry(queue)), workers=1)
+    assert [3] == work.times("idle")
+
+
 async def test_patience_does_not_put_off_what_is_due():
     """A wish for later and a patient one for earlier: the earlier time and the lesser patience count."""
     work = Work(seconds=1)
@@ -295,13 +313,14 @@ async def test_patience_does_not_put_off_what_is_due():
 
 KEYS = [f"key-{number}" for number in range(8)]
 LONGEST_S = 1.0
+AHEAD_S = 60
 LAST_WISH_S = 60.0
 TICK_S = 0.001
 quarters = st.integers(1, 4).map(lambda number: number / 4)
 asking = st.tuples(
     st.integers(0, 40).map(lambda number: number / 4),
     st.sampled_from(KEYS),
-    st.one_of(st.just(0.0), quarters),
+    st.one_of(st.just(0.0), quarters, st.integers(1, 4 * AHEAD_S).map(lambda number: number / 4)),
     st.sampled_from([0.0, 1.0, 5.0]),
 )
 
@@ -330,15 +349,16 @@ def test_everybody_has_a_turn(asked, takes, wishes, workers):
 async def played(asked, takes, wishes, workers):
     """Serve until everything that was *asked* for has had its turn; return who began when."""
     loop, began, running, turns = asyncio.get_running_loop(), [], set(), 0
-    over: dict[str, float] = {}
-    """When the least patience with which a key was asked for since its last turn is over; without any: when due."""
+    over: dict[str, tuple[float, float]] = {}
+    """The earliest time a key was asked for since its last turn, and the least patience: when both are over."""
     hurried: set[str] = set()
     """Those asked for without patience since their last turn."""
     here: set[str] = set()
     """Those of them that are due for sure."""
 
     def note(key, due, patience_s):
-        over[key] = min(due + patience_s, over.get(key, math.inf))
+        known_due, known_patience_s = over.get(key, (math.inf, math.inf))
+        over[key] = min(due, known_due), min(patience_s, known_patience_s)
         if not patience_s:
             hurried.add(key)
 
@@ -347,7 +367,7 @@ async def played(asked, takes, wishes, workers):
         number = len(began)
         assert key not in running
         here.discard(key)
-        until, is_hurried = over.pop(key), key in hurried
+        until, is_hurried = sum(over.pop(key)), key in hurried
         hurried.discard(key)
         if not is_hurried and here:
             assert until <= loop.time() + TICK_S, "it has patience, and others wait"
