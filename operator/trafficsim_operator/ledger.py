@@ -183,9 +183,9 @@ class Ledger:
         self._colours.judge({runner.name: runner.revision for runner in here.values() if self._tells(runner)})
         loads = (self._load_of(runner, now_ms) for runner in here.values() if self._tells(runner))
         self._told = tuple(load for load in loads if load is not None)
-        self._open = tuple(self._shares.open(here.values()))
         if self._complete:
             self._shares.hold_to_told()
+        self._open = tuple(self._shares.open(here.values()))
         return lost | self._shares.take_owed()
 
     def _load_of(self, runner: Runner, now_ms: int) -> RunnerLoad | None:
@@ -343,7 +343,8 @@ class Ledger:
             seen_windows=windows.seen,
             complete=self._complete,
             open=self._open,
-            unkept=told(self.unkept),
+            unkept=told(self.unkept, self._shares.unkept),
+            requests_told=self._shares.told,
             colours=self._colours.told(),
             loads=self._told,
             starts_ms=self._starts.measured_ms,

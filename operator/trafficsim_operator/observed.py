@@ -280,6 +280,8 @@ class Evidence:
     """
 
     requests: int = 0
+    requests_told: int = 0
+    """What an operator before this one told of, until every account was read; 0 from then on."""
     failed: int = 0
     checks: int = 0
     checks_failed: int = 0
@@ -314,7 +316,7 @@ class Evidence:
     unkept: tuple[UnkeptShare, ...] = ()
     """What the record did not take: gone when this process ends."""
     open: tuple[str, ...] = ()
-    """What would be missing besides if the run ended now: shares of runners that are still there."""
+    """What would be missing besides if the run ended now: of runners that are still there, and of what was told of."""
     metrics: tuple[MetricRow, ...] = ()
     """What scenarios counted and measured, since the warm-up."""
     colours: Mapping[str, tuple[ColourWindow, ...]] = field(default_factory=dict)

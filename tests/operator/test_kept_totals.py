@@ -182,6 +182,36 @@ async def test_numbers_that_went_with_the_operator_are_missed():
 
 
 async def test_a_runner_that_is_there_still_has_its_numbers(monkeypatch):
+@pytest.mark.parametrize("is_ended", [False, True], ids=["until it answers", "until the run ends"])
+async def test_what_was_told_is_told_while_a_runner_is_silent(is_ended):
+    """Whoever takes over then, and over again, can't say yet what is gone: it is told as it was, and missed at last."""
+    record = RefusingRecord()
+    world = await at_work(record)
+    await scaled_in(record, world)
+    [silent], before, first = world.fleet.runners.values(), world.status.accounts, len(record.writes)
+    silent.silent = True
+    for _ in range(2):
+        world.world, world.waits = replace(world.world, ledgers=Ledgers()), 5_000
+        for _ in range(5):
+            await world.look("default", "shop")
+    assert {before.unkept} == {status.accounts.unkept for status in record.writes[first:]}
+    assert {before.requests} == {status.accounts.requests for status in record.writes[first:]}
+    assert () == world.status.accounts.missing
+    silent.silent = is_ended
+    if is_ended:
+        stop = json.dumps({"id": "stop", "action": "stop"})
+        document = record.documents["default", "shop"]
+        record.put(document | {"metadata": {"name": "shop", "annotations": {COMMAND_ANNOTATION: stop}}})
+    began, world.waits = world.now_ms, 0
+    while not (world.status.accounts.missing if not is_ended else world.status.phase == "Completed"):
+        assert world.now_ms - began < 120_000
+        await world.look("default", "shop")
+    [share], [text, *others] = before.unkept, world.status.accounts.missing
+    assert text.startswith(f"{share.runner}, {share.requests} requests: ")
+    assert [f"{silent.name} from its start on: it did not answer when the run ended"] * is_ended == others
+    assert () == world.status.accounts.unkept
+
+
     """An operator that was killed between what it told and the runner's end lost nothing."""
     record = RefusingRecord()
     world = await at_work(record)

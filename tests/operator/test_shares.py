@@ -8,7 +8,7 @@ import pytest
 from trafficsim_api.layout import Layout
 from trafficsim_api.protocol import Acknowledgement
 from trafficsim_api.statistics import Answer, zeros
-from trafficsim_api.status import Accounts
+from trafficsim_api.status import Accounts, UnkeptShare
 from trafficsim_operator.observed import Runner, RunnerState
 from trafficsim_operator.plan.numbers import rounded
 from trafficsim_operator.plan.shares import Shares, may_count
@@ -177,6 +177,40 @@ def test_what_was_told_is_held_to(count, told, is_missed):
     shares.missing.clear()
     shares.hold_to_told()
     assert {} == shares.missing
+
+
+def an_unkept(requests: int) -> UnkeptShare:
+    return UnkeptShare(runner="web-2", uid="v", requests=requests, since="", reason="forbidden")
+
+
+def test_what_was_told_in_three_digits_is_not_held_to_the_fourth():
+    """4 068 were told as 4 070; of those 68 are gone by name, and of the 4 000 others nothing is missing."""
+    shares = Shares()
+    shares.begin(1, Accounts(requests=4_070, unkept=(an_unkept(68),)))
+    shares.restore("u", an_answer(*[1] * 4_000), NOW)
+    shares.hold_to_told()
+    [text] = shares.missing.values()
+    assert text.startswith("web-2, 68 requests: ")
+
+
+@pytest.mark.parametrize(
+    ("after", "is_lost"),
+    [
+        pytest.param(a_runner(epoch=8), True, id="it got users again"),
+        pytest.param(a_runner(epoch=8, retire=True), False, id="it was told to go once more"),
+        pytest.param(a_runner(epoch=8, suspended=True), False, id="a pause"),
+        pytest.param(a_runner(epoch=8, state=RunnerState.LEAVING), False, id="its pod is being deleted"),
+        pytest.param(a_runner(), False, id="told nothing since: its pod is yet to hear that it goes"),
+    ],
+)
+def test_who_was_let_go_and_stays_is_one_as_any(after, is_lost):
+    """Its fleet did not take it away, and users rose again: when it dies then, it is lost."""
+    shares = some()
+    shares.take(a_runner(drained=True, retire=True), an_answer(1), NOW)
+    shares.let_go([a_runner(drained=True, retire=True)], is_over=False)
+    for now_ms in (NOW + 5_000, NOW + 10_000):
+        shares.take(after, an_answer(1, 2), now_ms)
+    assert is_lost is not shares.by_uid["u"].let_go
 
 
 @pytest.mark.parametrize(("count", "told"), [(0, 0), (999, 999), (1_004, 1_000), (4_068, 4_070), (12_345, 12_300)])

@@ -189,7 +189,7 @@ def _figures(
         return before.figures, before.accounts, before.rules, users if look.life.phase in ENDED else kept
     seen = look.observed.evidence
     accounts = Accounts(
-        requests=_round(seen.requests, final),
+        requests=seen.requests if final else max(rounded(seen.requests), seen.requests_told),
         failed=_round(seen.failed, final),
         checks=_round(seen.checks, final),
         checks_failed=_round(seen.checks_failed, final),

@@ -10,12 +10,13 @@ Runners keep cumulative vectors, so the newest answer of each is its whole accou
 container that comes back without its counts begins from nothing: what it had counted stays a share of its own.
 
 What was told once is there: where the accounts add up to less than the status tells of, some were lost between two
-operators, and that is said. Told numbers have three digits, so a smaller loss does not show by that.
+operators, and that is said; not before all that there are were read, or the run ends. Until then the status goes on to
+tell of it. Told numbers have three digits, so a smaller loss does not show by that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -54,8 +55,8 @@ class Share:
     """
     One runner's newest answer, read at *read_ms*, counted up to *counted_ms* (wall clock ms).
 
-    *ended*: it is final, and to be kept on record; *let_go*: by our hand. *whole* is the epoch under which nobody was
-    at work at that read, nor would be; -1: somebody was.
+    *ended*: it is final, and to be kept on record; *let_go*: by our hand, under the *epoch* it had heard of. *whole* is
+    the epoch under which nobody was at work at that read, nor would be; -1: somebody was.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Share:
     counted_ms: int
     ended: bool = False
     let_go: bool = False
+    epoch: int = 0
     whole: int = -1
 
     def is_whole(self, runner: Runner) -> bool:
@@ -91,7 +93,7 @@ class Shares:
     """What is to be put on record, by the name it is kept under."""
     told: int = 0
     unkept: tuple[UnkeptShare, ...] = ()
-    """What another operator had in its memory alone."""
+    """What another operator had in its memory alone, until it was held to that."""
     changes: int = 0
     """Rises with every change."""
 
@@ -120,17 +122,20 @@ class Shares:
             since = format_instant(before.counted_ms)
             self.miss(key, f"{runner.name} lost its account; what came after {since} until its restart")
         ack = runner.acknowledgement
-        is_over = ack is not None and ack.drained and (
-            ack.retire or ack.suspended or runner.state is RunnerState.LEAVING
-        )  # fmt: skip
+        epoch = ack.epoch if ack is not None else 0
+        is_going = ack is not None and (ack.retire or ack.suspended or runner.state is RunnerState.LEAVING)
+        is_over = ack is not None and ack.drained and is_going
+        # Subtle: a pod may be seen once more before it hears that it goes; only one that was told of users since stays.
+        is_let_go = before is not None and before.let_go and (is_going or epoch <= before.epoch)
         last_ms = before.counted_ms if before is not None else now_ms
         share = Share(
             name=runner.name,
             answer=answer,
             read_ms=now_ms,
             counted_ms=min(now_ms, _counted_ms(answer, last_ms)),
-            let_go=before is not None and before.let_go,
-            whole=ack.epoch if ack is not None and is_over else -1,
+            let_go=is_let_go,
+            epoch=epoch,
+            whole=epoch if is_over else -1,
         )
         if share.whole >= 0 and self.missing.pop(runner.uid, None) is not None:
             self.changes += 1  # it was let go before, and told the rest on its way
@@ -150,6 +155,7 @@ class Shares:
                 is_missing = self._miss_rest(runner, _why(runner)) or is_missing
             if share is not None and not share.ended:
                 share.ended = share.let_go = True
+                share.epoch = runner.acknowledgement.epoch if runner.acknowledgement is not None else 0
                 last[runner.uid] = share.answer
         return last, is_missing
 
@@ -192,14 +198,24 @@ class Shares:
         share = self.by_uid.get(runner.uid)
         return f"{runner.name} from {'its start' if share is None else format_instant(share.counted_ms)}"
 
-    def open(self, runners: Iterable[Runner]) -> Iterator[str]:
-        """Yield what of the numbers of *runners* would be missing if the run ended now."""
+    def open(self, runners: Collection[Runner]) -> Iterator[str]:
+        """
+        Yield what would be missing if the run ended now: of the numbers of *runners*, and of what was told of before.
+
+        Where a runner's share is open, nobody knows whether what was told of is at it.
+        """
+        lost, here = self._lost_with_another(), {runner.uid for runner in runners}
+        yield from (gone_with_it(share) for share in lost if share.uid not in here)
+        is_open = False
         for runner in runners:
             share = self.by_uid.get(runner.uid)
             is_known = share is not None and (share.is_whole(runner) or (share.ended and not runner.answered))
             if runner.uid not in self.missing and not is_known and self.may_count(runner):
                 why = "it had not drained" if runner.answered else "it did not answer"
+                is_open = True
                 yield f"{self.since(runner)} on: {why} when the run ended"
+        if not is_open and (text := self._short_of(lost)):
+            yield text
 
     def hold_to_told(self) -> None:
         """
@@ -207,15 +223,23 @@ class Shares:
 
         Those that another operator had by name, others where the sum is less than was told.
         """
-        lost, self.unkept = [share for share in self.unkept if share.uid not in self.by_uid], ()
+        lost, self.unkept = self._lost_with_another(), ()
         for share in lost:
             self.miss(f"{share.uid} unkept", gone_with_it(share))
-        told, self.told = self.told - sum(share.requests for share in lost), 0
-        found = sum(_done(share.answer) for share in self.by_uid.values())
-        if numbers.rounded(found) < told:
-            self.miss(
-                "told", f"about {told - found} requests that were told of before: no record has their share any more"
-            )
+        if text := self._short_of(lost):
+            self.miss("told", text)
+        self.told = 0
+
+    def _lost_with_another(self) -> list[UnkeptShare]:
+        """Return the shares that another operator had in its memory alone, and that nobody has as far as was read."""
+        return [share for share in self.unkept if share.uid not in self.by_uid]
+
+    def _short_of(self, lost: Iterable[UnkeptShare]) -> str:
+        """Return what is said of told requests that neither an account nor what is *lost* by name has, "" if none."""
+        found = sum(_done(share.answer) for share in self.by_uid.values()) + sum(share.requests for share in lost)
+        if numbers.rounded(found) >= self.told:
+            return ""
+        return f"about {self.told - found} requests that were told of before: no record has their share any more"
 
     def take_owed(self) -> dict[str, Answer]:
         """Return what is to be put on record of accounts that ended before their runners, once."""

@@ -65,10 +65,14 @@ def holds_up(uid: str, unkept: Unkept, on_record: Iterable[str], now_ms: int) ->
     return not unkept.refused or (uid not in on_record and now_ms - unkept.since_ms < PATIENCE_MS)
 
 
-def told(unkept: Mapping[str, Unkept]) -> tuple[UnkeptShare, ...]:
-    """Return what the status says of *unkept*, by UID: the oldest, as many as there is room for."""
-    oldest = sorted(unkept.items(), key=lambda item: (item[1].since_ms, item[0]))[:_MOST]
-    return tuple(
+def told(unkept: Mapping[str, Unkept], earlier: Iterable[UnkeptShare] = ()) -> tuple[UnkeptShare, ...]:
+    """
+    Return what the status says of *unkept*, by UID: the oldest, as many as there is room for.
+
+    First of those *earlier* ones that another operator told of, while nobody can say yet whether they are gone with it.
+    """
+    oldest = sorted(unkept.items(), key=lambda item: (item[1].since_ms, item[0]))
+    own = tuple(
         UnkeptShare(
             runner=share.name,
             uid=uid,
@@ -78,6 +82,7 @@ def told(unkept: Mapping[str, Unkept]) -> tuple[UnkeptShare, ...]:
         )
         for uid, share in oldest
     )
+    return (*(share for share in earlier if share.uid not in unkept), *own)[:_MOST]
 
 
 def gone_with_it(share: UnkeptShare) -> str:
