@@ -226,7 +226,7 @@ def _seen(desired: Desired, observed: Observed, accepted: Accepted, done: str, n
         lead_ms=barrier.lead_ms(accepted.sizing.runners) if tier is not None and tier.barrier else 0,
         untold=barrier.untold(runners, number),
         starts=barrier.starts(runners, run),
-        attended_ms=observed.evidence.attended_ms,
+        attended_ms=observed.evidence.attended_in_phase_ms,
     )
 
 

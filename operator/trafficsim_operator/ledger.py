@@ -25,6 +25,7 @@ from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.fleet.runners import Runners
 from trafficsim_operator.observed import Evidence, Fence, Loss, RuleEvidence, Runner, RunnerLoad, RunnerState, Unwilling
 from trafficsim_operator.plan import numbers, saturation
+from trafficsim_operator.plan.attention import Attention
 from trafficsim_operator.plan.colour_windows import ColourWindows, grid_of
 from trafficsim_operator.plan.loads import Loads
 from trafficsim_operator.plan.measured import measured, problem_of
@@ -41,9 +42,6 @@ log = logging.getLogger(__name__)
 
 _READ_MS: Final = 5_000
 _READ_WATCHED_MS: Final = 1_000
-# A longer break between two looks is one of the operator's own: nobody asked for what is missing of it. A look that
-# waits in vain for a runner, twice for five seconds, is none.
-_BREAK_MS: Final = 12_000
 # So long a runner that ends by our hand is kept for an account that can't be read; then what is missing is told.
 _LAST_READ_MS: Final = 10_000
 _AT_REST: Final = frozenset({RolloutPhase.STABLE, RolloutPhase.RETIRING, RolloutPhase.REJECTED})
@@ -57,7 +55,7 @@ class Ledger:
     *remembered*: the newest look at each runner, by UID: an unreachable one keeps its places. *accepted*: the newest
     spec that was accepted, by which a run goes on while an edit is refused. *trouble*: what the world last said no to.
     *saved*: what the run's setup saved. *fence*: from which epoch on assignments are this operator's. *origin_ms*: when
-    the run began, None before. *rollout*: as it is on record.
+    the run began, None before. *rollout* and *phase_since*: as they are on record.
     """
 
     run: int = 0
@@ -76,9 +74,9 @@ class Ledger:
     origin_ms: int | None = None
     rollout: RolloutStatus | None = None
     _colours: ColourWindows = field(default_factory=ColourWindows)
-    _looked_ms: int = 0
+    _attention: Attention = field(default_factory=Attention)
+    phase_since: str = ""
     _listening_ms: int = 0
-    _attending_ms: int = 0
     _windows: Windows = field(default_factory=Windows)
     _loads: Loads = field(default_factory=Loads)
     _told: tuple[RunnerLoad, ...] = ()
@@ -105,7 +103,7 @@ class Ledger:
         self._known_lost = frozenset(lost.name for lost in status.run.lost) if status.run else frozenset()
         self._shares.begin(self.run, status.accounts)
         self._windows, self._evidence, self._open = Windows(), None, ()
-        self._colours, self._looked_ms = ColourWindows(), 0
+        self._colours, self._attention = ColourWindows(), Attention()
         self._loads, self._told = Loads(), ()
         self.origin_ms, self._killed = None, set()
         self.saved, self.unkept, self._unread, self.on_record = None, {}, {}, frozenset()
@@ -208,11 +206,9 @@ class Ledger:
         """Note since when, in run time, the windows of the rollout's step have been asked for without a break."""
         run_ms = now_ms - self.origin_ms if self.origin_ms is not None else 0
         # Subtle: the run's time goes back when a pause is over, and with it the instant since when somebody listens.
-        is_new = not self._looked_ms or now_ms - self._looked_ms > _BREAK_MS
+        is_new = self._attention.look(self.phase_since, now_ms)
         self._listening_ms = run_ms if is_new else min(self._listening_ms, run_ms)
-        self._attending_ms = now_ms if is_new else self._attending_ms
-        self._looked_ms = now_ms
-        self._shares.attending_ms, self._shares.begun = self._attending_ms, self.origin_ms is not None
+        self._shares.attending_ms, self._shares.begun = self._attention.since_ms, self.origin_ms is not None
         self._colours.begin(grid_of(self.rollout))
 
     def _tells(self, runner: Runner) -> bool:
@@ -349,7 +345,8 @@ class Ledger:
             loads=self._told,
             starts_ms=self._starts.measured_ms,
             listening_ms=self._listening_ms,
-            attended_ms=self._looked_ms - self._attending_ms,
+            attended_ms=self._attention.looked_ms - self._attention.since_ms,
+            attended_in_phase_ms=self._attention.in_phase_ms,
         )
 
     def _gathered(self, spec: TrafficSimulationSpec | None) -> Evidence:
@@ -437,6 +434,7 @@ class Ledgers:
         ledger.origin_ms = parse_instant(status.run.origin) if status.run and status.run.origin else None
         ledger.rollout = status.rollout
         return ledger
+        ledger.phase_since = status.run.phase_since if status.run else ""
 
     def get(self, namespace: str, name: str) -> Ledger | None:
         """Return the ledger if there is one."""

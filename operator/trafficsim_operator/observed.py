@@ -325,6 +325,8 @@ class Evidence:
     """Since when, in run time, they have been asked for without a break: what is missing before is no finding."""
     attended_ms: int | None = None
     """For how long looks have followed one another without a break; None: ever since."""
+    attended_in_phase_ms: int | None = None
+    """For how long somebody has looked on in this phase, of a break only its first 12 s; None: all the time."""
     loads: tuple[RunnerLoad, ...] = ()
     """What each runner that answers carries; one that told of nothing within 15 s is absent."""
     starts_ms: tuple[int, ...] = ()

@@ -265,3 +265,43 @@ async def test_a_suspended_runner_is_not_let_go_before_it_has_heard_of_it():
     ledger = world.world.ledgers.get("n", "shop")
     assert ledger is not None
     assert sum(runner.done for runner in runners) == ledger.report().requests
+
+
+@pytest.mark.parametrize("gap_ms", [13_000, 60_000])
+async def test_an_operator_that_is_slow_at_every_look_ends_a_run_all_the_same(gap_ms):
+    """Of each break some seconds count: a silent runner holds the end up for longer, and not for ever."""
+    world = await at_work()
+    silent, *_ = await killed_as_it_ends(world)
+    silent.silent = True
+    began = world.now_ms
+    while world.status.phase is not Phase.COMPLETED:
+        assert world.now_ms - began < 450_000, "ten times as long as a drain may take"
+        world.waits = gap_ms
+        await world.look("n", "shop")
+    assert [text for text in world.status.accounts.missing if text.startswith(silent.name)]
+
+
+async def test_an_operator_that_stands_still_as_a_run_ends_has_waited_for_nobody():
+    """It goes on ten minutes later, and first lets users leave, as one that comes late."""
+    world = await at_work()
+    ledgers = world.world.ledgers
+    runners = await killed_as_it_ends(world)
+    world.world, world.waits = replace(world.world, ledgers=ledgers), 600_000
+    await world.look("n", "shop")
+    assert Phase.DRAINING is world.status.phase
+    await ended(world, 10_000)
+    assert sum(runner.done for runner in runners) == world.status.accounts.requests
+    assert () == world.status.accounts.missing
+
+
+@pytest.mark.parametrize("gap_ms", [13_000, 60_000])
+async def test_an_operator_that_is_slow_at_every_look_lets_go_of_suspended_runners_all_the_same(gap_ms):
+    world = await at_work()
+    document = world.record.documents["n", "shop"]
+    world.record.put(document | {"spec": document["spec"] | {"suspend": True}})
+    began = world.now_ms
+    while world.fleet.runners:
+        assert world.now_ms - began < 600_000
+        world.waits = gap_ms
+        await world.look("n", "shop")
+    assert world.now_ms - began >= 60_000

@@ -64,7 +64,7 @@ class Seen:
     starts: tuple[Start, ...] = ()
     """When the first users of runners began."""
     attended_ms: int | None = None
-    """For how long looks have followed one another without a break; None: ever since."""
+    """For how long somebody has looked on in this phase; None: all the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

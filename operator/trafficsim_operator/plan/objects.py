@@ -133,7 +133,8 @@ def _let_go(look: Look) -> bool:
     """
     if look.life.phase is not Phase.SUSPENDED or is_at_setup(look.run):
         return False
-    idle_ms, attended_ms = look.now_ms - parse_instant(look.run.phase_since), look.observed.evidence.attended_ms
+    idle_ms = look.now_ms - parse_instant(look.run.phase_since)
+    attended_ms = look.observed.evidence.attended_in_phase_ms
     if attended_ms is not None and any(seen.runners for seen in look.observed.revisions.values()):
         idle_ms = min(idle_ms, attended_ms)
     return idle_ms >= _SCALE_DOWN_MS
