@@ -20,7 +20,7 @@ from trafficsim_api.resource import TrafficSimulationSpec
 from trafficsim_api.rollout import RolloutPhase
 from trafficsim_api.rules import Rule, parse_rule
 from trafficsim_api.statistics import Answer, Vector, histogram, quantiles, total
-from trafficsim_api.status import RolloutStatus, Status
+from trafficsim_api.status import RolloutStatus, Status, UnkeptShare
 from trafficsim_api.units import format_instant, milliseconds, parse_instant
 from trafficsim_operator.fleet.runners import Runners
 from trafficsim_operator.observed import Evidence, Fence, Loss, RuleEvidence, Runner, RunnerLoad, RunnerState, Unwilling
@@ -68,6 +68,8 @@ class Ledger:
     """The last answers, by UID, of runners that have ended, and that are not on record yet."""
     on_record: frozenset[str] = frozenset()
     """Of which of them the status tells."""
+    said: tuple[frozenset[str], tuple[UnkeptShare, ...]] = (frozenset(), ())
+    """What is missing and what is not kept, as the status tells of it as far as it has room."""
     fence: Fence | None = None
     unwilling: dict[str, Unwilling] = field(default_factory=dict)
     """The runners that said no to what they were told last, by UID."""
@@ -105,8 +107,8 @@ class Ledger:
         self._windows, self._evidence, self._open = Windows(), None, ()
         self._colours, self._attention = ColourWindows(), Attention()
         self._loads, self._told = Loads(), ()
-        self.origin_ms, self._killed = None, set()
-        self.saved, self.unkept, self._unread, self.on_record = None, {}, {}, frozenset()
+        self.origin_ms, self._killed, self.unwilling, self._unread = None, set(), {}, {}
+        self.saved, self.unkept, self.on_record, self.said = None, {}, frozenset(), (frozenset(), ())
 
     def restore(self, key: str, kept: bytes, now_ms: int) -> None:
         """Take the last answer of a runner that has ended, as it was kept under *key*; say so if it can't be read."""

@@ -394,6 +394,8 @@ class Observed:
     """What runners must have acknowledged before places move; None: whatever they hold."""
     unwilling: Mapping[str, Unwilling] = field(default_factory=dict)
     """Those of the runners that said no to what they were told last, by UID."""
+    said: tuple[frozenset[str], tuple[UnkeptShare, ...]] = (frozenset(), ())
+    """What is missing and not kept of which the status tells by now, as far as it has room."""
 
     @property
     def runners(self) -> tuple[Runner, ...]:

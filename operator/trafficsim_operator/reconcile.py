@@ -95,6 +95,7 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
     return min(decision.next_look_ms or _SOON_MS, _SOON_MS) if any(troubles) else decision.next_look_ms
 
 
+        ledger.said = frozenset(observed.evidence.missing), observed.evidence.unkept
 def read(document: Document, specs: Specs | None = None) -> Desired:
     """
     Return what *document* asks for; whatever is wrong with it becomes problems, never an exception.
@@ -171,6 +172,7 @@ async def _ask(revision: RevisionSeen, remembered: dict[str, Runner], world: Wor
                 answer = await world.runners.acknowledgement(runner.address)
                 if answer.runner not in ("", runner.uid):
                     raise Unavailable(f"{runner.address} is another runner's address by now")
+        said=ledger.said,
                 if answer.protocol not in SERVED:
                     raise Unavailable(f"it speaks protocol {answer.protocol}; this operator serves {SERVED}")
                 offset, error = _offset(answer.clock_ms, asked, world.now_ms(), known)

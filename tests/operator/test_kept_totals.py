@@ -15,6 +15,7 @@ from trafficsim_api.statistics import Answer, total
 from trafficsim_operator.actions import Retire
 from trafficsim_operator.fleet import Owner
 from trafficsim_operator.ledger import Ledgers
+from trafficsim_operator.plan import bounds
 from trafficsim_operator.store import Document, NotKept
 from trafficsim_operator.testing.fakes import FakeFleet, FakeRecord, FakeWorld
 
@@ -181,7 +182,6 @@ async def test_numbers_that_went_with_the_operator_are_missed():
     assert () == world.status.accounts.unkept
 
 
-async def test_a_runner_that_is_there_still_has_its_numbers(monkeypatch):
 @pytest.mark.parametrize("is_ended", [False, True], ids=["until it answers", "until the run ends"])
 async def test_what_was_told_is_told_while_a_runner_is_silent(is_ended):
     """Whoever takes over then, and over again, can't say yet what is gone: it is told as it was, and missed at last."""
@@ -212,6 +212,7 @@ async def test_what_was_told_is_told_while_a_runner_is_silent(is_ended):
     assert () == world.status.accounts.unkept
 
 
+async def test_a_runner_that_is_there_still_has_its_numbers(monkeypatch):
     """An operator that was killed between what it told and the runner's end lost nothing."""
     record = RefusingRecord()
     world = await at_work(record)
@@ -238,6 +239,32 @@ async def test_what_was_spoilt_on_record_is_missed():
     world.world = replace(world.world, ledgers=Ledgers())
     await world.look("default", "shop")
     assert f"what was kept of {uid}: it can't be read any more" in world.status.accounts.missing
+
+
+async def test_what_a_status_has_no_room_for_is_not_told_anew_at_each_look(monkeypatch):
+    """Of four shares that are not kept and four that are missing two are named: figures are due as ever."""
+    monkeypatch.setattr(bounds, "LIMIT", 0)
+    record = RefusingRecord()
+    world = FakeWorld(record=record)
+    record.put(a_document(40, 10))
+    for _ in range(30):
+        await world.look("default", "shop")
+    ledger = world.world.ledgers.get("default", "shop")
+    for number in range(4):
+        ledger.restore(f"uid-of-{number}", b"", world.now_ms)
+    record.put(a_document(40, 6))
+    began = world.now_ms
+    while len(world.fleet.runners) > 6 or "and 2 more" not in world.status.accounts.missing:
+        assert world.now_ms - began < 60_000
+        await world.look("default", "shop")
+    await world.look("default", "shop")
+    assert 4 == len(ledger.unkept)
+    assert 2 == len(world.status.accounts.unkept)
+    began, first = world.now_ms, len(record.writes)
+    while world.now_ms - began < 30_000:
+        world.waits = 1_000
+        await world.look("default", "shop")
+    assert len({status.figures.at for status in record.writes[first:]}) <= 30 // 5 + 1
 
 
 async def test_the_end_of_a_run_tells_all_that_was_counted():

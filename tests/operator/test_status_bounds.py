@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from trafficsim_api.rollout import Rollout
 from trafficsim_api.status import (
+    Accounts,
     ConditionStatus,
     DemandMeans,
     DemandStatus,
@@ -16,7 +19,7 @@ from trafficsim_api.status import (
     TaskStatus,
     VersionScaling,
 )
-from trafficsim_operator.plan.bounds import LIMIT, fitted, size_of
+from trafficsim_operator.plan.bounds import LIMIT, fitted, named, size_of
 from trafficsim_operator.plan.steps import pin
 
 
@@ -89,3 +92,25 @@ def test_scaling_keeps_what_the_next_decision_builds_on() -> None:
     assert cut is not None
     assert ("m" * 128, "v" * 128) == (cut.message, cut.versions[0].message)
     assert plain == cut.model_copy(update={"message": scaling.message, "versions": (version,)})
+
+
+@pytest.mark.parametrize(
+    ("texts", "room", "told"),
+    [
+        pytest.param("abc", 3, [*"abc"], id="as many as there is room for"),
+        pytest.param("abcd", 3, [*"ab", "and 2 more"], id="one too many"),
+        pytest.param([*"ab", "and 2 more"], 3, [*"ab", "and 2 more"], id="shortened before"),
+        pytest.param([*"ab", "and 2 more", "c"], 3, [*"ab", "and 3 more"], id="shortened before, and one more since"),
+        pytest.param([*"abcdef", "and 2 more"], 3, [*"ab", "and 6 more"], id="shortened before, to a larger room"),
+        pytest.param("", 3, [], id="nothing"),
+    ],
+)
+def test_what_there_is_no_room_for_is_counted(texts, room, told):
+    assert told == list(named(texts, room))
+
+
+def test_of_missing_shares_two_are_named_and_the_others_counted():
+    accounts = Accounts(missing=tuple("abcd"))
+    condition = a_condition("m" * LIMIT)
+    assert ("a", "b", "and 2 more") == fitted(Status(accounts=accounts, conditions=(condition,))).accounts.missing
+    assert accounts == fitted(Status(accounts=accounts)).accounts

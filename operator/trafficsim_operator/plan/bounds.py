@@ -8,21 +8,41 @@ messages beyond 128 characters.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Final
 
 from trafficsim_api.status import DemandMeans, Status
 
-__all__ = ["LIMIT", "fitted", "size_of"]
+__all__ = ["LIMIT", "fitted", "named", "size_of"]
 
 LIMIT: Final = 16 * 1024
 _SHORT: Final = 128
 _WINDOWS: Final = 3
 _LOSSES: Final = 2
+_MISSING: Final = 2
+_MORE: Final = re.compile(r"and (\d+) more")
 
 
 def size_of(status: Status) -> int:
     """Return the bytes of *status* as JSON."""
     return len(status.model_dump_json(by_alias=True, exclude_none=True).encode())
+
+
+def named(texts: Iterable[str], room: int) -> tuple[str, ...]:
+    """
+    Return the first of *texts*, and how many more there are, in *room* entries.
+
+    Of nine in eight entries seven are told, "and 2 more"; an entry that says so already counts for as many as it says.
+    """
+    told, more = [], 0
+    for text in texts:
+        match = _MORE.fullmatch(text)
+        told += [text] if match is None else []
+        more += int(match[1]) if match is not None else 0
+    if len(told) + bool(more) > room:
+        told, more = told[: room - 1], more + len(told) - (room - 1)
+    return (*told, f"and {more} more") if more else tuple(told)
 
 
 def fitted(status: Status) -> Status:
@@ -40,7 +60,7 @@ def _broken_rules_only(status: Status) -> Status:
 
 def _few_rules(status: Status) -> Status:
     told = status.accounts
-    accounts = told.model_copy(update={"missing": told.missing[:2], "unkept": told.unkept[:2]})
+    accounts = told.model_copy(update={"missing": named(told.missing, _MISSING + 1), "unkept": told.unkept[:2]})
     rollout = status.rollout
     if rollout is not None:
         rollout = rollout.model_copy(update={"windows": rollout.windows[-_WINDOWS:]})

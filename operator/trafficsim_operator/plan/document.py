@@ -22,7 +22,7 @@ from trafficsim_api.units import format_instant
 from trafficsim_operator.observed import Evidence, Runner, RunnerState
 from trafficsim_operator.plan import once, verdict
 from trafficsim_operator.plan.assignments import cause_of, held_by
-from trafficsim_operator.plan.bounds import fitted
+from trafficsim_operator.plan.bounds import fitted, named
 from trafficsim_operator.plan.colour_status import of_pause, of_rollout, places_of, rollout_of
 from trafficsim_operator.plan.conditions import MESSAGE, Finding, conditions, of_phase, of_verdict, verdict_reason
 from trafficsim_operator.plan.lifecycle import Life
@@ -172,8 +172,10 @@ def _is_due(look: Look, users: Users) -> bool:
     before = look.before
     turned = look.life.phase is not before.phase or users.target != before.users.target
     is_waited_for = look.observed.watched or look.versions.in_progress
-    seen, accounts = look.observed.evidence, before.accounts
-    is_missed = bool(set(_missing(seen, final=False)) - set(accounts.missing)) or seen.unkept != accounts.unkept
+    seen, accounts, (missing, unkept) = look.observed.evidence, before.accounts, look.observed.said
+    # Subtle: a status without room tells of less, which is no reason to tell it anew at each look.
+    is_missed = bool(set(seen.missing) - missing - set(accounts.missing))
+    is_missed = is_missed or seen.unkept not in (accounts.unkept, unkept)
     return turned or is_missed or figures_are_due(before, look.now_ms, is_waited_for=is_waited_for)
 
 
@@ -218,7 +220,7 @@ def _figures(
 
 def _missing(seen: Evidence, *, final: bool) -> tuple[str, ...]:
     """Return the shares of the numbers that are missing; at the end those of runners that are still there as well."""
-    return (*seen.missing, *(seen.open if final else ()))[:_SHARES]
+    return named((*seen.missing, *(seen.open if final else ())), _SHARES)
 
 
 def _round(count: int, final: bool) -> int:
