@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -64,6 +64,18 @@ class World:
     """Set to a reason by the local run when the user asks to end."""
 
 
+class _Passing(Unavailable):
+    """What is over by the next look, as a rule: nobody is told of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """What was wrong with an action, in words; *passing*: not to be told."""
+
+    said: str
+    passing: bool = False
+
+
 async def reconcile(namespace: str, name: str, world: World) -> int | None:
     """Bring one simulation closer to what its owner asked for; return the ms until the next look, None for no hurry."""
     document = await world.record.read(namespace, name)
@@ -90,7 +102,7 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
         world.record.tell(document, decision.happenings), _carry_out(decision, observed, owner, document, world)
     )
     if ledger is not None:
-        ledger.trouble = next((trouble for trouble in troubles if trouble), "")
+        ledger.trouble = next((trouble.said for trouble in troubles if trouble and not trouble.passing), "")
         ledger.accepted = desired.spec if decision.accepted else ledger.accepted
     return min(decision.next_look_ms or _SOON_MS, _SOON_MS) if any(troubles) else decision.next_look_ms
 
@@ -237,9 +249,7 @@ async def _keep_ending(document: Document, runners: tuple[str, ...], world: Worl
     for uid, answer in last.items():
         await _keep(document, ledger, uid, answer, world)
     if is_missing:
-        raise Unavailable(
-            f"of the numbers of {', '.join(runners)} some will be missing: they go when that is on record"
-        )
+        raise _Passing(f"of the numbers of {', '.join(runners)} some will be missing: they go when that is on record")
     if names := ledger.unkept_of(runners, world.now_ms()):
         raise Unavailable(f"the last numbers of {', '.join(names)} are not on record yet")
 
@@ -266,7 +276,9 @@ async def _assign(action: Assign, document: Document, world: World) -> None:
     except RunnerRefused as error:
         ledger.remembered[told.runner] = known
         word, was = unwilling.word_of(told, before.boot), ledger.unwilling.get(told.runner)
-        ledger.unwilling[told.runner] = unwilling.after(was, word, str(error), world.now_ms())
+        no = ledger.unwilling[told.runner] = unwilling.after(was, word, str(error), world.now_ms())
+        if no.tries == 1:
+            raise _Passing(str(error)) from error
         raise
     ledger.unwilling.pop(told.runner, None)
     ledger.remembered[told.runner] = replace(known, acknowledgement=after)
@@ -274,7 +286,7 @@ async def _assign(action: Assign, document: Document, world: World) -> None:
 
 async def _carry_out(
     decision: Decision, observed: Observed, owner: Owner, document: Document, world: World
-) -> list[str]:
+) -> list[_Trouble | None]:
     """
     Carry out the decision's actions and return what was wrong with each.
 
@@ -289,19 +301,17 @@ async def _carry_out(
     takers = [action for action in told if givers and action.assignment.held - held.get(action.name, Places())]
     first = [action for action in actions if action not in takers]
 
-    async def done(some: list[Action]) -> list[str]:
+    async def done(some: Sequence[Action]) -> list[_Trouble | None]:
         return list(await asyncio.gather(*(_apply(action, owner, document, world, is_over) for action in some)))
 
     troubles = await done(first)
     if any(trouble for action, trouble in zip(first, troubles, strict=True) if action in givers):
         return troubles
-    return troubles + list(
-        await asyncio.gather(*(_apply(action, owner, document, world, is_over) for action in takers))
-    )
+    return troubles + await done(takers)
 
 
-async def _apply(action: Action, owner: Owner, document: Document, world: World, is_over: bool) -> str:
-    """Carry out one action; return what was wrong, "" when it came through."""
+async def _apply(action: Action, owner: Owner, document: Document, world: World, is_over: bool) -> _Trouble | None:
+    """Carry out one action; return what was wrong, None when it came through."""
     try:
         match action:
             case Assign():
@@ -321,6 +331,6 @@ async def _apply(action: Action, owner: Owner, document: Document, world: World,
             "action failed", extra={"action": type(action).__name__, "error": str(error), "simulation": owner.name}
         )
         if isinstance(action, Assign) and isinstance(error, RunnerRefused):
-            return f"{action.name} refuses what it is told: {error}"
-        return str(error)
-    return ""
+            return _Trouble(f"{action.name} refuses what it is told: {error}")
+        return _Trouble(str(error), isinstance(error, _Passing))
+    return None

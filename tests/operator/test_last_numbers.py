@@ -218,6 +218,8 @@ async def test_what_is_missing_is_on_record_before_the_runner_goes(monkeypatch):
     monkeypatch.setattr(FakeFleet, "apply", noted)
     await until_gone(world, 1, 40_000)
     assert [(Retire, 1)] == told
+    said = {c.message for status in world.record.writes for c in status.conditions if c.type == "RunnersHealthy"}
+    assert not [text for text in said if "some will be missing" in text], "one look later is no trouble"
 
 
 async def test_numbers_that_were_told_and_that_nobody_has_any_more_are_missed():

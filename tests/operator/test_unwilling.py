@@ -14,9 +14,11 @@ from trafficsim_api.names import Event
 from trafficsim_api.places import Places
 from trafficsim_api.protocol import Acknowledgement, Assignment
 from trafficsim_api.rollout import RolloutPhase
+from trafficsim_api.status import ConditionStatus, Status
 from trafficsim_operator.fleet.runners import RunnerRefused, Runners, Signer
-from trafficsim_operator.ledger import Ledgers
+from trafficsim_operator.ledger import Ledger, Ledgers
 from trafficsim_operator.observed import Runner, RunnerState, Unwilling
+from trafficsim_operator.plan.look import STEADY_MS
 from trafficsim_operator.plan.places import Holder, deal, max_over
 from trafficsim_operator.plan.unwilling import PATIENCE_MS, after, is_due, out, sentences, wait_ms
 from trafficsim_operator.testing.fakes import FakeRunners, FakeWorld
@@ -56,6 +58,20 @@ def test_a_first_no_is_no_refusal_yet():
     assert [] == list(sentences([a_runner(answered=False)], {"uid-a": second}))
     assert frozenset() == out([a_runner()], {"uid-a": second}, NOW + PATIENCE_MS - 1)
     assert frozenset("a") == out([a_runner()], {"uid-a": second}, NOW + PATIENCE_MS)
+
+
+@pytest.mark.parametrize(("later_ms", "tries"), [(120_000, 2), (120_001, 1), (7_200_000, 1)])
+def test_a_no_of_long_ago_is_forgotten(later_ms, tries):
+    """Who goes on saying no is told every minute at least; another one after two minutes is a first one."""
+    again = after(after(None, "w", "409: older", NOW), "w", "409: older", NOW + later_ms)
+    assert tries == again.tries
+    assert (NOW if tries > 1 else NOW + later_ms) == again.since_ms
+
+
+def test_a_run_begins_without_the_noes_of_the_one_before():
+    ledger = Ledger(unwilling={"uid-a": after(None, "w", "409: older", NOW)})
+    ledger.begin(Status())
+    assert {} == ledger.unwilling
 
 
 def test_of_many_three_are_named():
@@ -187,6 +203,10 @@ def told_figures(world: FakeWorld) -> int:
     return sum(was.figures != now.figures for was, now in pairwise(world.record.writes))
 
 
+def of_health(writes: list[Status]) -> list[ConditionStatus]:
+    return [c for status in writes for c in status.conditions if c.type == "RunnersHealthy"]
+
+
 def healthy(world: FakeWorld) -> tuple[str, str]:
     return next((c.reason, c.message) for c in world.status.conditions if c.type == "RunnersHealthy")
 
@@ -219,17 +239,14 @@ async def test_it_is_told_again_ever_more_rarely_and_nothing_is_written_meanwhil
     world.waits = 0
     await look(world, 20_000)
     asked, epoch, writes = len(runners.asked), world.status.epoch, len(world.record.writes)
-    figures = sum(
-        was.figures != now.figures for was, now in zip(world.record.writes, world.record.writes[1:], strict=False)
-    )
-    await look(world, 600_000)
+    figures = told_figures(world)
+    passed_ms = await look(world, 600_000)
     times = len(runners.asked) - asked
     assert 9 <= times <= 12
     assert times == world.status.epoch - epoch
-    told = sum(
-        was.figures != now.figures for was, now in zip(world.record.writes, world.record.writes[1:], strict=False)
-    )
-    assert len(world.record.writes) - writes <= times + told - figures
+    told = told_figures(world) - figures
+    assert 0 < told <= passed_ms // STEADY_MS + 1, "at their own pace, whatever it says"
+    assert len(world.record.writes) - writes <= times + told
 
 
 async def test_who_says_yes_again_is_one_as_any():
@@ -250,10 +267,12 @@ async def test_a_no_of_the_moment_is_not_told():
     """Another operator's word had just been heard: the next one is taken."""
     world, runners, giver, _ = await at_work()
     runners.no = lambda address, assignment: "" if runners.asked else "409: it holds epoch 9 of run 1"
+    before = len(world.record.writes)
     world.record.put(a_document(archetypes=[{"name": "b", "flow": [{"request": {"get": "/new"}}]}]))
     world.waits = 0
     await look(world, 10_000)
     assert 1 == len(runners.asked)
+    assert {"True"} == {c.status for c in of_health(world.record.writes[before:])}
     assert [] == [event for event in world.record.happenings if event.reason == Event.ASSIGNMENT_REFUSED]
     assert "/new" in str(world.fleet.runners[giver].assignment)
 

@@ -43,8 +43,12 @@ def word_of(assignment: Assignment, boot: str) -> str:
 
 
 def after(before: Unwilling | None, word: str, said: str, now_ms: int) -> Unwilling:
-    """Return how a runner stands that has said no to *word*, in these words, after it stood as *before*."""
-    if before is None:
+    """
+    Return how a runner stands that has said no to *word*, in these words, after it stood as *before*.
+
+    One that goes on saying no is told every 60 s: after twice that it was a no of the moment, and this is a first one.
+    """
+    if before is None or now_ms - before.told_ms > 2 * _LONGEST_MS:
         return Unwilling(word=word, said=said, since_ms=now_ms, told_ms=now_ms, tries=1)
     return Unwilling(word=word, said=said, since_ms=before.since_ms, told_ms=now_ms, tries=before.tries + 1)
 
