@@ -15,7 +15,10 @@ from trafficsim_operator.fleet.lookup import HostLookups
 
 
 class NameServer:
-    """Answers names that begin with "good", fails for "bad" ones, and leaves all others without an answer."""
+    """
+    Answers names that begin with "good", fails for "bad" ones, and leaves all others without an answer until it is
+    *over*; of "nowhere" there is none then.
+    """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -27,6 +30,8 @@ class NameServer:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         if not host.startswith("good"):
             self.over.wait()
+        if host.startswith("nowhere"):
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.7", 0))] * 2
 
 
@@ -57,31 +62,68 @@ async def test_a_host_without_addresses(server: NameServer) -> None:
     assert ((), "bad.example cannot be resolved: Name or service not known") == (facts.addresses, facts.problem)
 
 
-async def test_however_many_ask_a_host_is_looked_up_once(server: NameServer) -> None:
-    """As long as there is no answer; afterwards anew."""
+@pytest.mark.parametrize(("kept_s", "times"), [(10.0, 1), (0.0, 2)], ids=["for ten seconds", "then anew"])
+async def test_however_many_ask_a_host_is_looked_up_once(server, monkeypatch, kept_s: float, times: int) -> None:
+    """As long as there is no answer, and as long as it is good."""
+    monkeypatch.setattr(module, "_KEPT_S", kept_s)
     hosts = HostLookups(server)
-    for times in (1, 2):
+    for _ in range(2):
         found = await asyncio.gather(*(hosts.resolve("good.example", port) for port in range(20)))
         assert {("10.0.0.7",)} == {facts.addresses for facts in found}
-        assert ["good.example"] * times == server.asked
+    assert ["good.example"] * times == server.asked
+
+
+async def until_answered(hosts: HostLookups) -> None:
+    """Wait until no look-up is going on."""
+    async with asyncio.timeout(10):
+        while hosts._asked:
+            await asyncio.wait(hosts._asked.values())
 
 
 async def test_a_name_server_that_does_not_answer(server: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Nobody waits longer than the deadline, a name keeps one thread however often it is asked for, others are answered,
-    and with all threads gone the loop's own are still there.
+    and with all threads gone the loop's own are still there. An answer that comes late is one all the same.
     """
     monkeypatch.setattr(module, "_DEADLINE_S", 0.05)
     hosts = HostLookups(server, threads=2)
     for _ in range(3):
         facts = await hosts.resolve("hangs.example", 80)
-        assert "hangs.example could not be resolved within 0s" == facts.problem
+        assert "hangs.example could not be resolved within 0s; it is looked up again 30s later" == facts.problem
     assert ["hangs.example"] == server.asked
     assert ("10.0.0.7",) == (await hosts.resolve("good.example", 80)).addresses
     assert (await hosts.resolve("hangs-too.example", 80)).problem
-    assert "good.example could not be resolved within 0s" == (await hosts.resolve("good.example", 80)).problem
+    facts = await hosts.resolve("good-too.example", 80)
+    assert "good-too.example could not be resolved within 0s: 2 others without an answer are before it" == facts.problem
     assert "done" == await asyncio.to_thread(lambda: "done")
     server.over.set()
-    async with asyncio.timeout(10):
-        while not (await hosts.resolve("good.example", 80)).addresses:
-            pass
+    await until_answered(hosts)
+    for host in ("hangs.example", "hangs-too.example", "good-too.example"):
+        assert ("10.0.0.7",) == (await hosts.resolve(host, 80)).addresses
+        assert 1 == server.asked.count(host)
+
+
+@pytest.mark.parametrize(("silent_s", "times"), [(30.0, 1), (0.0, 2)], ids=["for half a minute", "then anew"])
+async def test_a_name_that_leads_nowhere_leaves_its_thread_to_others(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch, silent_s: float, times: int
+) -> None:
+    """It is not looked up again at once when the resolver has given up: that is said, without a wait."""
+    monkeypatch.setattr(module, "_SILENT_S", silent_s)
+    hosts = HostLookups(server, threads=1)
+    with monkeypatch.context() as short:
+        short.setattr(module, "_DEADLINE_S", 0.05)
+        first = await hosts.resolve("nowhere.example", 80)
+    server.over.set()
+    await until_answered(hosts)
+    again = await hosts.resolve("nowhere.example", 80)
+    assert ["nowhere.example"] * times == server.asked
+    assert (first.problem.replace("0s;", "5s;") == again.problem) is (times == 1)
+    assert ("10.0.0.7",) == (await hosts.resolve("good.example", 80)).addresses
+
+
+async def test_the_end_of_the_process_waits_for_no_answer(server: NameServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_DEADLINE_S", 0.05)
+    before = set(threading.enumerate())
+    await HostLookups(server).resolve("hangs.example", 80)
+    [thread] = set(threading.enumerate()) - before
+    assert thread.daemon

@@ -27,11 +27,11 @@ from trafficsim_operator.fleet.drift import (
     has_other_selector,
     is_drifted,
 )
-from trafficsim_operator.fleet.lookup import HostLookups, host_and_port
+from trafficsim_operator.fleet.lookup import HostLookups, address_in, host_and_port
 from trafficsim_operator.fleet.pods import end_unseen, is_lost, replica_failure, runner_of, state_of
 from trafficsim_operator.fleet.rows import ConfigMapRows, inline_rows
 from trafficsim_operator.fleet.scalers import foreign_scaler
-from trafficsim_operator.fleet.services import is_address, own_service_name, service_facts, trusted_certificates
+from trafficsim_operator.fleet.services import own_service_name, service_facts, trusted_certificates
 from trafficsim_operator.kube import (
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -297,7 +297,7 @@ class KubernetesFleet:
         known = self._dns.get(host)
         if known is None or known[0] < self._now_ms():
             facts = await self._hosts.resolve(host, port)
-            if is_address(host) or facts.problem:
+            if address_in(host) or facts.problem:
                 return facts
             addresses, now_ms = tuple(sorted(facts.addresses)), self._now_ms()
             known = (now_ms + _DNS_KEPT_MS, TargetFacts(host=host, port=port, addresses=addresses))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,10 +10,11 @@ from typing import Any, Final
 
 from trafficsim_api.certificates import holds_certificates
 from trafficsim_operator.fleet import Owner
+from trafficsim_operator.fleet.lookup import address_in
 from trafficsim_operator.kube import CONFIG_MAPS, ENDPOINT_SLICES, PODS, SERVICES, KubeApi
 from trafficsim_operator.observed import TargetFacts
 
-__all__ = ["is_address", "own_service_name", "service_facts", "trusted_certificates"]
+__all__ = ["own_service_name", "service_facts", "trusted_certificates"]
 
 _CA_KEY: Final = "ca.crt"
 _SERVICE_LABEL: Final = "kubernetes.io/service-name"
@@ -81,15 +81,6 @@ async def trusted_certificates(api: KubeApi, namespace: str, name: str) -> tuple
     return str(pem), ""
 
 
-def is_address(host: str) -> bool:
-    """Say whether *host* is an address and no name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ends:
     """Where a Service leads: addresses of its *pods*, and *strange* ones that are not."""
@@ -131,7 +122,7 @@ async def _unselected(api: KubeApi, namespace: str, service: str) -> list[str]:
     """Return the addresses behind a headless Service without a selector; policy judges each."""
     slices = await api.list(ENDPOINT_SLICES, namespace, {_SERVICE_LABEL: service})
     ready = [endpoint for part in slices for endpoint in part.get("endpoints") or () if _is_ready(endpoint)]
-    return [address for endpoint in ready for address in endpoint.get("addresses") or () if is_address(address)]
+    return [address for endpoint in ready for address in endpoint.get("addresses") or () if address_in(address)]
 
 
 def _is_ready(endpoint: Mapping[str, Any]) -> bool:
