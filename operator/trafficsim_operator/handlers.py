@@ -70,13 +70,25 @@ class Watched:
 
     *behind_since* tells for which the API server has something that the watch has not delivered: a watch that misses
     something is dead, however alive its connection looks; a quiet one is not. *absent*: in how many lists in a row one
-    that was seen has not been. *waited*: those that somebody waits for.
+    that was seen has not been. *waited*: those that somebody waits for. *children*: of each simulation, seen or not,
+    those that a standby was told of and that have not gone, by uid.
     """
 
     seen: dict[Key, tuple[str, int, str, str]] = field(default_factory=dict)
     behind_since: dict[Key, float] = field(default_factory=dict)
     absent: dict[Key, int] = field(default_factory=dict)
     waited: set[Key] = field(default_factory=set)
+    children: dict[Key, set[str]] = field(default_factory=dict)
+
+    def awaited(self) -> set[Key]:
+        """Return with what to begin: whom somebody waits for, and who has runners, which are to go where it is over."""
+        return self.waited | self.children.keys()
+
+    def child(self, key: Key, uid: str, *, is_there: bool) -> None:
+        """Take note of a child, which may be told of before its simulation is."""
+        left = self.children.pop(key, set()) - {uid} | ({uid} if is_there else set())
+        if left:
+            self.children[key] = left
 
     def changed(self, key: Key, body: Mapping[str, Any]) -> bool:
         """Take note of *body* and say whether it asks for something else than before."""
@@ -91,6 +103,7 @@ class Watched:
     def gone(self, key: Key) -> None:
         """Forget a simulation that was deleted."""
         self.seen.pop(key, None)
+        self.children.pop(key, None)
         self.waited.discard(key)
         self.behind_since.pop(key, None)
         self.absent.pop(key, None)
@@ -105,6 +118,8 @@ class Watched:
         self.absent = {key: self.absent.get(key, 0) + 1 for key in self.seen.keys() - listed.keys()}
         for key in [key for key, times in self.absent.items() if times >= _ABSENT]:
             self.gone(key)
+        # Children outlive their simulation by a moment: whose is neither listed nor seen is nobody's.
+        self.children = {key: uids for key, uids in self.children.items() if key in listed or key in self.seen}
         behind = {key for key, body in listed.items() if self.seen.get(key) != _asks(body)}
         behind |= self.seen.keys() - listed.keys()
         self.behind_since = {key: self.behind_since.get(key, now) for key in behind}
@@ -153,9 +168,9 @@ def register(
 
     @kopf.on.event("apps", "v1", "deployments", labels=ours, registry=registry)  # type: ignore[arg-type]
     @kopf.on.event("", "v1", "pods", labels=ours, registry=registry)  # type: ignore[arg-type]
-    async def on_child(namespace: str, labels: Mapping[str, str], **_: Any) -> None:
+    async def on_child(type: str | None, namespace: str, uid: str, labels: Mapping[str, str], **_: Any) -> None:
         key = Key(namespace, labels[Label.SIMULATION.value])
         if works():
             queue.add_after(key, _CHILD_DELAY_S)
-        elif key in watched.seen:
-            watched.waited.add(key)  # also where the status says that it is over: its runners are to go
+        else:
+            watched.child(key, uid, is_there=type != "DELETED")

@@ -198,7 +198,7 @@ async def _govern(parts: _Parts) -> None:
 
 async def _work(parts: _Parts) -> None:
     """Work from now on, and begin with what somebody waits for; the list that follows at once spreads the rest."""
-    for key in parts.watched.waited:
+    for key in parts.watched.awaited():
         parts.queue.add(key)
     parts.turn.set()
     await parts.queue.serve(parts.settings.workers)

@@ -219,7 +219,10 @@ async def test_a_standby_tells_no_sums_until_it_works():
 
 @pytest.mark.looptime
 async def test_who_takes_over_begins_with_those_that_run(monkeypatch):
-    """Three run, a hundred are at rest: those three at once, the others evenly in the course of a resync."""
+    """
+    Three run, a hundred are at rest, one of which has a runner that is to go: those four at once, the others evenly in
+    the course of a resync.
+    """
     monkeypatch.setattr("trafficsim_operator.main.random", random.Random(1))
     began = {}
 
@@ -245,9 +248,10 @@ async def test_who_takes_over_begins_with_those_that_run(monkeypatch):
     )
     for item in items:
         parts.watched.changed(Key("shop", item["metadata"]["name"]), item)
+    parts.watched.child(Key("shop", "idle-7"), "pod", is_there=True)
     tasks = [asyncio.create_task(_work(parts)), asyncio.create_task(_resync(parts))]
     await asyncio.sleep(0.3)
-    assert {"run-0", "run-1", "run-2"} == {name for name, at in began.items() if at < 0.05}
+    assert {"run-0", "run-1", "run-2", "idle-7"} == {name for name, at in began.items() if at < 0.05}
     assert len(began) < 10
     await asyncio.sleep(60)
     assert len(items) == len(began)

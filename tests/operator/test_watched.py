@@ -148,7 +148,7 @@ async def test_the_handlers_only_put_keys_into_the_queue():
     await on_simulation(type="DELETED", namespace="shop", name="web", body=a_body())
     assert [KEY, KEY] == queue.added
     assert {} == watched.seen
-    await on_child(namespace="shop", labels={"trafficsim.io/simulation": "web"})
+    await on_child(type=None, namespace="shop", uid="p", labels={"trafficsim.io/simulation": "web"})
     assert [(KEY, 0.1)] == queue.later
 
 
@@ -167,18 +167,50 @@ async def test_a_standby_gathers_no_keys():
     """It knows what there is, without what was deleted; looks are another's until its turn comes."""
     registry, queue, watched, works = kopf.OperatorRegistry(), Queue(), Watched(), [False]
     register(registry, queue, watched, lambda: works[0])
-    on_simulation, on_child = handler(registry, "on_simulation"), handler(registry, "on_child")
+    on_simulation = handler(registry, "on_simulation")
     for name in ("web", "old"):
         await on_simulation(type=None, namespace="shop", name=name, body=a_body())
     await on_simulation(type="DELETED", namespace="shop", name="old", body=a_body())
     await on_simulation(type="MODIFIED", namespace="shop", name="web", body=a_body(**AT_REST))
     assert ([], [], set()) == (queue.added, queue.later, watched.waited)
-    for name in ("web", "old"):
-        await on_child(namespace="shop", labels={"trafficsim.io/simulation": name})
-    assert ([], [], {KEY}) == (queue.added, queue.later, watched.waited), "it has runners, which are to go"
+    assert set() == watched.awaited()
     works[0] = True
     await on_simulation(type="MODIFIED", namespace="shop", name="web", body=a_body(generation=2))
     assert [KEY] == queue.added
+
+
+async def test_a_standby_remembers_whose_runners_are_to_go():
+    """Told of before or after their simulation, and whatever is written of it, until they or it are gone."""
+    registry, queue, watched = kopf.OperatorRegistry(), Queue(), Watched()
+    register(registry, queue, watched, lambda: False)
+    on_simulation, on_child = handler(registry, "on_simulation"), handler(registry, "on_child")
+
+    async def child(uid, type=None, name="web"):
+        await on_child(type=type, namespace="shop", uid=uid, labels={"trafficsim.io/simulation": name})
+
+    await child("first")
+    for type, generation in ((None, 1), ("MODIFIED", 2)):
+        await child("second", "ADDED")
+        body = a_body(**AT_REST | {"observedGeneration": generation}, generation=generation)
+        await on_simulation(type=type, namespace="shop", name="web", body=body)
+        assert (set(), {KEY}) == (watched.waited, watched.awaited())
+    await child("first", "DELETED")
+    assert {KEY} == watched.awaited()
+    await child("second", "DELETED")
+    assert set() == watched.awaited()
+    await child("third")
+    await on_simulation(type="DELETED", namespace="shop", name="web", body=body)
+    assert set() == watched.awaited()
+    assert ([], []) == (queue.added, queue.later)
+
+
+async def test_children_of_nobody_are_forgotten():
+    """What goes after its simulation did is told of when that is forgotten already."""
+    watched, listed = Watched(), Key("shop", "listed")
+    for key in (KEY, listed):
+        watched.child(key, "p", is_there=True)
+    watched.compare({listed: a_body()}, 100.0)
+    assert {listed} == watched.awaited()
 
 
 def test_only_events_are_watched():
