@@ -75,9 +75,9 @@ class Ledger:
     """The runners that said no to what they were told last, by UID."""
     origin_ms: int | None = None
     rollout: RolloutStatus | None = None
+    phase_since: str = ""
     _colours: ColourWindows = field(default_factory=ColourWindows)
     _attention: Attention = field(default_factory=Attention)
-    phase_since: str = ""
     _listening_ms: int = 0
     _windows: Windows = field(default_factory=Windows)
     _loads: Loads = field(default_factory=Loads)
@@ -434,9 +434,9 @@ class Ledgers:
                 ledger.restore(key, kept, now_ms)
             self._known[document.namespace, document.name] = (document.uid, ledger)
         ledger.origin_ms = parse_instant(status.run.origin) if status.run and status.run.origin else None
+        ledger.phase_since = status.run.phase_since if status.run else ""
         ledger.rollout = status.rollout
         return ledger
-        ledger.phase_since = status.run.phase_since if status.run else ""
 
     def get(self, namespace: str, name: str) -> Ledger | None:
         """Return the ledger if there is one."""

@@ -95,6 +95,7 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
     ledger = world.ledgers.get(namespace, name)
     if ledger is not None:
         ledger.on_record = frozenset(share.uid for share in decision.status.accounts.unkept)
+        ledger.said = frozenset(observed.evidence.missing), observed.evidence.unkept
     if ledger is not None and observed.fence is not None and decision.status.epoch >= observed.fence.epoch:
         ledger.fence = observed.fence  # on record by now: whoever wrote an epoch in between had made this write fail
     owner = Owner(namespace=namespace, name=name, uid=document.uid)
@@ -107,7 +108,6 @@ async def reconcile(namespace: str, name: str, world: World) -> int | None:
     return min(decision.next_look_ms or _SOON_MS, _SOON_MS) if any(troubles) else decision.next_look_ms
 
 
-        ledger.said = frozenset(observed.evidence.missing), observed.evidence.unkept
 def read(document: Document, specs: Specs | None = None) -> Desired:
     """
     Return what *document* asks for; whatever is wrong with it becomes problems, never an exception.
@@ -172,6 +172,7 @@ async def observe(desired: Desired, document: Document, world: World) -> Observe
         watched=world.watched,
         fence=ledger.fence or fence_from(desired.status, runners, world.now_ms()),
         unwilling=dict(ledger.unwilling),
+        said=ledger.said,
     )
 
 
@@ -184,7 +185,6 @@ async def _ask(revision: RevisionSeen, remembered: dict[str, Runner], world: Wor
                 answer = await world.runners.acknowledgement(runner.address)
                 if answer.runner not in ("", runner.uid):
                     raise Unavailable(f"{runner.address} is another runner's address by now")
-        said=ledger.said,
                 if answer.protocol not in SERVED:
                     raise Unavailable(f"it speaks protocol {answer.protocol}; this operator serves {SERVED}")
                 offset, error = _offset(answer.clock_ms, asked, world.now_ms(), known)
