@@ -31,8 +31,9 @@ HOLD_S: Final = 100
 RAMP_S: Final = 60
 AFTER_S: Final = 60
 PICTURE: Final = TESTS.parent / "docs" / "scaling-ahead-measured.svg"
-# A visit in some four seconds, of 1.3 ms of CPU: 400 users take 130 of 200 millicores.
-VISITS: Final = [{"name": "COST_MS", "value": "1.3"}, {"name": "EVERY_S", "value": "4"}]
+# A visit in some two seconds, of half a millisecond of CPU besides what a request takes: 400 users take some 140 of 200
+# millicores. Fewer, longer visits would come together in a period of the quota and have it throttled.
+VISITS: Final = [{"name": "COST_MS", "value": "0.5"}, {"name": "EVERY_S", "value": "2"}]
 SPEC: Final[dict[str, Any]] = {
     "archetypes": BUSY,
     "runner": {**SMALL, "env": VISITS},
