@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-rollout test unit test-compiled truth histories faults many cluster-test cluster cluster-down check format generate bench clean
+.PHONY: help setup demo demo-rollout test unit test-compiled truth histories faults many cluster-test cluster cluster-down e2e check format generate bench clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -11,7 +11,7 @@ CONTROL_PLANE := $(BIN)/python -W ignore::RuntimeWarning -m trafficsim_operator.
 NODE := $(BIN)/python -m trafficsim_operator.testing.node
 
 help: ## print the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv with the locked packages (uv when it is there, else pip)
 	@tools/setup
@@ -65,6 +65,12 @@ cluster: setup ## a whole Kubernetes node in a network namespace of its own, for
 
 cluster-down: setup ## end it, and remove everything it left
 	@$(NODE) down
+
+e2e: setup ## the tests on that node, with the images, installed by Helm (root; Linux; a quarter of an hour on two cores)
+	@$(BIN)/python -m trafficsim_operator.testing.helm
+	@$(BIN)/python -m trafficsim_operator.testing.images --no-start
+	@$(NODE) build
+	@TRAFFICSIM_REQUIRE=node $(BIN)/pytest tests/e2e $(ARGS)
 
 image: setup ## the images of operator, runner and demo shop: built if anything changed, with size and start-up time
 	@$(BIN)/python -m trafficsim_operator.testing.images $(ARGS)

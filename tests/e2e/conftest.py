@@ -1,10 +1,9 @@
 """
-A whole Kubernetes node for the tests in this directory, and a namespace for each.
+A whole Kubernetes node for the tests in this directory, and a namespace for each; what stories are told with.
 
 A node that is up (`make cluster`) is used and left as it is; otherwise one is started, and ended with the tests.
 """
 
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pytest_kubernetes.providers.base import AClusterManager
 
 from e2e.pods import busybox
 from e2e.providers import provider
+from e2e.story_stand import Stand, a_namespace, a_stand, give_images
 from levels import unavailable
 from trafficsim_operator.testing import Unavailable
 from trafficsim_operator.testing.node import Cluster
@@ -38,19 +38,22 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def namespace(node: Cluster) -> Iterator[str]:
     """A fresh namespace whose pods have to be as restricted as ours are."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    node.kubectl(
-        "apply",
-        "-f",
-        "-",
-        stdin={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}},
-    )
-    node.kubectl("--namespace", name, "wait", "serviceaccount/default", "--for=create", "--timeout=45s")
-    try:
+    with a_namespace(node) as name:
         yield name
-    finally:
-        node.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def imaged(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """The node with the images of this checkout."""
+    give_images(node, tmp_path_factory.mktemp("versions"))
+    return node
+
+
+@pytest.fixture(scope="module")
+def stand(imaged: Cluster) -> Iterator[Stand]:
+    """An operator of the whole cluster, installed by Helm for the stories of one file."""
+    with a_stand(imaged) as found:
+        yield found
 
 
 @pytest.fixture
