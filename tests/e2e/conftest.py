@@ -4,13 +4,14 @@ A whole Kubernetes node for the tests in this directory, and a namespace for eac
 A node that is up (`make cluster`) is used and left as it is; otherwise one is started, and ended with the tests.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_kubernetes.providers.base import AClusterManager
 
+from e2e.hopeless import Hopeless, begin
 from e2e.pods import busybox
 from e2e.providers import provider
 from e2e.story_stand import Stand, a_namespace, a_stand, give_images
@@ -49,11 +50,17 @@ def imaged(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     return node
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stand(imaged: Cluster) -> Iterator[Stand]:
-    """An operator of the whole cluster, installed by Helm for the stories of one file."""
+    """An operator of the whole cluster, installed by Helm; files with an operator of their own come before (a to r)."""
     with a_stand(imaged) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def hopeless(stand: Stand) -> Mapping[str, Hopeless]:
+    """What can't start, by cause. It takes five minutes to be given up: whoever has something else to do begins it."""
+    return begin(stand)
 
 
 @pytest.fixture

@@ -391,6 +391,8 @@ def a_release(node: Cluster, namespace: str, values: Mapping[str, Any]) -> Itera
         release = Release(node=node, namespace=namespace, program=helm.find())
     except Unavailable as error:
         unavailable("node", error)
+    others = node.kubectl("get", "deployments", "--all-namespaces", "-l", OPERATORS, "-o", "json")["items"]
+    assert [] == others, "two operators of the same simulations would work against each other"
     release.helm("install", "trafficsim", CHART, "--take-ownership", "--wait", "--timeout", "2m", values=values)
     try:
         yield release

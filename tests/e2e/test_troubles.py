@@ -1,61 +1,31 @@
 """
 What goes wrong in a cluster, and what its owner is told: all of it is named in the status, and nothing is left running.
 
-What can't start is given up after five minutes; the other stories are told meanwhile.
+What can't start is given up after five minutes: it was begun with the first story that is told of this operator.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
 from cluster.rollout_stand import condition, nobody_was_lost
+from e2e.hopeless import CAUSES, Hopeless
 from e2e.story_stand import GOOD, RUNNER, Simulation, Stand, a_shop, a_simulation, eventually, verdict
 from trafficsim_operator.plan.lifecycle import DEADLINE_MS, Phase
 
-pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(900, func_only=True)]
 
 USERS: Final = 20
-# A pod's events, a look of the operator, and a kubelet that tries to pull an image.
-NAMED_S: Final = 60
 GIVEN_UP_S: Final = DEADLINE_MS[Phase.STARTING] / 1000
 TAKEOVER_S: Final = 30
-# Why runners can't start → what the simulation asks for, and what its status says then.
-CAUSES: Final[Mapping[str, tuple[dict[str, Any], str]]] = {
-    "no such image": ({"image": "trafficsim/runner:missing"}, "ImagePull"),
-    "no quota left": ({}, "exceeded quota"),
-    "no such node": ({"nodeSelector": {"disk": "none"}}, "Unschedulable"),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hopeless:
-    """A simulation whose runners can't start, and since when that is so."""
-
-    simulation: Simulation
-    began: float
-
-
-@pytest.fixture(scope="module")
-def hopeless(stand: Stand) -> Mapping[str, Hopeless]:
-    """Simulations that can't start, one for each cause, in a namespace with room and in one without."""
-    room, full = a_shop(stand.place()), a_shop(stand.place())
-    full.kubectl("create", "quota", "full", f"--hard=pods={len(full.listed('pods'))}")
-    found = {}
-    for number, (cause, (template, _)) in enumerate(CAUSES.items()):
-        place = full if cause == "no quota left" else room
-        simulation = a_simulation(place, f"hopeless-{number}", runner=RUNNER | template)
-        simulation.apply()
-        found[cause] = Hopeless(simulation=simulation, began=time.monotonic())
-    return found
 
 
 @pytest.fixture
-def running(stand: Stand, hopeless: Mapping[str, Hopeless]) -> Iterator[Simulation]:
+def running(stand: Stand) -> Iterator[Simulation]:
     """Twenty users at work on two runners."""
     simulation = a_simulation(
         a_shop(stand.place()), users=USERS, duration="1h", scaling={"minRunners": 2, "maxRunners": 2}
@@ -70,9 +40,8 @@ def running(stand: Stand, hopeless: Mapping[str, Hopeless]) -> Iterator[Simulati
 @pytest.mark.parametrize("cause", CAUSES)
 def test_why_nothing_starts_is_named(hopeless: Mapping[str, Hopeless], cause: str) -> None:
     """Within a minute, in the words of the cluster, while it is waited for."""
-    simulation = hopeless[cause].simulation
-    words = CAUSES[cause][1]
-    simulation.until(lambda s: words in s.get("message", ""), NAMED_S, f"{words} is named")
+    one = hopeless[cause]
+    assert one.words in one.told
 
 
 def test_a_runner_that_is_killed_is_replaced(running: Simulation) -> None:
@@ -93,7 +62,7 @@ def test_a_runner_that_is_killed_is_replaced(running: Simulation) -> None:
     running.until(lambda s: s["runners"]["ready"] == len(before), 60, "both are ready")
 
 
-def test_a_runner_beyond_its_memory_is_named(stand: Stand, hopeless: Mapping[str, Hopeless]) -> None:
+def test_a_runner_beyond_its_memory_is_named(stand: Stand) -> None:
     """Users that eat all of it: the status says that it was killed for want of memory, and the run can't pass."""
     simulation = a_simulation(
         a_shop(stand.place()),
@@ -134,6 +103,6 @@ def test_what_cannot_start_is_given_up(hopeless: Mapping[str, Hopeless], cause: 
     one = hopeless[cause]
     left_s = one.began + GIVEN_UP_S - time.monotonic()
     failed = one.simulation.until(lambda s: s.get("phase") == "Failed", max(0.0, left_s) + 30, "it is given up")
-    assert CAUSES[cause][1] in failed["message"], failed["message"]
+    assert one.words in failed["message"], failed["message"]
     assert "True" == condition(failed, "Stalled")["status"]
     eventually(one.simulation.pods, lambda pods: not pods, 60, "nothing is left running")
