@@ -70,7 +70,7 @@ e2e: setup ## the tests on that node, with the images, installed by Helm (root; 
 	@$(BIN)/python -m trafficsim_operator.testing.helm
 	@$(BIN)/python -m trafficsim_operator.testing.images --no-start
 	@$(NODE) build
-	@TRAFFICSIM_REQUIRE=node $(BIN)/pytest tests/e2e $(ARGS)
+	@TRAFFICSIM_REQUIRE=node $(BIN)/pytest tests/e2e -m node $(ARGS)
 
 image: setup ## the images of operator, runner and demo shop: built if anything changed, with size and start-up time
 	@$(BIN)/python -m trafficsim_operator.testing.images $(ARGS)

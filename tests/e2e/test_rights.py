@@ -36,7 +36,7 @@ from trafficsim_api.protocol import PORT, Acknowledgement, Assignment, Envelope,
 from trafficsim_operator.keys import SECRET
 from trafficsim_operator.testing.node import Cluster
 
-pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(400, func_only=True)]
+pytestmark = [pytest.mark.node, pytest.mark.stories, pytest.mark.timeout(400, func_only=True)]
 
 USERS: Final = 20
 NAMESPACED: Final = {"rbac": {"scope": "namespaced"}}

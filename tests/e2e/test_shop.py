@@ -19,7 +19,7 @@ from cluster.rollout_stand import condition
 from e2e.story_stand import Place, Shop, Simulation, Stand, a_shop, a_simulation, eventually, repeated, verdict
 from trafficsim_operator.testing.node import CommandFailed
 
-pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(600, func_only=True)]
+pytestmark = [pytest.mark.node, pytest.mark.stories, pytest.mark.timeout(600, func_only=True)]
 
 USERS = 600
 DIFF_EVERY_S = 1.0

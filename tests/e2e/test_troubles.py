@@ -17,7 +17,7 @@ from e2e.hopeless import CAUSES, Hopeless
 from e2e.story_stand import GOOD, RUNNER, Simulation, Stand, a_shop, a_simulation, eventually, verdict
 from trafficsim_operator.plan.lifecycle import DEADLINE_MS, Phase
 
-pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(900, func_only=True)]
+pytestmark = [pytest.mark.node, pytest.mark.stories, pytest.mark.timeout(900, func_only=True)]
 
 USERS: Final = 20
 GIVEN_UP_S: Final = DEADLINE_MS[Phase.STARTING] / 1000

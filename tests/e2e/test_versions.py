@@ -13,7 +13,7 @@ import pytest
 from cluster.rollout_stand import ROLLOUT, condition, never_too_many, nobody_was_lost, revision_in
 from e2e.story_stand import BAD, BETTER, GOOD, RUNNER, Simulation, Stand, Status, a_shop, a_simulation, eventually
 
-pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(600, func_only=True)]
+pytestmark = [pytest.mark.node, pytest.mark.stories, pytest.mark.timeout(600, func_only=True)]
 
 USERS: Final = 20
 # Start-up of pods included; the rollout's own times are those of the stories without a node.
