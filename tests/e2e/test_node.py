@@ -35,14 +35,26 @@ def rolled_out(kubectl, name):
     kubectl("rollout", "status", f"deployment/{name}", "--timeout=60s")
 
 
+def asked(node, address):
+    """Return who answers at *address*, asked from the node's side; None while it leads nowhere yet."""
+    connection = http.client.HTTPConnection(address, PORT, timeout=5)
+    with node.entered(), contextlib.closing(connection):
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().read().decode().strip()
+        except ConnectionRefusedError:
+            return None  # kube-proxy has yet to hear of the pods
+
+
 @pytest.fixture
-def served(kubectl):
-    """Two pods that answer with their names behind a Service; the names and the address."""
+def served(node, kubectl):
+    """Two pods that answer with their names behind a Service; the names and the address, which leads to them."""
     kubectl("apply", "-f", "-", stdin=deployment("web", 2, web(PORT)))
     kubectl("apply", "-f", "-", stdin=service("web", PORT))
     rolled_out(kubectl, "web")
     pods = kubectl("get", "pods", "--selector=app=web", "-o", "json")["items"]
     address = kubectl("get", "service", "web", "-o", "json")["spec"]["clusterIP"]
+    eventually(lambda: asked(node, address))
     return {pod["metadata"]["name"] for pod in pods}, address
 
 
@@ -70,15 +82,8 @@ def test_a_deployment_is_rolled_out(kubectl):
 def test_a_service_answers_from_the_nodes_side(node, served):
     """Its address leads to each of its pods."""
     names, address = served
-
-    def answer():
-        connection = http.client.HTTPConnection(address, PORT, timeout=5)
-        with node.entered(), contextlib.closing(connection):
-            connection.request("GET", "/")
-            return connection.getresponse().read().decode().strip()
-
     answered = set()
-    eventually(lambda: answered.add(answer()) or names <= answered)
+    eventually(lambda: answered.add(asked(node, address)) or names <= answered)
     assert names == answered
 
 
