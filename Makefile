@@ -66,7 +66,7 @@ cluster: setup ## a whole Kubernetes node in a network namespace of its own, for
 cluster-down: setup ## end it, and remove everything it left
 	@$(NODE) down
 
-e2e: setup ## the tests on that node, with the images, installed by Helm (root; Linux; a quarter of an hour on two cores)
+e2e: setup ## the tests on that node, with the images, installed by Helm (root; Linux)
 	@$(BIN)/python -m trafficsim_operator.testing.helm
 	@$(BIN)/python -m trafficsim_operator.testing.images --no-start
 	@$(NODE) build

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from levels import unavailable
 from trafficsim_operator.testing import ControlPlane, Unavailable
 from trafficsim_operator.testing.binaries import find
 
@@ -64,7 +65,7 @@ def test_programs_die_with_a_killed_test_run(tmp_path):
     try:
         find(build=False)
     except Unavailable as error:
-        pytest.skip(str(error))
+        unavailable("control-plane", error)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
         pids = [int(word) for word in run.stdout.readline().split()]
         assert 3 == len(pids)
@@ -85,7 +86,7 @@ def test_a_directory_is_kept_when_given(tmp_path):
     try:
         find(build=False)
     except Unavailable as error:
-        pytest.skip(str(error))
+        unavailable("control-plane", error)
     with ControlPlane(tmp_path) as second:
         assert second.kubeconfig.exists()
     assert (tmp_path / "logs" / "kube-apiserver.log").stat().st_size > 0

@@ -99,7 +99,6 @@ async def test_runners_are_there_when_the_users_come(subject: Subject, request: 
         assert USERS <= course.moments[-1].users <= USERS + USERS // 10
     assert [] == [now for now in ahead.moments if now.is_over]
     assert behind.over_s > 0
+    drawn = drawing([ahead, behind], RAMP_S, how="pods of 200m on a real API server")
     if request.config.getoption("--update"):
-        await asyncio.to_thread(
-            PICTURE.write_text, drawing([ahead, behind], RAMP_S, how="pods of 200m on a real API server")
-        )
+        await asyncio.to_thread(PICTURE.write_text, drawn)

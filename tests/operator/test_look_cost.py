@@ -16,11 +16,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kubernetes.aio.client import Configuration
 
@@ -29,7 +29,7 @@ from trafficsim_api.phases import Phase
 from trafficsim_api.policy import Policy
 from trafficsim_operator import specs
 from trafficsim_operator.fleet.kubernetes import KubernetesFleet
-from trafficsim_operator.fleet.runners import Reply, Runners
+from trafficsim_operator.fleet.runners import Reply, Request, Runners
 from trafficsim_operator.handlers import is_waited_for
 from trafficsim_operator.keys import keys_of
 from trafficsim_operator.kube import SIMULATIONS, KubeApi
@@ -70,7 +70,15 @@ class Served:
         if address is not None:
             path = path.partition(address)[2]
             self.calls.append(f"{request.method} {path}")
-            return await self.pods(request.method, address, path, request.query, body, None)  # type: ignore[arg-type]
+            asked = Request(
+                method=request.method,
+                address=address,
+                path=path,
+                query=request.query,
+                body=body,
+                deadline=ClientTimeout(),
+            )
+            return await self.pods(asked)
         named = path.partition("/namespaces/shop/")[2].split("/")
         verb = "LIST" if request.method == "GET" and len(named) == 1 else request.method
         self.calls.append(f"{verb} {'/'.join((named[0], *named[2:]))}")
@@ -113,8 +121,9 @@ async def a_world(served: Served) -> AsyncIterator[World]:
     async with KubeApi(configuration) as api:
         runners = Runners(signer=keys.signer)
 
-        async def by_way_of_the_thread(method: str, address: str, path: str, *rest: Any) -> Reply:
-            return await runners._exchange(method, f"127.0.0.1:{served.port}", f"/of/{address}{path}", *rest)
+        async def by_way_of_the_thread(request: Request) -> Reply:
+            path = f"/of/{request.address}{request.path}"
+            return await runners._exchange(replace(request, address=f"127.0.0.1:{served.port}", path=path))
 
         runners.way = by_way_of_the_thread
         yield World(

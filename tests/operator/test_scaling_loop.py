@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from math import ceil
-from pathlib import Path
 
 import pytest
 
-from driven.ramp_picture import Course, Moment, drawing
+from driven.ramp_picture import Course, Moment
 from trafficsim_api.profile import Shape, shape
 from trafficsim_api.segments import Hold, Profile, Ramp
 from trafficsim_api.status import ScalingStatus
@@ -21,7 +20,6 @@ from trafficsim_operator.plan.autoscale import ScalingSeen, VersionSeen, ahead_m
 
 NOW = 1_700_000_000_000
 LOOK_S = 5
-PICTURE = Path(__file__).parents[2] / "docs" / "scaling-ahead.svg"
 FLAT = shape((Profile.model_validate({"hold": {"for": "1h"}}),))
 
 
@@ -258,16 +256,10 @@ def a_ramp(*, prediction: bool) -> Course:
     return course
 
 
-def test_ahead_of_the_ramp(request: pytest.FixtureRequest) -> None:
+def test_ahead_of_the_ramp() -> None:
     """
     With prediction no runner ever has more than the 400 users it carries; without it one has for 62 s.
-
-    The picture in the documentation is drawn from both; `--update` draws it anew.
     """
     ahead, behind = a_ramp(prediction=True), a_ramp(prediction=False)
     print(ahead, behind, sep="\n")
     assert (0, 62) == (ahead.over_s, behind.over_s)
-    drawn = drawing([ahead, behind], 60, how="simulated")
-    if request.config.getoption("--update"):
-        PICTURE.write_text(drawn, encoding="utf-8")
-    assert PICTURE.read_text(encoding="utf-8") == drawn

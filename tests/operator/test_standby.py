@@ -175,6 +175,20 @@ async def test_a_holder_that_is_gone_is_said(replicas):
     assert standby.holder in answer.text
 
 
+def parts_of(api, look, **more):
+    """An operator's parts, with a resync of a minute, that lists by *api* and looks by *look*."""
+    return _Parts(
+        settings=Settings.from_env({"TRAFFICSIM_RESYNC": "60"}),
+        api=api,
+        world=None,
+        runners=ObservedRunners(signer=Signer(kid="k", key=Ed25519PrivateKey.generate())),
+        queue=KeyedQueue(work=look, draw=lambda: 0.0),
+        watched=Watched(),
+        metrics=Metrics(),
+        **more,
+    )
+
+
 @pytest.mark.looptime
 async def test_a_standby_tells_no_sums_until_it_works():
     """What it lists is compared with the watch; simulations are told and looked at by the one that works."""
@@ -188,14 +202,9 @@ async def test_a_standby_tells_no_sums_until_it_works():
     async def look(key):
         looked.append((key.name, asyncio.get_running_loop().time()))
 
-    parts = _Parts(
-        settings=Settings.from_env({"TRAFFICSIM_RESYNC": "60"}),
-        api=Api(),
-        world=None,
-        runners=ObservedRunners(signer=Signer(kid="k", key=Ed25519PrivateKey.generate())),
-        queue=KeyedQueue(work=look, draw=lambda: 0.0),
-        watched=Watched(),
-        metrics=Metrics(),
+    parts = parts_of(
+        Api(),
+        look,
         mandate=mandate,
         elector=Elector(
             None, namespace="n", name="l", identity="me", mandate=mandate, wall=lambda: None, draw=lambda: 0.0
@@ -237,15 +246,7 @@ async def test_who_takes_over_begins_with_those_that_run(monkeypatch):
         async def list(self, resource, namespace, labels, keep):
             return [keep(item) for item in items]
 
-    parts = _Parts(
-        settings=Settings.from_env({"TRAFFICSIM_RESYNC": "60"}),
-        api=Api(),
-        world=None,
-        runners=ObservedRunners(signer=Signer(kid="k", key=Ed25519PrivateKey.generate())),
-        queue=KeyedQueue(work=look, draw=lambda: 0.0),
-        watched=Watched(),
-        metrics=Metrics(),
-    )
+    parts = parts_of(Api(), look)
     for item in items:
         parts.watched.changed(Key("shop", item["metadata"]["name"]), item)
     parts.watched.child(Key("shop", "idle-7"), "pod", is_there=True)

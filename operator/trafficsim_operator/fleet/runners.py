@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,7 +23,7 @@ from trafficsim_api.protocol import Acknowledgement, Assignment, sign
 from trafficsim_api.sealed import reader_of
 from trafficsim_api.statistics import Answer
 
-__all__ = ["Reply", "RunnerRefused", "Runners", "Signer", "Way"]
+__all__ = ["Reply", "Request", "RunnerRefused", "Runners", "Signer", "Way"]
 
 _DEADLINE = aiohttp.ClientTimeout(total=10.0, sock_connect=2.0, sock_read=5.0)
 _SILENT_DEADLINE = aiohttp.ClientTimeout(total=2.0, sock_connect=1.0, sock_read=1.0)
@@ -36,23 +36,20 @@ _SAID: Final = 500
 Reply = tuple[int, bytes]
 
 
-class Way(Protocol):
-    """
-    What carries a request to a runner, and status and body of its answer back.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a runner at *address* (host:port) is asked, and how long its answer may take."""
 
-    It raises what a connection raises: aiohttp.ClientError, OSError, TimeoutError.
-    """
+    method: str
+    address: str
+    path: str
+    query: Mapping[str, str]
+    body: bytes
+    deadline: aiohttp.ClientTimeout
 
-    async def __call__(
-        self,
-        method: str,
-        address: str,
-        path: str,
-        query: Mapping[str, str],
-        body: bytes,
-        deadline: aiohttp.ClientTimeout,
-    ) -> Reply:
-        """Return status and body of the answer."""
+
+Way = Callable[[Request], Awaitable[Reply]]
+"""What carries a request to a runner and its answer back; it raises aiohttp.ClientError, OSError, TimeoutError."""
 
 
 class RunnerRefused(Exception):
@@ -124,32 +121,25 @@ class Runners:
         self, method: str, address: str, path: str, query: Mapping[str, str] | None = None, body: bytes = b""
     ) -> Reply:
         deadline = _SILENT_DEADLINE if address in self.silent else _DEADLINE
+        request = Request(method=method, address=address, path=path, query=query or {}, body=body, deadline=deadline)
         try:
-            reply = await (self.way or self._exchange)(method, address, path, query or {}, body, deadline)
+            reply = await (self.way or self._exchange)(request)
         except (aiohttp.ClientError, OSError) as error:
             self.silent.add(address)
             raise Unavailable(f"runner at {address} does not answer: {str(error) or type(error).__name__}") from error
         self.silent.discard(address)
         return reply
 
-    async def _exchange(
-        self,
-        method: str,
-        address: str,
-        path: str,
-        query: Mapping[str, str],
-        body: bytes,
-        deadline: aiohttp.ClientTimeout,
-    ) -> Reply:
+    async def _exchange(self, request: Request) -> Reply:
         if self._session is None:
             # As many connections as there are runners; none of them sends cookies or goes through a proxy.
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEPT_S)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        url = f"http://{address}{path}"
+        url = f"http://{request.address}{request.path}"
         # Rows may be megabytes: sent in pieces, so that others have their turn between them.
-        data = io.BytesIO(body) if body else None
+        data = io.BytesIO(request.body) if request.body else None
         async with self._session.request(
-            method, url, params=query, data=data, timeout=deadline, allow_redirects=False
+            request.method, url, params=request.query, data=data, timeout=request.deadline, allow_redirects=False
         ) as response:
             return response.status, await response.read()
 

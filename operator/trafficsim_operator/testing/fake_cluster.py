@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from trafficsim_api.names import Label, hash8
 from trafficsim_api.protocol import LAST_READ_S, PORT
+from trafficsim_operator.fleet.runners import Request
 from trafficsim_operator.kube import CONFIG_MAPS, DEPLOYMENTS, PODS, REPLICA_SETS, Object, Resource
 from trafficsim_operator.manifests.deployment import CONTAINER
 from trafficsim_operator.testing.fake_apiserver import FakeApiServer, Place, instant
@@ -282,32 +283,24 @@ class FakePods:
     def __init__(self, cluster: FakeCluster, carry: Carry | None = None) -> None:
         self._cluster, self._carry = cluster, carry
 
-    async def __call__(
-        self,
-        method: str,
-        address: str,
-        path: str,
-        query: Mapping[str, str],
-        body: bytes,
-        deadline: aiohttp.ClientTimeout,
-    ) -> Reply:
+    async def __call__(self, request: Request) -> Reply:
         """Answer one request; see fleet.runners.Way."""
 
         def answered() -> Reply:
             self._cluster.step()
-            runner = self._cluster.runners.get(address)
+            runner = self._cluster.runners.get(request.address)
             if runner is None:
                 raise aiohttp.ClientConnectionError("nobody is there")
             now = self._cluster.server.now_ms()
-            keys = self._cluster.keys(runner) if method == "PUT" else {}
-            reply = control(runner, keys, now, method, path, query, body)
+            keys = self._cluster.keys(runner) if request.method == "PUT" else {}
+            reply = control(runner, keys, now, request.method, request.path, request.query, request.body)
             self._cluster.changed()
             return reply
 
         if self._carry is None:
             return answered()
-        name = path.rpartition("/")[2]
-        return await self._carry(f"{method} {name}", deadline.sock_read or 5.0, answered)
+        name = request.path.rpartition("/")[2]
+        return await self._carry(f"{request.method} {name}", request.deadline.sock_read or 5.0, answered)
 
 
 def _reference(kind: Resource, meta: Mapping[str, Any]) -> Object:

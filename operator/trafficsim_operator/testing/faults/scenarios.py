@@ -7,7 +7,7 @@ A runner has room for four users. So six users need two runners, ten need three.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from trafficsim_api.phases import Phase
@@ -159,6 +159,15 @@ def _most(*users: int, back: bool = False) -> int:
     return most + (max(1, most // 4) if back else max_over(most))
 
 
+_FINISH: Final = Scenario(
+    name="finish",
+    before=spec(6),
+    act=lambda stand: stand.command("stop"),
+    missing=completed,
+    most=6,
+    least=None,
+    ends=True,
+)
 SCENARIOS: Final = (
     Scenario(
         name="start",
@@ -209,26 +218,9 @@ SCENARIOS: Final = (
         least=4,
         health={_BAD: FakeHealth(tells=True, failed_permille=900)},
     ),
-    Scenario(
-        name="finish",
-        before=spec(6),
-        act=lambda stand: stand.command("stop"),
-        missing=completed,
-        most=6,
-        least=None,
-        ends=True,
-    ),
-    Scenario(
-        name="finish-late",
-        before=spec(6),
-        act=lambda stand: stand.command("stop"),
-        missing=completed,
-        most=6,
-        least=None,
-        ends=True,
-        # Longer than users are waited for at the end of a run: a request's time-out and 15 s.
-        restart_s=60.0,
-    ),
+    _FINISH,
+    # Longer than users are waited for at the end of a run: a request's time-out and 15 s.
+    replace(_FINISH, name="finish-late", restart_s=60.0),
     Scenario(
         name="delete",
         before=spec(6),
