@@ -94,22 +94,25 @@ def test_peak_is_the_most_at_any_instant(profile, total, first, length, data):
 
 
 def area_of(profile, total, first, last):
-    """Return the exact area under total · level between two instants, by trapezia."""
+    """Return the exact user time between two instants: for how long each whole user, one after the other, is wanted."""
     area, level, begin = Fraction(0), Fraction(1 if profile[0].hold else 0), 0
     for piece in [*profile, hold(10**9)]:
         length = (piece.ramp.over if piece.ramp else piece.hold.for_) // timedelta(milliseconds=1)
         end = Fraction(piece.ramp.to, FULL) if piece.ramp else level
         left, right = max(first, begin), min(last, begin + length)
         if left < right:
-            both = sum(level + (end - level) * Fraction(at - begin, length) for at in (left, right))
-            area += total * both / 2 * (right - left)
+            low, high = sorted(
+                total * (level + (end - level) * Fraction(at - begin, length)) + Fraction(1, 2) for at in (left, right)
+            )
+            share = sum(1 if user <= low else (high - user) / (high - low) for user in range(1, int(high) + 1))
+            area += share * (right - left)
         level, begin = end, begin + length
     return area
 
 
-@given(profile=profiles, total=st.integers(0, 10_000), first=st.integers(0, 5 * MAX), length=st.integers(0, 2 * MAX))
-def test_user_time_is_the_area(profile, total, first, length):
-    """∫ u(t) dt by exact trapezia; rounding down loses less than one user-millisecond for each piece."""
+@given(profile=profiles, total=st.integers(0, 60), first=st.integers(0, 5 * MAX), length=st.integers(0, 2 * MAX))
+def test_user_time_is_that_of_whole_users(profile, total, first, length):
+    """∫ u(t) dt as `users_at` rounds it; rounding down loses less than one user-millisecond for each piece."""
     lost = area_of(profile, total, first, first + length) - shape(profile).user_ms(total, first, first + length)
     assert 0 <= lost < len(profile) + 1
 
@@ -133,6 +136,20 @@ def test_user_time_by_example():
     """100 users ramping over 10 s and holding 10 s: 500 + 1000 user-seconds."""
     assert 1_500_000 == shape([ramp(FULL, 10_000), hold(10_000)]).user_ms(100, 0, 20_000)
     assert 2_000_000 == shape([ramp(FULL, 10_000)]).user_ms(100, 10_000, 30_000)
+
+
+@pytest.mark.parametrize(
+    ("profile", "until_ms", "planned"),
+    [
+        pytest.param([ramp(FULL, 30_000)], 3_000, 0, id="nobody yet"),
+        pytest.param([ramp(FULL, 30_000)], 15_000, 18_000, id="one from 3 s, two from 9 s"),
+        pytest.param([ramp(FULL, 30_000)], 30_000, 75_000, id="a whole ramp"),
+        pytest.param([hold(1), ramp(0, 30_000)], 30_001, 75_005, id="down again"),
+    ],
+)
+def test_few_users_are_planned_as_whole_ones(profile, until_ms, planned):
+    """Of five users a run that ends in the midst of a ramp had lost 4 % if halves of them were planned."""
+    assert planned == shape(profile).user_ms(5, 0, until_ms)
 
 
 def test_length():
