@@ -6,7 +6,7 @@ on twice but in a move, epochs only rise, and once the world is quiet everybody 
 from collections import Counter
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trafficsim_operator.ledger import Ledgers
@@ -61,6 +61,7 @@ EVENTS = st.sampled_from(["look"] * 4 + ["edit", "lose", "silence", "speak", "co
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(EVENTS, st.integers(1, 60)), max_size=25))
+@example([("look", 1)] * 7 + [("edit", 1), ("suspend", 1)])  # runners that were still to go when it was suspended
 async def test_whatever_happens(history: list[tuple[str, int]]) -> None:
     """The invariants of the module's docstring, over one history."""
     record = ContestedRecord()

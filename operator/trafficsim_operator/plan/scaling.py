@@ -170,13 +170,16 @@ def _seen(
     is_users: bool,
 ) -> ScalingSeen:
     """Return what the rules are asked about."""
-    spec, run = accepted.spec, life.run
+    spec, size, run = accepted.spec, accepted.sizing, life.run
     assert run is not None
     rollout = desired.status.rollout or RolloutStatus()
     candidate = desired.status.candidate if is_rolling(desired.status) else None
     begun = desired.status.run is not None and desired.status.run.origin is not None
+    is_resumed = begun and desired.status.phase in (Phase.STARTING, Phase.SUSPENDED)
+    # An edit before the pause may have left some that were still to go.
+    asked = again(desired.status, accepted, cores=observed.cores) if is_resumed else None if begun else size.runners
     versions = [
-        _stable(observed, accepted, given, before if is_users else None, run.id, conflict=is_users, begun=begun)
+        _stable(observed, accepted, given, before if is_users else None, run.id, conflict=is_users, asked=asked)
     ]
     reserved = 0
     if candidate is not None and candidate.revision in accepted.sizings:
@@ -185,7 +188,7 @@ def _seen(
         reserved = promised(green, before, accepted.sizings[candidate.revision].runners)
     names = {version.revision for version in versions}
     others = sum(seen.replicas for name, seen in observed.revisions.items() if name not in names)
-    limits = (spec.scaling.max_runners, most_here(accepted.sizing, observed.cores))
+    limits = (spec.scaling.max_runners, most_here(size, observed.cores))
     loads = {load.runner: load for load in observed.evidence.loads if load.revision in names}
     at_work = [
         runner.name
@@ -216,7 +219,7 @@ def _seen(
         most_runners=observed.policy.max_runners,
         others=others + reserved,
         in_rollout=is_rolling(desired.status),
-        is_resumed=desired.status.phase in (Phase.STARTING, Phase.SUSPENDED),
+        is_resumed=is_resumed,
         start_ups_ms=observed.evidence.starts_ms,
         target=spec.scaling.target_utilisation // 10,
         prediction=spec.scaling.prediction,
@@ -232,12 +235,13 @@ def _stable(
     run: int,
     *,
     conflict: bool,
-    begun: bool,
+    asked: int | None,
 ) -> VersionSeen:
     """
     Return the stable version; with users that somebody else sets it has its size, or what it had by its load.
 
-    No load asked for the runners that are there when a run begins: an edit of users while they started took some away.
+    *asked* are those to begin or to go on with, None in between: of those that are there an edit of users may have left
+    some that are still to go, and no load asked for them.
     """
     revision, sizing = accepted.revision.revision, accepted.sizing
     seen = observed.revisions.get(revision)
@@ -246,8 +250,8 @@ def _stable(
         versions = frozen.versions if frozen is not None else ()
         kept = (v.wanted for v in versions if v.revision == revision and v.wanted > v.static)
         existing = max(sizing.runners, next(kept, 0))
-    elif not begun and revision not in given:
-        existing = sizing.runners
+    elif asked is not None and revision not in given:
+        existing = asked
     return VersionSeen(
         revision=revision,
         static=sizing.runners,
