@@ -22,7 +22,7 @@ EXAMPLES = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in PAGES
     for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL))
-    if "kind: TrafficSimulation" in block
+    if re.search(r"^kind: TrafficSimulation$", block, re.MULTILINE)
 ]
 
 
