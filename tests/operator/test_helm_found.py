@@ -34,8 +34,8 @@ def test_unless_told_nothing_is_built(tmp_path):
     assert [] == [*tmp_path.iterdir()]
 
 
-def test_a_build_is_found_by_its_version(tmp_path):
-    program = tmp_path / "trafficsim" / "helm" / f"v{helm.HELM.version()}" / "helm"
+def test_a_build_is_found_by_its_recipe(tmp_path):
+    program = tmp_path / "trafficsim" / "helm" / f"v{helm.HELM.version()}-{helm.HELM.recipe()}" / "helm"
     program.parent.mkdir(parents=True)
     program.touch(mode=0o755)
     assert program == helm.find({"XDG_CACHE_HOME": str(tmp_path)}, build=False)

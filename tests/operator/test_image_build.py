@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -199,6 +200,20 @@ def test_a_build_that_fails_says_how_and_leaves_nothing(engine, tmp_path):
             building.build(("demo",), base="here:1", environ={"XDG_CACHE_HOME": str(tmp_path)})
         assert ["info", "inspect", "build"] == engine()
     assert [] == [path.name for path in building.cache({"XDG_CACHE_HOME": str(tmp_path)}).glob("demo*")]
+
+
+def test_what_a_killed_build_left_goes_with_the_next(engine, tmp_path):
+    """Half an archive, and what its engine had in work; not what somebody who is alive is writing."""
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    directory = building.cache(environ)
+    with subprocess.Popen(["/bin/true"]) as ended:
+        pass
+    dead, alive = directory / f"runner-1.tar.{ended.pid}.new", directory / f"runner-2.tar.{os.getpid()}.new"
+    (directory / "work" / "base").mkdir(parents=True)
+    for path in (dead, alive, directory / "work" / "base" / "root.tar"):
+        path.touch()
+    building.build(("demo",), base="here:1", environ=environ)
+    assert [False, True, False] == [path.exists() for path in (dead, alive, directory / "work")]
 
 
 def test_a_base_that_was_asked_for_is_not_replaced(engine, tmp_path):

@@ -1,12 +1,15 @@
 """Programs for the tests: found where they are, built or installed where they are not, and said where they can't be."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
 from trafficsim_operator.testing import go_modules, packages
 from trafficsim_operator.testing.go_modules import COREDNS, KUBERNETES, Module
 from trafficsim_operator.testing.unavailable import Unavailable
+
+GO_MOD = "module x\n\nrequire example.org/what v1.2.3\n\nrequire example.org/whatever v9\n"
 
 
 def a_module(directory, requires="example.org/what"):
@@ -16,7 +19,7 @@ def a_module(directory, requires="example.org/what"):
 @pytest.fixture
 def module(tmp_path):
     """A module that pins version 1.2.3 of what it builds."""
-    (tmp_path / "go.mod").write_text("module x\n\nrequire example.org/what v1.2.3\n\nrequire example.org/whatever v9\n")
+    (tmp_path / "go.mod").write_text(GO_MOD)
     return a_module(tmp_path)
 
 
@@ -40,12 +43,38 @@ def test_a_module_that_is_not_there_or_pins_nothing_is_said(tmp_path, module):
 
 
 def test_what_is_in_the_cache_is_not_built(module, tmp_path):
-    """Its name says version and program, so nothing is looked at."""
+    """Its path says version, recipe and program, so nothing is looked at."""
     environ = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    program = tmp_path / "cache" / "trafficsim" / "what" / "v1.2.3" / "prog"
+    program = tmp_path / "cache" / "trafficsim" / "what" / f"v1.2.3-{module.recipe()}" / "prog"
     program.parent.mkdir(parents=True)
     program.write_text("")
     assert {"prog": program} == dict(go_modules.build(module, ["prog"], environ))
+
+
+@pytest.mark.parametrize(
+    ("change", "is_another"),
+    [
+        pytest.param(lambda at: (at / "README.md").write_text("x"), False, id="a file that does not go in"),
+        pytest.param(lambda at: os.utime(at / "go.mod", (1, 1)), False, id="a time"),
+        pytest.param(lambda at: (at / "go.mod").write_text(GO_MOD + "toolchain go1.99\n"), True, id="another Go"),
+        pytest.param(lambda at: (at / "go.sum").write_text("example.org/what v1.2.3 h1:=\n"), True, id="a sum"),
+        pytest.param(lambda at: (at / "main.go").write_text("package main\n"), True, id="a source"),
+    ],
+)
+def test_a_program_is_built_anew_exactly_when_it_would_be_another(module, change, is_another):
+    """So the cache is not asked for what a checkout no longer pins; the version alone would not tell."""
+    before = go_modules.cache(module, {"XDG_CACHE_HOME": "/cache"})
+    change(module.directory)
+    after = go_modules.cache(module, {"XDG_CACHE_HOME": "/cache"})
+    assert is_another is (before != after)
+    assert before.name.startswith("v1.2.3-") and after.name.startswith("v1.2.3-")
+
+
+def test_flags_package_and_machine_are_in_the_recipe(module):
+    """Each is another program."""
+    others = [replace(module, stamps="-X a=b"), replace(module, package="cmd/{name}")]
+    found = {module.recipe("x86_64"), module.recipe("aarch64"), *(other.recipe("x86_64") for other in others)}
+    assert 4 == len(found)
 
 
 def test_a_program_that_is_there_is_taken(tmp_path):

@@ -1,8 +1,8 @@
 """
 Find the control plane's programs, or build them.
 
-Order: `KUBEBUILDER_ASSETS`; the cache `$XDG_CACHE_HOME/trafficsim/kubernetes/v<version>`; a build from the Go modules
-in tests/cluster/kubernetes of a checkout (some 8 minutes on two cores, once per version). etcd comes from
+Order: `KUBEBUILDER_ASSETS`; the cache `$XDG_CACHE_HOME/trafficsim/kubernetes`; a build from the Go modules in
+tests/cluster/kubernetes of a checkout (some 8 minutes on two cores, once for a version of them). etcd comes from
 `KUBEBUILDER_ASSETS`, `PATH`, or, for root on Debian, from the package etcd-server.
 """
 

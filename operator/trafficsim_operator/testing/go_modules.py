@@ -1,11 +1,14 @@
 """
-Programs that a Go module of this checkout pins, built once per version into the user's cache.
+Programs that a Go module of this checkout pins, built once for what goes into them, into the user's cache.
 
-They lie in `$XDG_CACHE_HOME/trafficsim/<what>/v<version>`; only what is missing there is built.
+They lie in `$XDG_CACHE_HOME/trafficsim/<what>/v<version>-<recipe>`; only what is missing there is built. Another Go on
+the machine is no reason to build anew: the one that go.mod asks for is part of the recipe.
 """
 
 import fcntl
+import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -17,9 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from trafficsim_operator.testing import leftovers
 from trafficsim_operator.testing.unavailable import Unavailable
 
 _TESTS: Final = Path(__file__).parents[3] / "tests"
+_FLAGS: Final = ("-trimpath", "-ldflags", "-s -w")
+_LENGTH: Final = 12  # hexadecimal digits of a recipe: enough to tell builds apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,14 @@ class Module:
             raise Unavailable(f"{self.directory}/go.mod names no version of {self.requires}")
         return match[1]
 
+    def recipe(self, machine: str = platform.machine()) -> str:
+        """Return a digest of what makes a program another: requirements with their sums, sources, flags, *machine*."""
+        whole = hashlib.sha256(repr((_FLAGS, self.package, self.stamps, machine)).encode())
+        for file in sorted(path for path in self.directory.rglob("*") if path.suffix in (".mod", ".sum", ".go")):
+            name = file.relative_to(self.directory).as_posix()
+            whole.update(repr((name, hashlib.sha256(file.read_bytes()).hexdigest())).encode())
+        return whole.hexdigest()[:_LENGTH]
+
 
 _STAMP: Final = "k8s.io/component-base/version"
 KUBERNETES: Final = Module(
@@ -58,8 +72,8 @@ COREDNS: Final = Module(
 
 
 def cache(module: Module, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the directory that keeps the programs of *module*'s version."""
-    return cached(environ) / module.called.lower() / f"v{module.version()}"
+    """Return the directory that keeps the programs of *module* as they would be built now."""
+    return cached(environ) / module.called.lower() / f"v{module.version()}-{module.recipe()}"
 
 
 def cached(environ: Mapping[str, str] = os.environ) -> Path:
@@ -79,6 +93,7 @@ def build(module: Module, names: list[str], environ: Mapping[str, str] = os.envi
         raise Unavailable(f"Go is not installed, so {', '.join(missing)} cannot be built; or set KUBEBUILDER_ASSETS")
     directory.mkdir(parents=True, exist_ok=True)
     with alone(directory / ".lock", f"another build of {module.called}"):
+        leftovers.forget_unfinished(directory)
         for number, name in enumerate(names, start=1):
             target = directory / name
             if not target.exists():  # else somebody else built it while we waited
@@ -91,9 +106,10 @@ def _build(go: str, module: Module, name: str, target: Path) -> None:
     started = time.monotonic()
     version = module.version()
     major, minor, _ = version.split(".", 2)
-    flags = f"-s -w {module.stamps.format(version=version, major=major, minor=minor)}".strip()
-    unfinished = target.with_name(f"{name}.{os.getpid()}.new")
-    command = [go, "build", "-trimpath", "-ldflags", flags, "-o", str(unfinished), module.package.format(name=name)]
+    *flags, linked = _FLAGS
+    linked = f"{linked} {module.stamps.format(version=version, major=major, minor=minor)}".strip()
+    unfinished = leftovers.unfinished(target)
+    command = [go, "build", *flags, linked, "-o", str(unfinished), module.package.format(name=name)]
     done = subprocess.run(
         command,
         cwd=module.directory,

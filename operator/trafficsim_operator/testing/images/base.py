@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Final
 
 from trafficsim_operator.testing import packages
 from trafficsim_operator.testing.images.engine import Request
+from trafficsim_operator.testing.processes import start
 from trafficsim_operator.testing.unavailable import Unavailable
 
 __all__ = ["NAME", "write_context"]
@@ -34,11 +34,13 @@ def write_context(directory: Path) -> Request:
     """Write into *directory* what the base is built from, half a minute, and return how; raise Unavailable."""
     program = packages.programs({"mmdebstrap": "mmdebstrap"})["mmdebstrap"]
     (directory / "Dockerfile").write_text(_DOCKERFILE)
-    with tempfile.TemporaryFile("w+") as said:
-        command = [str(program), *_OPTIONS, _SUITE, str(directory / "root.tar")]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False)
+    with tempfile.TemporaryFile() as said:
+        command = ["env", f"TMPDIR={directory}", str(program), *_OPTIONS, _SUITE, str(directory / "root.tar")]
+        code = start(command, said).wait()
         said.seek(0)
-        if done.returncode:
-            last = [line for line in said.read().splitlines() if line.startswith("E:")] or ["no message"]
+        if code:
+            last = [line for line in said.read().decode(errors="replace").splitlines() if line.startswith("E:")] or [
+                "no message"
+            ]
             raise Unavailable(f"no base image of Debian packages: {'; '.join(last)}")
     return Request(context=directory, name=NAME)

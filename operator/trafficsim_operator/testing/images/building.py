@@ -6,19 +6,20 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from trafficsim_api import __version__
-from trafficsim_operator.testing import packages
+from trafficsim_operator.testing import leftovers, packages
 from trafficsim_operator.testing.go_modules import alone, cached, progress
 from trafficsim_operator.testing.images import base as own_base
 from trafficsim_operator.testing.images.engine import Engine, Kind, Request
 from trafficsim_operator.testing.images.inputs import context_files, digest
+from trafficsim_operator.testing.processes import start
 from trafficsim_operator.testing.unavailable import Unavailable
 
 __all__ = ["TARGETS", "Image", "Workshop", "build", "cache", "child", "default_base", "forget"]
@@ -29,6 +30,7 @@ _REPOSITORY: Final = "docker.io/trafficsim"
 _PULL_S: Final = 300.0
 _KEPT: Final = 3  # archives of a target: those of other sources may still be in use
 _LAYERS: Final = 8 * 2**30  # bytes of layers from which on those of former builds are let go
+_WORK: Final = "work"  # whose builds are alone in the cache, so it needs no number
 _PROGRAMS: Final = {Kind.BUILDAH: {"buildah": "buildah"}}
 
 
@@ -64,12 +66,10 @@ def build(
     """
     if not (ROOT / "Dockerfile").exists():
         raise Unavailable("no checkout to build images from")
-    directory = cache(environ)
-    directory.mkdir(parents=True, exist_ok=True)
-    with alone(directory / "lock", "another build of images"):
+    with _alone(cache(environ)) as directory:
         engine = _engine(kind, directory / "storage")
         known = digest(ROOT, context_files(ROOT), engine.kind, base)
-        workshop = Workshop(engine, ca or _certificates(environ), directory / "build.log")
+        workshop = Workshop(engine, ca or _certificates(environ), directory / "build.log", directory / _WORK)
         found = {target: _kept(directory, target, known) for target in targets}
         missing = [target for target, image in found.items() if image is None]
         if missing:
@@ -88,9 +88,9 @@ def child(parent: Image, context: Path, name: str, archive: Path, *, environ: Ma
 
     The engine is the one that has built *parent*. Raises Unavailable where the build fails.
     """
-    directory = cache(environ)
-    with alone(directory / "lock", "another build of images"):
-        workshop = Workshop(_engine(parent.kind, directory / "storage"), None, directory / "build.log")
+    with _alone(cache(environ)) as directory:
+        engine = _engine(parent.kind, directory / "storage")
+        workshop = Workshop(engine, None, directory / "build.log", directory / _WORK)
         workshop.run(workshop.engine.load(parent.archive))  # the name may have gone to a later build
         workshop.archive(Request(context=context, name=name, arguments={"RUNNER": parent.name}), archive)
     return archive
@@ -108,11 +108,16 @@ def default_base(dockerfile: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """An engine at work: what it says goes to *log*, what of it fails is `Unavailable`."""
+    """
+    An engine at work: what it says goes to *log*, what of it fails is `Unavailable`.
+
+    In *place* is what it needs meanwhile. It dies with this process, and so does what it runs.
+    """
 
     engine: Engine
     ca: Path | None
     log: Path
+    place: Path
 
     def base(self, wish: str) -> str:
         """Return the base to build on, which is here then: *wish*, or the Dockerfile's, or one of Debian packages."""
@@ -123,13 +128,14 @@ class Workshop:
             raise Unavailable(f"the base image {wish} is not here and cannot be pulled; {self.log} says more")
         if not self.succeeds(self.engine.has(own_base.NAME)):
             progress(f"{name.split('@')[0]} cannot be pulled: making a base of Debian packages (a minute, once)")
-            with tempfile.TemporaryDirectory(prefix="trafficsim-base-", dir="/var/tmp") as context:
-                self.run(self.engine.build(own_base.write_context(Path(context))))
+            context = self.place / "base"
+            context.mkdir()
+            self.run(self.engine.build(own_base.write_context(context)))
         return own_base.NAME
 
     def archive(self, request: Request, archive: Path) -> None:
         """Build *request* and write it as *archive*, which is there when it is whole."""
-        unfinished = archive.with_name(f"{archive.name}.{os.getpid()}.new")
+        unfinished = leftovers.unfinished(archive)
         unfinished.unlink(missing_ok=True)
         try:
             self.run(self.engine.build(request))
@@ -155,14 +161,29 @@ class Workshop:
 
     def succeeds(self, command: Sequence[str], seconds: float | None = None) -> bool:
         """Run *command*, for so many *seconds* at most, and return whether it did what it should."""
-        with self.log.open("w") as log:
-            try:
-                done = subprocess.run(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, timeout=seconds
-                )
-            except subprocess.TimeoutExpired:
-                return False
-        return done.returncode == 0
+        with self.log.open("wb") as log:
+            process = start(["env", f"TMPDIR={self.place}", *command], log)
+        try:
+            return process.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[Path]:
+    """Build alone in *directory*, without what a killed build has left there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with alone(directory / "lock", "another build of images"):
+        leftovers.forget_unfinished(directory)
+        leftovers.remove(directory / _WORK)
+        (directory / _WORK).mkdir()
+        try:
+            yield directory
+        finally:
+            leftovers.remove(directory / _WORK)
 
 
 def _engine(kind: Kind | None, storage: Path) -> Engine:

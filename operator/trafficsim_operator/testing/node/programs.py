@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trafficsim_operator.testing import binaries, go_modules, packages
+from trafficsim_operator.testing import binaries, go_modules, leftovers, packages
 from trafficsim_operator.testing.go_modules import COREDNS
 from trafficsim_operator.testing.node.archive import archive
 from trafficsim_operator.testing.node.worker import PAUSE
@@ -105,6 +105,6 @@ def _dns(environ: Mapping[str, str]) -> Path:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.new")
+    unfinished = leftovers.unfinished(path)
     unfinished.write_bytes(content)
     unfinished.replace(path)
