@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from trafficsim_operator.testing import go_modules, packages
-from trafficsim_operator.testing.go_modules import COREDNS, KUBERNETES, Module
+from trafficsim_operator.testing.go_modules import COREDNS, KUBE_ROUTER, KUBERNETES, Module
 from trafficsim_operator.testing.unavailable import Unavailable
 
 GO_MOD = "module x\n\nrequire example.org/what v1.2.3\n\nrequire example.org/whatever v9\n"
@@ -28,7 +28,7 @@ def test_the_version_is_the_one_that_go_mod_pins(module):
     assert "1.2.3" == module.version()
 
 
-@pytest.mark.parametrize("module", [KUBERNETES, COREDNS], ids=lambda module: module.called)
+@pytest.mark.parametrize("module", [KUBERNETES, COREDNS, KUBE_ROUTER], ids=lambda module: module.called)
 def test_what_a_checkout_builds_has_a_version(module):
     """The modules of this checkout can be read."""
     assert 3 == len([int(part) for part in module.version().split(".")])

@@ -69,6 +69,12 @@ KUBERNETES: Final = Module(
 COREDNS: Final = Module(
     called="CoreDNS", directory=_TESTS / "e2e" / "coredns", requires="github.com/coredns/coredns", package="."
 )
+KUBE_ROUTER: Final = Module(
+    called="kube-router",
+    directory=_TESTS / "e2e" / "policies",
+    requires="github.com/cloudnativelabs/kube-router/v2",
+    package=".",
+)
 
 
 def cache(module: Module, environ: Mapping[str, str] = os.environ) -> Path:
