@@ -1,4 +1,4 @@
-"""What enforces NetworkPolicies on a node for tests, without a node: its arguments, and the rules that it is kept from."""
+"""What enforces NetworkPolicies on a node for tests, without a node: the rules that it is kept from."""
 
 import os
 import subprocess
@@ -6,7 +6,6 @@ import subprocess
 import pytest
 
 from trafficsim_operator.testing.node import Place, policies
-from trafficsim_operator.testing.node.place import NODE, SERVICES
 
 
 @pytest.fixture
@@ -15,11 +14,6 @@ def place(tmp_path):
     found = Place(name="a-node", parent=tmp_path)
     found.directory.mkdir()
     return found
-
-
-def test_it_knows_node_and_services(place):
-    """It protects the pods of its own node, and lets nobody be kept from a Service's address before it is replaced."""
-    assert [f"-kubeconfig={place.kubeconfig()}", f"-node={NODE}", f"-services={SERVICES}"] == policies.arguments(place)
 
 
 def test_rules_for_bridges_are_left_out_and_all_others_kept(place, tmp_path, monkeypatch):
