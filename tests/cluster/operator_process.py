@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from trafficsim_operator.testing.ports import free_ports
 from trafficsim_operator.testing.processes import bound_to_us
 
 IMAGE = "trafficsim/runner:test"
+DEPLOYMENT = "trafficsim-operator"
 _RBAC = {"group": "rbac.authorization.k8s.io", "version": "v1"}
 _NAMESPACE = Resource(plural="namespaces", kind="Namespace")
 
@@ -150,6 +151,20 @@ async def an_operator(
         yield operator
     finally:
         await operator.aclose()
+
+
+def as_installed(control_plane: ControlPlane, namespace: str, kubectl: Callable[..., Any], directory: Path) -> Operator:
+    """Return the operator as the Deployment in *namespace* would run it, but for where it listens."""
+    pod = kubectl("get", "deployment", DEPLOYMENT, "-o", "json")["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    of_the_pod = {"POD_NAMESPACE": namespace, "POD_NAME": "operator-0", "POD_IP": "127.0.0.1"}
+    environ = {entry["name"]: entry.get("value", of_the_pod.get(entry["name"])) for entry in container["env"]}
+    policy = directory / "policy.yaml"
+    policy.write_text(kubectl("get", "configmap", f"{DEPLOYMENT}-policy", "-o", "jsonpath={.data.policy\\.yaml}"))
+    [port] = free_ports(1)
+    kubeconfig = control_plane.service_account(namespace, pod["serviceAccountName"])
+    own = {"TRAFFICSIM_LISTEN": f"127.0.0.1:{port}", "TRAFFICSIM_POLICY": str(policy), "KUBECONFIG": str(kubeconfig)}
+    return Operator(environ=environ | own, address=f"127.0.0.1:{port}", log=directory / "operator.log")
 
 
 @asynccontextmanager

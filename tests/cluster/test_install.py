@@ -12,12 +12,11 @@ import pytest
 import yaml
 
 from cluster.conftest import Kubectl
-from cluster.operator_process import Operator
+from cluster.operator_process import as_installed
 from cluster.operator_stand import install_kind, until
 from levels import unavailable
 from trafficsim_operator.chart.files import CHART
 from trafficsim_operator.testing import Unavailable, helm
-from trafficsim_operator.testing.ports import free_ports
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -149,20 +148,6 @@ async def runs_as_installed(control_plane, namespace, kubectl, directory):
         assert [] == [line for line in denied if "being terminated" not in line]
     finally:
         await operator.aclose()
-
-
-def as_installed(control_plane, namespace, kubectl, directory):
-    """Return the operator as the Deployment in *namespace* would run it, but for where it listens."""
-    pod = kubectl("get", "deployment", NAME, "-o", "json")["spec"]["template"]["spec"]
-    [container] = pod["containers"]
-    of_the_pod = {"POD_NAMESPACE": namespace, "POD_NAME": "operator-0", "POD_IP": "127.0.0.1"}
-    environ = {entry["name"]: entry.get("value", of_the_pod.get(entry["name"])) for entry in container["env"]}
-    policy = directory / "policy.yaml"
-    policy.write_text(kubectl("get", "configmap", f"{NAME}-policy", "-o", "jsonpath={.data.policy\\.yaml}"))
-    [port] = free_ports(1)
-    kubeconfig = control_plane.service_account(namespace, pod["serviceAccountName"])
-    own = {"TRAFFICSIM_LISTEN": f"127.0.0.1:{port}", "TRAFFICSIM_POLICY": str(policy), "KUBECONFIG": str(kubeconfig)}
-    return Operator(environ=environ | own, address=f"127.0.0.1:{port}", log=directory / "operator.log")
 
 
 def test_role_only_says_that_the_kind_is_missing(control_plane, namespace, kubectl):
