@@ -25,6 +25,7 @@ demo-rollout: setup ## a good runner version promoted and a bad one rolled back,
 test: setup ## every level this machine can run; what is skipped is printed with its reason
 	@$(CONTROL_PLANE) || true
 	@$(BIN)/python -m trafficsim_operator.testing.helm || true
+	@$(BIN)/python tests/gitops/verdicts.py || true
 	@$(NODE) build || true
 	@$(BIN)/pytest $(ARGS)
 
