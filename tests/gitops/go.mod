@@ -8,6 +8,8 @@ require github.com/google/cel-go v0.26.0
 
 require k8s.io/apimachinery v0.30.1
 
+require github.com/yuin/gopher-lua v1.1.1
+
 require (
 	cel.dev/expr v0.24.0 // indirect
 	github.com/antlr4-go/antlr/v4 v4.13.0 // indirect

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from lupa.lua51 import LuaRuntime
 
+from gitops import verdicts
 from gitops.recorded import as_hook
 from trafficsim_api.names import GROUP, KIND
 
@@ -61,6 +62,12 @@ def test_the_health_of_a_simulation(stations, station):
 def test_a_hook_waits_for_its_verdict(stations, station):
     """And the sync fails unless that is Passed."""
     assert HEALTH[station][2] == health(as_hook(stations[station]))[0]
+
+
+def test_argo_cds_own_interpreter_says_the_same(stations, program):
+    """Of every station, as a resource and as a hook."""
+    objects = [*stations.values(), *map(as_hook, stations.values())]
+    assert [health(found) for found in objects] == verdicts.argo_cd(program, SCRIPT, objects)
 
 
 def test_no_station_is_left_out(stations):

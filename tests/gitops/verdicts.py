@@ -1,5 +1,5 @@
 """
-What GitOps tools make of a simulation: asked of kstatus, and of CEL in the order that Flux evaluates it in.
+What GitOps tools make of a simulation: asked of kstatus, of CEL in Flux's order, and of the Lua that Argo CD runs.
 
 `python tests/gitops/verdicts.py` builds what answers from its Go modules: a minute or some, once.
 """
@@ -28,21 +28,28 @@ def program(*, build: bool = True) -> Path:
     return dict(go_modules.build(MODULE, [NAME]))[NAME]
 
 
+def argo_cd(asked: Path, script: str, objects: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return (status, message) that Argo CD's interpreter gets from a health *script* for each of *objects*."""
+    answers = _ask(asked, [{"object": found, "script": script} for found in objects])
+    return [(answer["status"], answer["message"]) for answer in answers]
+
+
 def kstatus(asked: Path, objects: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return what kstatus says of each of *objects*: InProgress, Current, Failed, Terminating."""
-    return _ask(asked, [{"object": found} for found in objects])
+    return [answer["status"] for answer in _ask(asked, [{"object": found} for found in objects])]
 
 
 def flux(asked: Path, expressions: Mapping[str, str], objects: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return what Flux says of each of *objects* by the *expressions* of a health check; Unknown: it waits."""
-    return _ask(asked, [{"object": found, "expressions": dict(expressions)} for found in objects])
+    answers = _ask(asked, [{"object": found, "expressions": dict(expressions)} for found in objects])
+    return [answer["status"] for answer in answers]
 
 
-def _ask(asked: Path, questions: list[dict[str, Any]]) -> list[str]:
+def _ask(asked: Path, questions: list[dict[str, Any]]) -> list[dict[str, str]]:
     text = "\n".join(map(json.dumps, questions))
     done = subprocess.run([asked], input=text, capture_output=True, text=True, timeout=30, check=False)
     assert 0 == done.returncode, done.stderr
-    return [json.loads(line)["status"] for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 if __name__ == "__main__":
