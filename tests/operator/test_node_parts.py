@@ -112,6 +112,68 @@ def test_a_hierarchy_is_known_by_its_controllers_or_its_name(options, controller
     assert controllers == groups.controllers(options)
 
 
+def test_version_1_is_all_that_is_mounted_with_version_2_beside_it(place, tmp_path):
+    """A cpuset gets what the machine has, or nothing could run in it; beside version 1 version 2 controls nothing."""
+    names = ("cpu,cpuacct", "cpuset", "memory", "unified")
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / "cpuset" / "cpuset.cpus").write_text("0-3")
+    (tmp_path / "cpuset" / "cpuset.mems").write_text("0")
+    lines = [f"cgroup {tmp_path / name} cgroup rw,relatime,{name} 0 0\n" for name in names[:3]]
+    table = "".join([*lines, f"cgroup2 {tmp_path}/unified cgroup2 rw 0 0\n"])
+    groups.make(place, table)
+    assert [tmp_path / name / "a-node-node" / "daemons" / "cgroup.procs" for name in names] == groups.procs(
+        place, table
+    )
+    daemons_ = tmp_path / "cpuset" / "a-node-node" / "daemons"
+    assert ["0-3", "0"] == [(daemons_ / name).read_text() for name in ("cpuset.cpus", "cpuset.mems")]
+    assert str(1024 * os.cpu_count()) == (tmp_path / "cpu,cpuacct" / "a-node-node" / "cpu.shares").read_text()
+    assert ["daemons"] == [path.name for path in (tmp_path / "unified" / "a-node-node").iterdir()]
+
+
+@pytest.fixture
+def unified(tmp_path):
+    """A machine with version 2 alone, whose root hands on what systemd needs."""
+    root = tmp_path / "cgroup"
+    root.mkdir()
+    (root / "cgroup.controllers").write_text("cpuset cpu io memory hugetlb pids rdma\n")
+    (root / "cgroup.subtree_control").write_text("memory pids\n")
+    return root, f"cgroup2 {root} cgroup2 rw,nosuid,nsdelegate 0 0\n"
+
+
+def test_in_version_2_controllers_are_handed_on(place, unified):
+    """The kubelet refuses a root of its own that lacks one; a group with processes in it can't hand on any."""
+    root, table = unified
+    groups.make(place, table)
+    group = root / "a-node-node"
+    assert "+cpu +cpuset +hugetlb" == (root / "cgroup.subtree_control").read_text()
+    assert "+cpu +cpuset +hugetlb +memory +pids" == (group / "cgroup.subtree_control").read_text()
+    assert [group / "daemons" / "cgroup.procs"] == groups.procs(place, table)
+    assert ["cpu.weight"] == [path.name for path in (group / "daemons").iterdir()]
+    assert str(100 * os.cpu_count()) == (group / "cpu.weight").read_text()
+
+
+def test_what_is_handed_on_already_is_left_alone(place, unified):
+    """Of the machine's own nothing is written."""
+    root, table = unified
+    (root / "cgroup.subtree_control").write_text("cpuset cpu io memory hugetlb pids\n")
+    groups.make(place, table)
+    assert "cpuset cpu io memory hugetlb pids\n" == (root / "cgroup.subtree_control").read_text()
+
+
+@pytest.mark.parametrize(("weight", "shares"), [(1, 2), (39, 1024), (79, 2048), (10_000, 262_144), (10_000, 300_000)])
+def test_daemons_weigh_what_the_kubelet_gives_its_pods(weight, shares):
+    """By the kubelet's conversion, which ends at 10 000."""
+    assert weight == groups.kubelets_weight(shares)
+
+
+@pytest.mark.parametrize("table", ["", "cgroup /c cgroup rw,cpu,cpuacct 0 0\n"], ids=["nothing", "no memory"])
+def test_a_machine_without_the_controllers_is_said(place, table):
+    """It is a reason to skip."""
+    with pytest.raises(Unavailable, match="cpu, cpuset, memory are not mounted"):
+        groups.make(place, table)
+
+
 def test_a_process_is_known_by_id_and_start(place):
     """A number is used again: only the process that was noted counts, and a killed writer's empty note does not."""
     place.ids.mkdir(parents=True)
