@@ -1,7 +1,8 @@
 """
 A whole Kubernetes node for the tests in this directory, and a namespace for each; what stories are told with.
 
-A node that is up (`make cluster`) is used and left as it is; otherwise one is started, and ended with the tests.
+A node that is up (`make cluster`) is used and left as it is; otherwise one is started, and ended with the tests, also
+if they are killed.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     archive: Path = tmp_path_factory.mktemp("images") / "busybox.tar"
     try:
         archive.write_bytes(busybox())
-        started = cluster.start()
+        started = cluster.start(bound=True)
     except Unavailable as error:
         unavailable("node", error)
     cluster.import_image(archive)

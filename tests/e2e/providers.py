@@ -32,7 +32,9 @@ def provider(name: str | None, config: pytest.Config) -> type[AClusterManager]:
             if not config.getoption(OWN):
                 raise pytest.UsageError("tests change a cluster: say --i-own-this-cluster with its kubeconfig")
             return type("Borrowed", (BorrowedManager,), {"original": kubeconfig and Path(kubeconfig)})
-        case _:  # kind, where a container engine runs: nobody has tried it
+        # kind wants a container engine that starts systemd in a container, and its node's image from a registry.
+        # Untested until somebody has both: where these tests are run there is neither.
+        case _:
             options = {"cluster_name": config.getoption("k8s_cluster_name"), "version": config.getoption("k8s_version")}
             return select_provider_manager(name, options)
 
@@ -72,7 +74,7 @@ class NodeManager(AClusterManager):
         raise NotImplementedError("use the address of the pod or the Service inside the node's namespace")
 
     def _on_create(self, cluster_options: ClusterOptions, **kwargs: Any) -> None:
-        self._cluster.start()
+        self._cluster.start(bound=True)
 
     def _on_delete(self) -> None:
         self._cluster.stop()

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from e2e.pods import deployment, pod, service, web
+from trafficsim_operator.testing import leftovers
 from trafficsim_operator.testing.go_modules import KUBERNETES
-from trafficsim_operator.testing.node import Cluster, CommandFailed, Place, daemons, leftovers, namespace
+from trafficsim_operator.testing.node import Cluster, CommandFailed, Place, daemons
 from trafficsim_operator.testing.node.place import API_SERVICE, DNS_SERVICE, DOMAIN, NODE, PODS
 from trafficsim_operator.testing.node.worker import PAUSE
 
@@ -170,44 +171,30 @@ def command(cluster, verb):
 
 
 def left_of(place):
-    """Return whatever of a node there still is: processes, mounts, its directory, namespace and cgroups."""
+    """Return whatever of a node there still is: processes, mounts, its directory with its namespace, and cgroups."""
     mounted = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     hierarchies = [Path(words[1]) for words in mounted if words[2] in ("cgroup", "cgroup2")]
-    paths = [place.directory, namespace.path(place), *(root / place.cgroup for root in hierarchies)]
-    return [*(path for path in paths if path.exists()), *leftovers.mounts(place), *daemons.pids(place)]
-
-
-def written_by_nodes():
-    """Return every file in the directories of the machine's that programs of a node write to."""
-    directories = (
-        "/run/containerd",
-        "/run/runc",
-        "/var/lib/cni",
-        "/var/log/containers",
-        "/var/log/pods",
-        "/usr/libexec",
-    )
-    return {path for directory in directories for path in Path(directory).rglob("*")}
+    paths = [place.directory, place.reaper_log, *(root / place.cgroup for root in hierarchies)]
+    return [*(path for path in paths if path.exists()), *leftovers.mounts(place.directory), *daemons.pids(place)]
 
 
 STAGES = {
     "after the first program": lambda place: (place.ids / "etcd").exists(),
     "while the API server starts": lambda place: (place.ids / "kube-apiserver").exists(),
-    "with pods that start": lambda place: any("sandboxes" in str(point) for point in leftovers.mounts(place)),
+    "with pods that start": lambda place: any(place.containerd.glob("state/*/sandboxes/*")),
 }
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_start_that_is_killed_can_be_cleaned_up(other, node, stage):
     """Nothing is left of it: processes, mounts, cgroups, namespace, files; the other node does not notice."""
-    before, files = daemons.pids(node.place), written_by_nodes()
+    before = daemons.pids(node.place)
     with subprocess.Popen(command(other, "up"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as start:
         eventually(lambda: STAGES[stage](other.place))
         start.kill()
     assert daemons.pids(other.place)
     assert 0 == subprocess.run(command(other, "down"), check=False).returncode
     assert [] == left_of(other.place)
-    assert set() == written_by_nodes() - files
     assert node.is_up() and before & daemons.pids(node.place)
 
 
@@ -235,12 +222,31 @@ def test_an_interrupted_start_cleans_up_by_itself(other):
     assert [] == left_of(other.place)
 
 
-def test_the_machine_is_as_it_was(other, node):
-    """Nothing is left of a node that ran pods; what the first one noted of the kernel's parameters stays noted."""
-    noted, files = node.place.tunables.read_text(), written_by_nodes()
-    assert other.start()
-    other.stop()
-    assert [] == left_of(other.place)
-    assert set() == written_by_nodes() - files
-    assert noted == node.place.tunables.read_text()
-    assert {path.name for path in Path("/sys/class/net").iterdir()}.isdisjoint({"node0", "pods0"})
+# A session of tests, as far as the node is concerned: what `conftest.py` does.
+SESSION = """
+import signal, sys
+from trafficsim_operator.testing.node import Cluster, Place
+Cluster(Place(name=sys.argv[1])).start(bound=True)
+print("it is up", flush=True)
+signal.pause()
+"""
+KILLED = {
+    "before the first program": lambda place, said: place.directory.exists(),
+    **{stage: lambda place, said, reached=reached: reached(place) for stage, reached in STAGES.items()},
+    "when it is up": lambda place, said: said.read_text(),
+}
+
+
+@pytest.mark.parametrize("stage", KILLED)
+def test_a_killed_session_leaves_no_node(other, node, stage, tmp_path):
+    """Nobody has to be told: all of it goes by itself, in seconds, and the other node does not notice."""
+    before = daemons.pids(node.place)
+    session = [sys.executable, "-c", SESSION, other.place.name]
+    with (tmp_path / "said").open("w") as said:
+        tests = subprocess.Popen(session, stdout=said, stderr=subprocess.DEVNULL)
+    with tests:
+        eventually(lambda: KILLED[stage](other.place, tmp_path / "said"), within=120)
+        assert tests.poll() is None
+        tests.kill()
+    eventually(lambda: not left_of(other.place))
+    assert node.is_up() and before & daemons.pids(node.place)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from trafficsim_operator.testing import Unavailable
+from trafficsim_operator.testing import Unavailable, leftovers
 from trafficsim_operator.testing.node import (
     Cluster,
     Link,
@@ -22,9 +22,9 @@ from trafficsim_operator.testing.node import (
     control,
     daemons,
     groups,
-    leftovers,
+    machine,
+    mounts,
     namespace,
-    tunables,
     worker,
 )
 
@@ -96,7 +96,7 @@ def test_mounts_of_the_node_are_found_the_last_first(place):
     """Nothing of another node, though its name begins alike."""
     points = [place.directory / "a", "/mnt", place.directory / "a/b", f"{place.directory}-2/a"]
     table = "".join(f"36 35 98:0 / {point} rw,noatime - overlay overlay rw\n" for point in points)
-    assert [place.directory / "a/b", place.directory / "a"] == leftovers.mounts(place, table)
+    assert [place.directory / "a/b", place.directory / "a"] == leftovers.mounts(place.directory, table)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,16 @@ def test_a_machine_without_the_controllers_is_said(place, table):
     """It is a reason to skip."""
     with pytest.raises(Unavailable, match="cpu, cpuset, memory are not mounted"):
         groups.make(place, table)
+
+
+def test_what_programs_insist_on_is_their_own(place):
+    """Each directory is bound to one below the node's, before the program runs."""
+    *before, end = mounts.separated(place)
+    bound = dict(zip(before[-2::-2], before[-1::-2], strict=False))
+    assert "--" == end
+    for directory in mounts.PRIVATE:
+        [own] = [source for source, target in bound.items() if target == directory]
+        assert Path(own).is_dir() and Path(own).is_relative_to(place.directory)
 
 
 def test_a_process_is_known_by_id_and_start(place):
@@ -256,11 +266,24 @@ def test_kernel_parameters_are_put_back_after_the_last_node(place, tmp_path):
     first, second = Place(name="first", parent=tmp_path / "nodes"), Place(name="second", parent=tmp_path / "nodes")
     for node in (first, second):
         node.directory.mkdir(parents=True)
-        tunables.note(node, tmp_path / "proc")
+        machine.prepare(node, tmp_path / "proc", [])
         parameter.write_text("10\n")
-    tunables.put_back(first, tmp_path / "proc")
+    machine.put_back(first, tmp_path / "proc")
     assert "10" == parameter.read_text().strip()
     first.directory.rmdir()
-    tunables.put_back(second, tmp_path / "proc")
+    machine.put_back(second, tmp_path / "proc")
     assert "0" == parameter.read_text().strip()
-    assert not second.tunables.exists()
+    assert not second.machine.exists()
+
+
+def test_directories_that_were_missing_go_with_the_last_node(tmp_path):
+    """But for what was there before, and for one that somebody has come to use."""
+    place = Place(parent=tmp_path / "nodes")
+    old, new, used = (tmp_path / name for name in ("old", "new", "used"))
+    old.mkdir()
+    place.directory.mkdir(parents=True)
+    machine.prepare(place, tmp_path / "proc", map(str, (old, new, used)))
+    assert new.is_dir()
+    (used / "file").touch()
+    machine.put_back(place, tmp_path / "proc")
+    assert [True, False, True] == [path.exists() for path in (old, new, used)]

@@ -1,23 +1,25 @@
 """A whole node from the first program to the last answer, and back to nothing."""
 
 import json
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from trafficsim_operator.testing import go_modules
+from trafficsim_operator.testing import go_modules, leftovers
 from trafficsim_operator.testing.node import (
     control,
     daemons,
     dns,
     groups,
-    leftovers,
+    machine,
+    mounts,
     namespace,
     programs,
-    tunables,
     worker,
 )
 from trafficsim_operator.testing.node.place import NODE, Place
@@ -26,6 +28,8 @@ from trafficsim_operator.testing.unavailable import Unavailable
 
 _START_LIMIT: Final = 120.0  # seconds; 15 are usual
 _CALL_LIMIT: Final = 120.0  # seconds for one call of kubectl
+_REAPER: Final = (sys.executable, "-m", "trafficsim_operator.testing.node.reaper")
+_NOBODY: Final = "-"  # owns a node that stays
 
 
 class CommandFailed(RuntimeError):
@@ -36,29 +40,39 @@ class Cluster:
     """
     One node, up or not; several objects may speak of the same.
 
-    It outlives this process: whoever started it ends it, or anybody else with the same `Place`.
+    It outlives this process unless it is bound to it. Whoever started it ends it, or anybody with the same `Place`.
     """
 
     def __init__(self, place: Place | None = None, say: Callable[[str], None] = go_modules.progress) -> None:
         """Speak of the node at *place*; *say* is told how starting it goes."""
         self.place = place or Place()
         self._say = say
+        self._reaper: subprocess.Popen[str] | None = None
 
     @property
     def kubeconfig(self) -> Path:
         """The kubeconfig of a cluster administrator; its server answers inside the namespace only."""
         return self.place.kubeconfig()
 
-    def start(self) -> bool:
-        """Start the node and return when it runs pods and DNS answers; return False if it was up already."""
+    def start(self, *, bound: bool = False) -> bool:
+        """
+        Start the node and return when it runs pods and DNS answers; return False if it was up already.
+
+        A *bound* one ends with this process: whatever kills it before `stop`, a reaper then does the same.
+        """
         with self._alone():
-            if self.is_up():
+            if self.is_up() and not self._is_abandoned():
                 return False
             self._end()  # what a killed start left
+            found = programs.find()
+            owner = daemons.identity(os.getpid()) if bound else _NOBODY
+            if bound:
+                self._watch(owner)
             try:
-                self._start(programs.find())
+                self._start(found, owner)
             except BaseException:
                 self._end()
+                self._dismiss()
                 raise
             return True
 
@@ -66,6 +80,13 @@ class Cluster:
         """End every process of the node and remove everything it left; harmless where there is none."""
         with self._alone():
             self._end()
+        self._dismiss()
+
+    def reap(self, owner: str) -> None:
+        """End the node of *owner*, who is gone, or what a start left that had no time to say whose it is."""
+        with self._alone():
+            if not self.place.owner.exists() or self.place.owner.read_text() in (owner, ""):
+                self._end()
 
     def status(self) -> dict[str, bool]:
         """Return of each program whether it runs; empty where no node is."""
@@ -120,14 +141,44 @@ class Cluster:
         with go_modules.alone(self.place.lock, f"whoever starts or ends the node {self.place.name}"):
             yield
 
-    def _start(self, found: Programs) -> None:
+    def _watch(self, owner: str) -> None:
+        """Have a process of its own wait for the end of this one; return when it does."""
+        command = [*_REAPER, self.place.name, str(self.place.parent), *owner.split()]
+        with self.place.reaper_log.open("w") as said:
+            self._reaper = subprocess.Popen(
+                command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, text=True,
+                start_new_session=True,  # so that no signal to all of the session ends it
+            )  # fmt: skip
+        assert self._reaper.stdout is not None
+        with self._reaper.stdout as told:
+            watches = bool(told.readline())
+        if not watches:
+            words = self.place.reaper_log.read_text()
+            self._dismiss()
+            raise Unavailable(f"nobody would end the node behind a killed session: {go_modules.last_line(words)}")
+
+    def _dismiss(self) -> None:
+        if self._reaper is None:
+            return
+        self._reaper.terminate()
+        self._reaper.wait()
+        self._reaper = None
+        self.place.reaper_log.unlink(missing_ok=True)
+
+    def _is_abandoned(self) -> bool:
+        """Return whether the node belonged to a process that is gone: it is about to be ended."""
+        owner = self.place.owner
+        return owner.exists() and owner.read_text() != _NOBODY and daemons.noted(owner) is None
+
+    def _start(self, found: Programs, owner: str) -> None:
         began = time.monotonic()
 
         def told(text: str) -> None:
             self._say(f"[{time.monotonic() - began:4.1f} s] {text}")
 
         self.place.directory.mkdir(mode=0o755)
-        tunables.note(self.place)
+        self.place.owner.write_text(owner)
+        machine.prepare(self.place)
         groups.make(self.place)
         namespace.make(self.place)
         files = control.credentials(self.place)
@@ -135,7 +186,7 @@ class Cluster:
         told(f"network namespace {self.place.namespace}, state in {self.place.directory}")
         launch = _launcher(self.place, found)
         launch("etcd", control.etcd(self.place))
-        launch("containerd", worker.containerd_arguments(self.place))
+        containerd = launch("containerd", worker.containerd_arguments(self.place), mounts.separated(self.place))
         launch("kube-apiserver", control.apiserver(files))
         self._await("containerd", self._containerd_answers)
         for image in (found.pause, found.dns):
@@ -145,7 +196,7 @@ class Cluster:
         told("the API server answers")
         launch("kube-controller-manager", control.manager(self.place, files))
         launch("kube-scheduler", control.scheduler(self.place))
-        launch("kubelet", worker.kubelet_arguments(self.place))
+        launch("kubelet", worker.kubelet_arguments(self.place), mounts.joined(containerd))
         launch("kube-proxy", worker.proxy_arguments(self.place))
         self._await("kubelet", self._is_ready)
         told("the node takes pods")
@@ -156,10 +207,9 @@ class Cluster:
 
     def _end(self) -> None:
         daemons.end(self.place)
-        leftovers.remove(self.place)
-        namespace.remove(self.place)
+        leftovers.remove(self.place.directory)
         groups.remove(self.place)
-        tunables.put_back(self.place)
+        machine.put_back(self.place)
 
     def _await(self, name: str, claim: Callable[[], bool]) -> None:
         """Return once *claim* holds; say *name*'s last words if it does not, or a program's that ended."""
@@ -202,10 +252,10 @@ _PROGRAMS: Final = (
 )
 
 
-def _launcher(place: Place, found: Programs) -> Callable[[str, list[str]], None]:
+def _launcher(place: Place, found: Programs) -> Callable[..., int]:
     paths = {"etcd": found.etcd, "containerd": found.containerd, **found.kubernetes}
 
-    def launch(name: str, arguments: list[str]) -> None:
-        daemons.start(place, name, [paths[name], *arguments])
+    def launch(name: str, arguments: list[str], before: Sequence[str] = ()) -> int:
+        return daemons.start(place, name, [*before, paths[name], *arguments])
 
     return launch

@@ -17,8 +17,8 @@ _DETACHED: Final = (sys.executable, "-I", "-S", str(Path(__file__).with_name("de
 _PATIENCE: Final = 20.0  # seconds for killed processes to be gone
 
 
-def start(place: Place, name: str, argv: Sequence[str | Path]) -> None:
-    """Start a program of the node and note its id."""
+def start(place: Place, name: str, argv: Sequence[str | Path]) -> int:
+    """Start a program of the node, note its identity and return its id; *argv* executes it, with nothing in between."""
     place.logs.mkdir(parents=True, exist_ok=True)
     place.ids.mkdir(parents=True, exist_ok=True)
     log, memberships = place.logs / f"{name}.log", groups.procs(place)
@@ -29,14 +29,13 @@ def start(place: Place, name: str, argv: Sequence[str | Path]) -> None:
     if done.returncode:
         raise Unavailable(f"{name} could not be started: {done.stderr.strip()}")
     pid = int(done.stdout)
-    (place.ids / name).write_text(f"{pid} {started(pid)}\n")
+    (place.ids / name).write_text(f"{identity(pid)}\n")
+    return pid
 
 
 def alive(place: Place) -> dict[str, bool]:
     """Return of each program that was started whether it still runs."""
-    if not place.ids.is_dir():
-        return {}
-    return {file.name: _noted(file) is not None for file in sorted(place.ids.iterdir())}
+    return {file.name: noted(file) is not None for file in _notes(place)}
 
 
 def last_words(place: Place, name: str) -> str:
@@ -48,9 +47,7 @@ def last_words(place: Place, name: str) -> str:
 
 def pids(place: Place) -> set[int]:
     """Return the ids of all processes of the node: who is in its cgroup, and who was noted and is still the same."""
-    files = place.ids.iterdir() if place.ids.is_dir() else ()
-    noted = {pid for file in files if (pid := _noted(file)) is not None}
-    return groups.members(place) | noted
+    return groups.members(place) | {pid for file in _notes(place) if (pid := noted(file)) is not None}
 
 
 def end(place: Place) -> None:
@@ -67,13 +64,28 @@ def end(place: Place) -> None:
         time.sleep(0.02)
 
 
-def _noted(file: Path) -> int | None:
-    """Return the id in *file* if that process is alive; a number is used again, number and start are not."""
-    words = file.read_text().split()
+def identity(pid: int) -> str:
+    """Return what tells a process from every other, before and after: its number and when it started."""
+    return f"{pid} {started(pid)}"
+
+
+def noted(file: Path) -> int | None:
+    """Return the id in *file* if the process with that identity is alive; a number alone is used again."""
+    try:
+        words = file.read_text().split()
+    except FileNotFoundError:  # somebody ends the node meanwhile
+        return None
     if len(words) != 2:  # whoever wrote it was killed
         return None
     pid, then = int(words[0]), words[1]
     return pid if then != "-" and then == started(pid) else None
+
+
+def _notes(place: Place) -> list[Path]:
+    try:
+        return sorted(place.ids.iterdir())
+    except FileNotFoundError:  # no node, or somebody ends it meanwhile
+        return []
 
 
 def started(pid: int) -> str:

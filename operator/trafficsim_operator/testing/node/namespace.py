@@ -13,15 +13,18 @@ from trafficsim_operator.testing import packages
 from trafficsim_operator.testing.node.place import ADDRESS, SERVICES, Place
 from trafficsim_operator.testing.unavailable import Unavailable
 
-_NAMED: Final = Path("/run/netns")
-_BRIDGED: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _INTERFACE: Final = "node0"
 _CLONE_NEWNET: Final = 0x40000000
 
 
 def make(place: Place) -> None:
-    """Make the namespace with the node's address in it."""
-    _run("ip", "netns", "add", place.namespace)
+    """
+    Make the namespace with the node's address in it.
+
+    Not by `ip netns`, which makes a directory of the machine's and mounts it, for good.
+    """
+    place.namespace.touch()
+    _run("unshare", f"--net={place.namespace}", "true")
     commands = (
         "ip link set lo up",
         f"ip link add {_INTERFACE} type bridge",  # without ports: a kernel may lack the type dummy
@@ -33,23 +36,6 @@ def make(place: Place) -> None:
     )
     for command in commands:
         _run(*inside(place, command.split()))
-    if not _BRIDGED.exists() and (modprobe := packages.find("modprobe")):
-        subprocess.run([modprobe, "br_netfilter"], capture_output=True, check=False)
-    if not _BRIDGED.exists():
-        raise Unavailable("the kernel has no br_netfilter, without which pods do not reach each other by a Service")
-    # Answers between two pods pass the bridge alone; their Service address has to be put back there.
-    _run(*inside(place, ["sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"]))
-
-
-def remove(place: Place) -> None:
-    """Remove the namespace, with every interface in it, once its processes are gone."""
-    if path(place).exists():
-        _run("ip", "netns", "delete", place.namespace)
-
-
-def path(place: Place) -> Path:
-    """Return the file that stands for the namespace."""
-    return _NAMED / place.namespace
 
 
 def inside(place: Place, argv: Sequence[str]) -> list[str]:
@@ -58,7 +44,7 @@ def inside(place: Place, argv: Sequence[str]) -> list[str]:
 
     Subtle: `ip netns exec` would mount a new /sys, and with it hide the cgroups.
     """
-    return ["nsenter", f"--net={path(place)}", *argv]
+    return ["nsenter", f"--net={place.namespace}", *argv]
 
 
 def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -75,7 +61,7 @@ def environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 def entered(place: Place) -> Iterator[None]:
     """Have the calling thread in the namespace; sockets made meanwhile stay there."""
     own = Path(f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns/net")
-    with own.open("rb") as before, path(place).open("rb") as there:
+    with own.open("rb") as before, place.namespace.open("rb") as there:
         _set(there.fileno())
         try:
             yield

@@ -35,9 +35,19 @@ class Place:
         return self.parent / f"{self.name}.lock"
 
     @property
-    def tunables(self) -> Path:
-        """What the machine's kernel parameters were before the first node; it is the machine's, not one node's."""
-        return self.parent / "tunables.json"
+    def machine(self) -> Path:
+        """How the machine was before the first node; it is the machine's, not one node's."""
+        return self.parent / "machine.json"
+
+    @property
+    def reaper_log(self) -> Path:
+        """What the reaper said; it is there while one watches, and after one that could not do its work."""
+        return self.parent / f"{self.name}-reaper.log"
+
+    @property
+    def owner(self) -> Path:
+        """Whose node it is: id and start of the process that it ends with, or "-" where it stays."""
+        return self.directory / "owner"
 
     @property
     def ids(self) -> Path:
@@ -70,14 +80,14 @@ class Place:
         return self.directory / "kubelet"
 
     @property
-    def namespace(self) -> str:
-        """The name of the network namespace."""
-        return self.name
+    def private(self) -> Path:
+        """What the node's programs have instead of some directories of the machine's."""
+        return self.directory / "private"
 
     @property
-    def network(self) -> str:
-        """The name of the pods' network, in which leftovers of other networks are told apart."""
-        return f"{self.name}-pods"
+    def namespace(self) -> Path:
+        """The file that stands for the network namespace, which is mounted on it."""
+        return self.directory / "network"
 
     @property
     def cgroup(self) -> str:

@@ -31,10 +31,12 @@ _DISTRIBUTION: Final = {
     "nft": "nftables",
     "ip": "iproute2",
     "nsenter": "util-linux",
+    "unshare": "util-linux",
     "sysctl": "procps",
+    "mount": "mount",
     "umount": "mount",
 }
-_PLUGINS: Final = {"bridge": "containernetworking-plugins", "host-local": "containernetworking-plugins"}
+_PLUGINS: Final = {"ptp": "containernetworking-plugins", "host-local": "containernetworking-plugins"}
 _PLUGIN_DIRECTORIES: Final = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 
 DNS: Final = "localhost/coredns:1"
@@ -66,7 +68,7 @@ def find(environ: Mapping[str, str] = os.environ) -> Programs:
         etcd=binaries.etcd(environ),
         containerd=distribution["containerd"],
         ctr=distribution["ctr"],
-        plugins=plugins["bridge"].parent,
+        plugins=plugins["ptp"].parent,
         pause=_pause(environ),
         dns=_dns(environ),
     )
