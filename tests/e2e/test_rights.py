@@ -39,7 +39,8 @@ from trafficsim_operator.testing.node import Cluster
 pytestmark = [pytest.mark.node, pytest.mark.stories, pytest.mark.timeout(400, func_only=True)]
 
 USERS: Final = 20
-NAMESPACED: Final = {"rbac": {"scope": "namespaced"}}
+# Without NetworkPolicies: a stranger is to reach runners here, and to be refused by themselves.
+NAMESPACED: Final = {"rbac": {"scope": "namespaced"}, "networkPolicy": {"enabled": False}}
 # Run in a pod of another namespace: puts each body to its runner, and prints the statuses of the answers.
 PUT: Final = """\
 import json, sys, urllib.error, urllib.request
