@@ -3,10 +3,10 @@ A whole Kubernetes node for tests: real pods, Service addresses, DNS, logs and e
 
     python -m trafficsim_operator.testing.node up|status|down
 
-Control plane, containerd, kubelet, kube-proxy and CoreDNS run inside a network namespace and a cgroup of their own,
-with all state in one directory. They outlive whoever started them; what belongs to the node is what is in its cgroup,
-so `down` ends exactly that, also after an `up` that was killed. It needs root on Linux; what is missing raises
-`Unavailable` with the reason.
+Control plane, containerd, kubelet, kube-proxy, CoreDNS and kube-router's firewall run inside a network namespace and a
+cgroup of their own, with all state in one directory. They outlive whoever started them; what belongs to the node is
+what is in its cgroup, so `down` ends exactly that, also after an `up` that was killed. It needs root on Linux; what is
+missing raises `Unavailable` with the reason.
 """
 
 from trafficsim_operator.testing.node.archive import Link, Text, archive

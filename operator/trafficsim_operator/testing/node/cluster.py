@@ -19,6 +19,7 @@ from trafficsim_operator.testing.node import (
     machine,
     mounts,
     namespace,
+    policies,
     programs,
     worker,
 )
@@ -200,10 +201,13 @@ class Cluster:
         launch("kube-proxy", worker.proxy_arguments(self.place))
         self._await("kubelet", self._is_ready)
         told("the node takes pods")
+        launch(policies.NAME, policies.arguments(self.place), policies.without_bridges(self.place))
         objects = {"apiVersion": "v1", "kind": "List", "items": dns.manifests(programs.DNS)}
         self.kubectl("apply", "-f", "-", stdin=objects)
         self._await("kubelet", self._dns_answers)
         told("DNS answers")
+        self._await(policies.NAME, lambda: policies.are_enforced(self.place))
+        told("NetworkPolicies are enforced")
 
     def _end(self) -> None:
         daemons.end(self.place)
@@ -249,11 +253,12 @@ _PROGRAMS: Final = (
     "kube-scheduler",
     "kubelet",
     "kube-proxy",
+    policies.NAME,
 )
 
 
 def _launcher(place: Place, found: Programs) -> Callable[..., int]:
-    paths = {"etcd": found.etcd, "containerd": found.containerd, **found.kubernetes}
+    paths = {"etcd": found.etcd, "containerd": found.containerd, policies.NAME: found.policies, **found.kubernetes}
 
     def launch(name: str, arguments: list[str], before: Sequence[str] = ()) -> int:
         return daemons.start(place, name, [*before, paths[name], *arguments])

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from trafficsim_operator.testing import binaries, go_modules, leftovers, packages
-from trafficsim_operator.testing.go_modules import COREDNS
+from trafficsim_operator.testing.go_modules import COREDNS, KUBE_ROUTER
+from trafficsim_operator.testing.node import policies
 from trafficsim_operator.testing.node.archive import archive
 from trafficsim_operator.testing.node.worker import PAUSE
 from trafficsim_operator.testing.unavailable import Unavailable
@@ -35,6 +36,7 @@ _DISTRIBUTION: Final = {
     "sysctl": "procps",
     "mount": "mount",
     "umount": "mount",
+    **policies.CALLED,
 }
 _PLUGINS: Final = {"ptp": "containernetworking-plugins", "host-local": "containernetworking-plugins"}
 _PLUGIN_DIRECTORIES: Final = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
@@ -50,6 +52,7 @@ class Programs:
     etcd: Path
     containerd: Path
     ctr: Path
+    policies: Path
     plugins: Path  # the directory of the network plugins
     pause: Path  # image archives
     dns: Path
@@ -68,6 +71,7 @@ def find(environ: Mapping[str, str] = os.environ) -> Programs:
         etcd=binaries.etcd(environ),
         containerd=distribution["containerd"],
         ctr=distribution["ctr"],
+        policies=_policies(environ),
         plugins=plugins["ptp"].parent,
         pause=_pause(environ),
         dns=_dns(environ),
@@ -104,6 +108,11 @@ def _dns(environ: Mapping[str, str]) -> Path:
     if not image.exists() or image.stat().st_mtime < program.stat().st_mtime:
         _replace(image, archive(DNS, {"coredns": program}, entrypoint=["/coredns"]))
     return image
+
+
+def _policies(environ: Mapping[str, str]) -> Path:
+    [(_, program)] = go_modules.build(KUBE_ROUTER, [policies.NAME], environ)
+    return program
 
 
 def _replace(path: Path, content: bytes) -> None:
