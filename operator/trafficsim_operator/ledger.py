@@ -389,10 +389,10 @@ class Ledger:
 
     def report(self) -> Report:
         """Return the whole run by action, error and drop."""
-        layout, whole, warm, extremes = self.merged()
+        layout, whole, warm, _ = self.merged()
         pools = (pools_told(share.answer.gauges) for share in self._shares.by_uid.values())
         missing = [*self._shares.missing.values(), *self._open]
-        return report(layout, whole, warm, extremes, missing, pools)
+        return report(layout, whole, warm, missing, pools)
 
     def _rule(self, rule: Rule, abort: bool, layout: Layout, judged: Vector, seconds: float) -> RuleEvidence:
         return RuleEvidence(

@@ -12,9 +12,11 @@ from rich.console import Console
 
 from trafficsim_api.data import Feeder
 from trafficsim_api.document import load_spec
+from trafficsim_api.histogram import upper_edge
 from trafficsim_api.layout import Layout
 from trafficsim_api.phases import Phase, Verdict
 from trafficsim_api.problems import read
+from trafficsim_api.rules import parse_rule
 from trafficsim_api.statistics import zeros
 from trafficsim_api.status import Barrier, RuleStatus, Run, Runners, SizingTerms, Status, Users
 from trafficsim_operator.cli import figures
@@ -23,6 +25,7 @@ from trafficsim_operator.cli.simulation_view import panel
 from trafficsim_operator.cli.summary import document_of, print_summary
 from trafficsim_operator.local import Frame, Outcome
 from trafficsim_operator.observed import Evidence, RowsSeen
+from trafficsim_operator.plan.numbers import value_of
 from trafficsim_operator.plan.report import Report, report
 
 ORIGIN_MS = 1_700_000_000_000
@@ -142,7 +145,7 @@ def a_report(**counts: int) -> Report:
         whole[layout.worker(name) if name.startswith(("drop", "worker")) else layout.action(0, name)] = number
     if "done" in counts:
         whole[layout.response(0) + 2000] = whole[layout.service(0) + 2000] = counts["done"]
-    return report(layout, whole, zeros(layout), (0,) * layout.extremes, ())
+    return report(layout, whole, zeros(layout), ())
 
 
 def summary_of(outcome: Outcome) -> str:
@@ -181,7 +184,7 @@ def test_names_are_printed_as_they_are() -> None:
     whole[layout.action(0, "done")] = whole[layout.response(0) + 2000] = 500
     rule = RuleStatus(rule="p95(GET /filter[/id]) < 1s", value="2ms", holds="True", samples=500)
     frame = a_frame(60, rules=(rule,))
-    text = summary_of(an_outcome(frame=frame, report=report(layout, whole, zeros(layout), (0,) * layout.extremes, ())))
+    text = summary_of(an_outcome(frame=frame, report=report(layout, whole, zeros(layout), ())))
     assert "\nGET /filter[/id]  500" in text
     console, out = a_console(terminal=True)
     view = LiveView(console)
@@ -200,7 +203,7 @@ def test_a_narrow_terminal_goes_without_columns_and_cuts_none() -> None:
     whole[layout.action(0, "done")] = whole[layout.action(0, "checks")] = 5000
     whole[layout.action(0, "checks_failed")] = 5000
     whole[layout.response(0) + 2000], whole[layout.service(0) + 1800] = 5000, 5000
-    outcome = an_outcome(report=report(layout, whole, zeros(layout), (0,) * layout.extremes, ()))
+    outcome = an_outcome(report=report(layout, whole, zeros(layout), ()))
     wide, narrow = io.StringIO(), io.StringIO()
     print_summary(outcome, Console(file=wide, width=160))
     print_summary(outcome, Console(file=narrow, width=80))
@@ -211,6 +214,27 @@ def test_a_narrow_terminal_goes_without_columns_and_cuts_none() -> None:
     for seen in ("p95", "p99", "GET /users/{{user.id}}", "5 000 of 5 000 missed"):
         assert seen in text
     assert "service" not in text
+
+
+def test_the_table_tells_of_what_is_judged() -> None:
+    """The slowest and the quickest answer came in the warm-up: the table is without, as a rule on `max` is."""
+    layout = Layout(actions=(("login", "auth"), ("logout", "auth")))
+    warm, judged = zeros(layout), zeros(layout)
+    for bucket, count in ((500, 1), (4000, 50)):
+        warm[layout.response(0) + bucket] = count
+    for bucket, count in ((1000, 1), (2000, 98), (3000, 1)):
+        judged[layout.response(0) + bucket] = count
+    warm[layout.action(0, "done")], judged[layout.action(0, "done")] = 51, 100
+    found = report(layout, warm + judged, warm, ())
+    row = found.actions[0]
+    assert (upper_edge(1000), upper_edge(2000), upper_edge(3000)) == (row.least, row.p99, row.most)
+    for rule, told in (("min < 1s", row.least), ("p99 < 1s", row.p99), ("max < 1s", row.most)):
+        assert told == value_of(parse_rule(rule), layout, judged, seconds=1), rule
+    assert (None, None) == (found.actions[1].least, found.actions[1].most)
+    out = io.StringIO()
+    print_summary(an_outcome(report=found), Console(file=out, width=160))
+    (line,) = (line for line in out.getvalue().splitlines() if line.startswith("login"))
+    assert f"{figures.duration_ns(upper_edge(3000))}  0.00 %" in line
 
 
 def test_a_run_that_never_began_took_no_rows() -> None:

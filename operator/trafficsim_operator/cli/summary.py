@@ -119,7 +119,7 @@ def _action_table(rows: Collection[ActionRow], seconds: float, spared: Collectio
         {
             "action": Text(row.action), "n": count(row.requests), "per s": f"{row.requests / seconds:.1f}",
             "p50": duration_ns(row.p50), "p95": duration_ns(row.p95), "p99": duration_ns(row.p99),
-            "p95 service": duration_ns(row.service_p95), "max": duration_ns(row.most or None),
+            "p95 service": duration_ns(row.service_p95), "max": duration_ns(row.most),
             "errors": _errors(row), "checks": _checks(row),
         }
         for row in rows

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trafficsim_api.connections import added_pools
-from trafficsim_api.layout import DROP_REASONS, ERROR_KINDS, EXTREMES, WORKER_COUNTERS, Layout
+from trafficsim_api.layout import DROP_REASONS, ERROR_KINDS, WORKER_COUNTERS, Layout
 from trafficsim_api.statistics import Vector, action_counter, histogram, quantiles, total
 from trafficsim_operator.plan.measured import MetricRow, measured
 
@@ -17,7 +17,11 @@ _CLASSES = ("class_1xx", "class_2xx", "class_3xx", "class_4xx", "class_5xx")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionRow:
-    """One action's numbers after the warm-up; times in ns, None without an answered request."""
+    """
+    One action's numbers after the warm-up; times in ns, None without an answered request.
+
+    Times are as rules are judged by, *least* and *most* as their min and max: the upper edge of a bucket.
+    """
 
     action: str
     group: str
@@ -30,9 +34,8 @@ class ActionRow:
     p95: int | None
     p99: int | None
     service_p95: int | None
-    least: int
-    most: int
-    """Extremes of the whole run, warm-up included."""
+    least: int | None
+    most: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,7 @@ class Report:
 
 
 def report(
-    layout: Layout, whole: Vector, warm: Vector, extremes: Sequence[int], missing: Sequence[str],
+    layout: Layout, whole: Vector, warm: Vector, missing: Sequence[str],
     pools: Iterable[Mapping[str, Mapping[str, int]]] = (),
 ) -> Report:  # fmt: skip
     """
@@ -82,17 +85,18 @@ def report(
         errors={kind: count for kind in ERROR_KINDS if (count := total(layout, whole, f"error_{kind}"))},
         drops={reason: count for reason in DROP_REASONS if (count := int(whole[layout.worker(f"drop_{reason}")]))},
         counters={name: int(whole[layout.worker(name)]) for name in WORKER_COUNTERS if not name.startswith("drop_")},
-        actions=tuple(_row(layout, judged, extremes, number) for number in range(len(layout.actions))),
+        actions=tuple(_row(layout, judged, number) for number in range(len(layout.actions))),
         missing=tuple(missing),
         metrics=measured(layout, judged),
         pools=added_pools(pools),
     )
 
 
-def _row(layout: Layout, judged: Vector, extremes: Sequence[int], number: int) -> ActionRow:
+def _row(layout: Layout, judged: Vector, number: int) -> ActionRow:
     name, group = layout.actions[number]
-    p50, p95, p99 = quantiles(histogram(layout, judged, "response", number), (0.5, 0.95, 0.99))
-    first = number * len(EXTREMES)
+    # Not the exact extremes of an account: those are of the whole run, warm-up included.
+    responses = histogram(layout, judged, "response", number)
+    least, p50, p95, p99, most = quantiles(responses, (0, 0.5, 0.95, 0.99, 1))
     return ActionRow(
         action=name,
         group=group,
@@ -105,6 +109,6 @@ def _row(layout: Layout, judged: Vector, extremes: Sequence[int], number: int) -
         checks_failed=action_counter(layout, judged, number, "checks_failed"),
         bytes_in=action_counter(layout, judged, number, "bytes_in"),
         service_p95=quantiles(histogram(layout, judged, "service", number), (0.95,))[0],
-        least=extremes[first + EXTREMES.index("response_min_ns")],
-        most=extremes[first + EXTREMES.index("response_max_ns")],
+        least=least,
+        most=most,
     )
