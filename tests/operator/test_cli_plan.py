@@ -69,7 +69,7 @@ def test_the_shipped_policy_refuses_what_it_does_not_know(shop: Any, capfd: pyte
         "runner.image: the repository registry.example.com/own",
         "target.url: the policy does not allow 127.0.0.1 port 8080",
         "maxUsers: 600",
-        'targets: [{cidr: "127.0.0.1/32", ports: [8080]}]',
+        'targets: [{service: "own"}, {cidr: "127.0.0.1/32", ports: [8080]}]',
     ):
         assert told in err
 

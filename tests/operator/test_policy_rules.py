@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from trafficsim_api.document import parse, read
 from trafficsim_api.policy import DEFAULT, LOCAL_DEFAULT, Policy, PolicyTarget
 from trafficsim_api.resource import Archetype, Repeat, Request, Step, Target
 from trafficsim_api.resource import TrafficSimulationSpec as Spec
@@ -43,7 +44,7 @@ def test_the_shipped_default_allows_its_example() -> None:
             OWN,
             DEFAULT,
             "duration",
-            "# or in the simulation: duration: 1h",
+            "maxDuration: null  # or in the simulation: duration: 1h",
             id="no duration",
         ),
         pytest.param(
@@ -64,7 +65,7 @@ def test_the_shipped_default_allows_its_example() -> None:
             ELSEWHERE,
             DEFAULT,
             "target.url",
-            'targets: [{host: "shop.example.com", ports: [443]}]',
+            'targets: [{service: "own"}, {host: "shop.example.com", ports: [443]}]',
             id="another host",
         ),
         pytest.param(
@@ -73,7 +74,7 @@ def test_the_shipped_default_allows_its_example() -> None:
             TargetFacts(host="shop", port=80, addresses=("10.96.3.7",)),
             DEFAULT,
             "target.url",
-            'targets: [{host: "shop", ports: [80]}]',
+            'targets: [{service: "own"}, {host: "shop", ports: [80]}]',
             id="a service without selector is none",
         ),
         pytest.param(
@@ -82,7 +83,7 @@ def test_the_shipped_default_allows_its_example() -> None:
             METADATA,
             Policy(targets=(PolicyTarget(cidr="0.0.0.0/0"), PolicyTarget(host="metadata"))),
             "target.url",
-            'targets: [{cidr: "169.254.169.254/32", ports: [80]}]',
+            'targets: [{cidr: "0.0.0.0/0"}, {host: "metadata"}, {cidr: "169.254.169.254/32", ports: [80]}]',
             id="metadata needs an entry of its own",
         ),
         pytest.param(
@@ -100,7 +101,7 @@ def test_the_shipped_default_allows_its_example() -> None:
             LOOPBACK,
             Policy(targets=(PolicyTarget(cidr="127.0.0.0/8", ports=(8080,)),)),
             "target.url",
-            'targets: [{cidr: "127.0.0.1/32", ports: [80]}]',
+            'targets: [{cidr: "127.0.0.0/8", ports: [8080]}, {cidr: "127.0.0.1/32", ports: [80]}]',
             id="port",
         ),
     ],
@@ -110,6 +111,35 @@ def test_refusals(spec: Spec, image: str, facts: TargetFacts, policy: Policy, fi
     ruling = judge(spec, image, facts, policy, 1)
     assert [field] == [problem.field for problem in ruling.refusals]
     assert snippet == ruling.snippet
+    assert () == judge(spec, image, facts, pasted(ruling.snippet, policy), 1).refusals
+
+
+def pasted(snippet: str, policy: Policy) -> Policy:
+    """Return *policy* with the fields of *snippet* in place of its own."""
+    document = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return read(Policy, document | parse(snippet.encode(), "the snippet"))
+
+
+@pytest.mark.parametrize("duration", [None, timedelta(hours=2)])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        ELSEWHERE,
+        TargetFacts(host="shop", port=80, addresses=("10.0.0.1", "192.0.2.1")),
+        TargetFacts(host="shop", port=80, addresses=("192.0.2.1", "169.254.169.254", "2001:db8::1")),
+        TargetFacts(host="::ffff:169.254.169.254", port=80, addresses=("::ffff:169.254.169.254",)),
+    ],
+    ids=["a name", "one of two addresses", "an address that is guarded", "a guarded address in IPv6"],
+)
+def test_the_snippet_allows_all_at_once(facts: TargetFacts, duration: timedelta | None) -> None:
+    """Pasted into the policy it leaves nothing refused, and takes nothing away that was allowed."""
+    spec = a_spec(users=5000, duration=duration, verb="delete")
+    policy = DEFAULT.model_copy(update={"verbs": ("get",)})
+    ruling = judge(spec, "other/image:1", facts, policy, 5)
+    assert {"users", "duration", "runner.image", "target.url"} < {problem.field for problem in ruling.refusals}
+    after = pasted(ruling.snippet, policy)
+    assert () == judge(spec, "other/image:1", facts, after, 5).refusals
+    assert () == judge(a_spec(), IMAGE, OWN, after, 1).refusals
 
 
 def test_runners_are_bounded() -> None:
@@ -159,4 +189,4 @@ def test_a_mapped_address_is_judged_and_allowed_as_ipv4() -> None:
     ruling = judge(a_spec(), IMAGE, facts, Policy(targets=(PolicyTarget(cidr="10.0.0.0/8"),)), 1)
     assert ((), ("10.1.2.3",)) == (ruling.refusals, tuple(allowed.network for allowed in ruling.limits.targets))
     refused = judge(a_spec(), IMAGE, facts, Policy(targets=(PolicyTarget(cidr="::/0"),)), 1)
-    assert 'targets: [{cidr: "10.1.2.3/32", ports: [80]}]' == refused.snippet
+    assert 'targets: [{cidr: "::/0"}, {cidr: "10.1.2.3/32", ports: [80]}]' == refused.snippet

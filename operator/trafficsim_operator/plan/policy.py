@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,9 @@ from trafficsim_operator.observed import TargetFacts
 
 __all__ = ["Ruling", "judge", "repository_of"]
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 _GUARDED: Final = tuple(
     ipaddress.ip_network(text) for text in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "64:ff9b::a9fe:0/112")
 )
@@ -31,7 +34,12 @@ _GUARDED: Final = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """What policy says: *refusals*, the *snippet* that would allow it all, the *limits* for the runners."""
+    """
+    What policy says: *refusals*, the *snippet* that would allow it all, the *limits* for the runners.
+
+    The snippet is YAML, a line for each field of the policy document that it takes the place of: its lists have what is
+    allowed already, too.
+    """
 
     refusals: tuple[Problem, ...]
     snippet: str
@@ -87,7 +95,7 @@ def _users(spec: TrafficSimulationSpec, policy: Policy, runners: int, more: int)
         if spec.duration is None:
             yield (
                 Problem(field="duration", reason=f"the policy needs one, of at most {most}"),
-                f"# or in the simulation: duration: {most}",
+                f"maxDuration: null  # or in the simulation: duration: {most}",
             )
         else:
             wanted = format_duration(spec.duration)
@@ -140,25 +148,36 @@ def _target(facts: TargetFacts, policy: Policy) -> Iterator[tuple[Problem, str]]
         for entry in policy.targets
         if entry.cidr is not None and (not entry.ports or facts.port in entry.ports)
     ]
-    for address in addresses:
-        inside = [network for network in networks if address.version == network.version and address in network]
-        if address in guarded:
-            # A wide network never opens these by accident.
-            inside = [network for network in inside if any(_within(network, guard) for guard in _GUARDED)]
-        if not inside:
-            what = facts.host if facts.host == str(address) else f"{facts.host} ({address})"
-            entry = (
-                {"cidr": f"{address}/{address.max_prefixlen}"}
-                if facts.host in facts.addresses or address in guarded
-                else {"host": facts.host}
-            )
-            key, value = next(iter(entry.items()))
-            why = f": {facts.not_own}" if facts.not_own else ""
-            yield (
-                Problem(field="target.url", reason=f"the policy does not allow {what} port {facts.port}{why}"),
-                f'targets: [{{{key}: "{value}", ports: [{facts.port}]}}]',
-            )
-            return
+    refused = [address for address in addresses if not _inside(address, networks, is_guarded=address in guarded)]
+    if not refused:
+        return
+    address = refused[0]
+    what = facts.host if facts.host == str(address) else f"{facts.host} ({address})"
+    why = f": {facts.not_own}" if facts.not_own else ""
+    # Subtle: an entry by name allows no target that has a guarded address.
+    is_by_address = bool(guarded) or facts.host in facts.addresses
+    wanted = [{"cidr": f"{address}/{address.max_prefixlen}"} for address in dict.fromkeys(refused)]
+    more = [{**entry, "ports": [facts.port]} for entry in (wanted if is_by_address else [{"host": facts.host}])]
+    allowed = [entry.model_dump(mode="json", exclude_defaults=True) for entry in policy.targets]
+    yield (
+        Problem(field="target.url", reason=f"the policy does not allow {what} port {facts.port}{why}"),
+        f"targets: [{', '.join(_flow_mapping(entry) for entry in (*allowed, *more))}]",
+    )
+
+
+def _flow_mapping(entry: Mapping[str, object]) -> str:
+    """Return *entry* as YAML in one line."""
+    return f"{{{', '.join(f'{key}: {json.dumps(value)}' for key, value in entry.items())}}}"
+
+
+def _inside(address: Address, networks: Iterable[Network], *, is_guarded: bool) -> bool:
+    """Say whether one of *networks* has *address*; a wide network never opens a guarded one by accident."""
+    return any(
+        address.version == network.version
+        and address in network
+        and (not is_guarded or any(_within(network, guard) for guard in _GUARDED))
+        for network in networks
+    )
 
 
 def _names(entry: PolicyTarget, facts: TargetFacts) -> bool:
@@ -169,9 +188,7 @@ def _names(entry: PolicyTarget, facts: TargetFacts) -> bool:
     )
 
 
-def _within(
-    inner: ipaddress.IPv4Network | ipaddress.IPv6Network, outer: ipaddress.IPv4Network | ipaddress.IPv6Network
-) -> bool:
+def _within(inner: Network, outer: Network) -> bool:
     match inner, outer:
         case (ipaddress.IPv4Network(), ipaddress.IPv4Network()):
             return inner.subnet_of(outer)
