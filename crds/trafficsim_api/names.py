@@ -102,6 +102,8 @@ class Reason(StrEnum):
     RUNNERS_STARTING = "RunnersStarting"
     ASSIGNMENT_REFUSED = "AssignmentRefused"
     RUNNERS_LOST = "RunnersLost"
+    USER_TIME_LOST = "UserTimeLost"
+    """More than is tolerated, though no runner was lost."""
     UNREACHABLE = "Unreachable"
     IN_PROGRESS = "InProgress"
     WITHIN_LIMITS = "WithinLimits"

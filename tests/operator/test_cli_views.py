@@ -281,6 +281,17 @@ def test_what_is_lost_is_seen_while_the_run_goes_on() -> None:
     assert "5.0 user-seconds lost" in line(a_frame(60, Phase.RUNNING, run=run))
 
 
+@pytest.mark.parametrize(("runners", "seen"), [(1, "5.0 user-seconds with 1 runner"), (0, "5.0 user-seconds ")])
+def test_what_is_lost_is_laid_to_runners_only_where_one_was_lost(runners: int, seen: str) -> None:
+    console, out = a_console(terminal=True)
+    run = Run(id=1, phase_since="", origin="2023-11-14T22:13:20.000Z", lost_user_ms=5_000, lost_runners=runners)
+    view = LiveView(console)
+    view.show(a_frame(60, Phase.RUNNING, run=run))
+    view.close()
+    assert seen in out.getvalue()
+    assert "0 runners" not in out.getvalue()
+
+
 def test_a_refused_run_shows_the_snippet_and_the_way_around() -> None:
     reason = (
         "target.url: the policy does not allow 127.0.0.1 port 8080\nA policy with this would allow it:\ntargets: []"

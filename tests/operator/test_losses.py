@@ -181,6 +181,27 @@ def test_the_verdict_on_losses(found: dict[str, Any], reason: str, says: str) ->
     assert says in judgement.message
 
 
+@pytest.mark.parametrize(
+    ("lost", "reason", "says"),
+    [
+        pytest.param(
+            (LostRunner(name="shop-2", users=40, since="", at=""),),
+            "RunnersLost",
+            "1 % are tolerated",
+            id="with a runner",
+        ),
+        pytest.param((), "UserTimeLost", "1 % are tolerated; no runner was lost", id="with none"),
+    ],
+)
+def test_lost_user_time_is_laid_to_runners_only_where_one_was_lost(
+    lost: tuple[LostRunner, ...], reason: str, says: str
+) -> None:
+    """Else nobody looks for a runner that was there all the time."""
+    judgement = judge(Evidence(judged_requests=500), planned_user_ms=140_000, lost_user_ms=2000, lost=lost)
+    assert ("Inconclusive", reason) == (judgement.verdict, judgement.reason)
+    assert f"2 user-seconds were lost, 1.4 % of those planned; {says}" == judgement.message
+
+
 # In a world of fakes.
 
 

@@ -37,8 +37,8 @@ FEW = RuleEvidence(rule="p99(login) < 1s", value=2e9, samples=99)
             Evidence(rules=(GOOD,), judged_requests=5000),
             1001,
             "Inconclusive",
-            "RunnersLost",
-            "1.0 %",
+            "UserTimeLost",
+            "1.0 % of those planned; 1 % are tolerated; no runner was lost",
             id="more than 1 % lost",
         ),
         pytest.param(

@@ -204,7 +204,8 @@ def _figures(frame: Frame, rates: Sequence[float]) -> RenderableType:
     if seen.dropped:
         grid.add_row(Text("not sent", "dim"), Text(count(seen.dropped), "yellow"))
     if status.run is not None and status.run.lost_user_ms >= _LOST_MS:
-        text = f"{status.run.lost_user_ms / 1000:.1f} user-seconds with {counted(status.run.lost_runners, 'runner')}"
+        whose = f" with {counted(status.run.lost_runners, 'runner')}" if status.run.lost_runners else ""
+        text = f"{status.run.lost_user_ms / 1000:.1f} user-seconds{whose}"
         grid.add_row(Text("lost so far", "dim"), Text(text, "yellow"))
     return grid
 

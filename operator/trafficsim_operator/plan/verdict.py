@@ -6,7 +6,8 @@ The verdict: Passed, Failed or Inconclusive, never silence. The first that appli
 | generator saturated (saturation.py) | Inconclusive GeneratorSaturated |
 | a runner was lost, and scaling.onRunnerLoss is end | Inconclusive RunnersLost |
 | a runner counts as lost whose end nobody saw | Inconclusive PossibleDoubleLoad |
-| more than 1 % of the planned user time was lost | Inconclusive RunnersLost |
+| more than 1 % of the planned user time was lost, and a runner was | Inconclusive RunnersLost |
+| more than 1 % of it was lost, and no runner was | Inconclusive UserTimeLost |
 | more than 1 % of the one-second windows were never seen | Inconclusive NumbersMissing |
 | a rule broken, judged on n ≥ 100 | Failed, the rule named |
 | a rule that names what no scenario declares | Inconclusive NumbersMissing |
@@ -70,10 +71,10 @@ def judge(
         )
     if lost_user_ms * _TOLERANCE_DIVISOR > planned_user_ms:
         share = 100 * lost_user_ms / planned_user_ms if planned_user_ms else 100.0
-        return _inconclusive(
-            Reason.RUNNERS_LOST,
-            f"{lost_user_ms / 1000:.0f} user-seconds were lost, {share:.1f} % of those planned; 1 % are tolerated",
-        )
+        text = f"{lost_user_ms / 1000:.0f} user-seconds were lost, {share:.1f} % of those planned; 1 % are tolerated"
+        if lost:
+            return _inconclusive(Reason.RUNNERS_LOST, text)
+        return _inconclusive(Reason.USER_TIME_LOST, f"{text}; no runner was lost")
     if evidence.unseen_windows * _TOLERANCE_DIVISOR > evidence.unseen_windows + evidence.seen_windows:
         return _inconclusive(Reason.NUMBERS_MISSING, f"{evidence.unseen_windows} one-second windows were never seen")
     broken = [rule for rule in evidence.rules if not _holds(rule) and rule.samples >= MIN_SAMPLES]

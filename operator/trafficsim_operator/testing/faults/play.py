@@ -147,8 +147,11 @@ def _accounts(stand: Stand) -> dict[str, Any]:
         stand.found.append(f"{run.lost_user_ms} user-ms of {run.planned_user_ms} are told lost, {given} were given")
     verdict, reason = status.verdict, _reason(stand, Condition.PASSED)
     if run.lost_user_ms * 100 > run.planned_user_ms:
-        if (verdict, reason) != (Verdict.INCONCLUSIVE, Reason.RUNNERS_LOST):
-            stand.found.append(f"{run.lost_user_ms} of {run.planned_user_ms} user-ms are lost, and it is {verdict}")
+        expected = Reason.RUNNERS_LOST if run.lost else Reason.USER_TIME_LOST
+        if (verdict, reason) != (Verdict.INCONCLUSIVE, expected):
+            stand.found.append(
+                f"{run.lost_user_ms} of {run.planned_user_ms} user-ms are lost, and it is {verdict}, {reason}"
+            )
         return {"phase": Phase.COMPLETED}
     if (verdict, reason) != (Verdict.PASSED, Reason.PASSED):
         stand.found.append(f"nothing is lost, and the run is {verdict}, {reason}: {status.verdict_reason}")
