@@ -63,7 +63,9 @@ def parse_duration(text: object) -> timedelta:
         return text
     match = re.fullmatch(_DURATION, text) if isinstance(text, str) and text else None
     if match is None:
-        raise ValueError("a duration such as 500ms, 30s, 2m or 1h30m is needed")
+        raise ValueError(
+            "a duration such as 500ms, 30s, 2m or 1h30m is needed: whole numbers of h, m, s, ms, in this order"
+        )
     hours, minutes, seconds, millis = (int(part.rstrip("hms")) if part else 0 for part in match.groups())
     total = ((hours * 60 + minutes) * 60 + seconds) * 1000 + millis
     if total > 366 * 24 * 3_600_000:

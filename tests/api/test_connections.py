@@ -110,7 +110,8 @@ spec:
         ("{checkout: {priority: hi}}", "connections.groups.checkout.priority: one of high, medium, low is needed"),
         (
             "{checkout: {wait: 5}}",
-            "connections.groups.checkout.wait: a duration such as 500ms, 30s, 2m or 1h30m is needed",
+            "connections.groups.checkout.wait: a duration such as 500ms, 30s, 2m or 1h30m is needed"
+            ": whole numbers of h, m, s, ms, in this order",
         ),
         ("[checkout]", "connections.groups: a mapping (key: value) is needed, not a list"),
     ],

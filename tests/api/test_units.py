@@ -71,6 +71,13 @@ def test_what_is_no_duration(written):
         parse_duration(written)
 
 
+@pytest.mark.parametrize("written", ["1d", "1.5s", "500us", "30m1h", "30"])
+def test_a_wrong_duration_is_told_the_units(written: str) -> None:
+    """Which units there are, that numbers are whole, and which comes first."""
+    with pytest.raises(ValueError, match="is needed: whole numbers of h, m, s, ms, in this order"):
+        parse_duration(written)
+
+
 @given(ms=st.integers(0, 366 * 86_400_000))
 def test_durations_are_written_back(ms):
     """Formatting and parsing lose nothing, and 90 s is 1m30s."""
