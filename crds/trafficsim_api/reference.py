@@ -26,6 +26,35 @@ _HEAD: Final = """\
 Group `trafficsim.io`, version `v1alpha1`, kind `TrafficSimulation`, short name `tsim`. A name has at most 40
 characters. A field that is not in these tables does not exist: it is refused, never accepted and ignored.
 """
+_UNITS: Final = """\
+## Units
+
+| of | is written | and not |
+|---|---|---|
+| a duration | hours `h`, minutes `m`, seconds `s`, milliseconds `ms`: whole numbers, each unit at most once, \
+in this order: `1h30m`, `250ms`, `1s500ms`; at most 366 days | `1d`, `1.5s`, `500us`, `30m1h`, `30` |
+| a percentage | at most two digits after the point: `5%`, `0.25%` | `0.05` |
+| a rate | a second, minute or hour: `50/s`, `0.5/s`, `90/m`, `10/h` | `50` |
+
+The limit of a time in a rule is one number, with a fraction if need be, in `ms`, `s` or `m`: `p95 < 1.5s`. What stands
+after `over` is a duration.
+
+## Tiers and runners
+
+The tier follows from `users`. `plan`, status and summary tell it with its strategy, which is a name and nothing to set:
+
+| tier | users | strategy | runners, at least | they begin |
+|---|---|---|---|---|
+| micro | 1–50 | `single_process` | 1 | each when it is told |
+| small | 51–500 | `process_pool` | 1 | each when it is told |
+| medium | 501–2000 | `worker_distribution` | 2 | each when it is told |
+| large | 2001–5000 | `cluster_coordination` | 3 | [at one instant](operator.md#a-start-at-one-instant) |
+| xlarge | 5001 and more | `distributed_mesh` | 4 | [at one instant](operator.md#a-start-at-one-instant) |
+
+A runner has 2 cores and 1 GiB of memory unless `runner.resources` says otherwise. Its worker processes are
+one in tier micro, two in small, one a core above, or as many as its users need; never more than two a core, nor than
+its users. `plan` prints each term, and [ARCHITECTURE.md](../ARCHITECTURE.md#sizing) has the formula.
+"""
 _TEMPLATES: Final = """\
 ## Templates
 
@@ -77,7 +106,7 @@ Schema = Mapping[str, Any]
 
 def reference() -> str:
     """Return the text of docs/resource.md."""
-    parts = [_HEAD, "## spec", *_tables(TrafficSimulationSpec, "spec"), _TEMPLATES]
+    parts = [_HEAD, "## spec", *_tables(TrafficSimulationSpec, "spec"), _UNITS, _TEMPLATES]
     parts += ["## The policy document", "`--policy FILE` and the operator's default.", *_tables(Policy, "policy")]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 

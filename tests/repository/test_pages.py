@@ -12,7 +12,9 @@ from trafficsim_api.names import FieldManager, Label
 from trafficsim_api.phases import Phase
 from trafficsim_api.reference import reference
 from trafficsim_api.rollout import Rollout
+from trafficsim_api.template import Resources
 from trafficsim_operator.manifests.rbac import own_namespace_rules, simulation_rules
+from trafficsim_operator.plan.tiers import TIERS
 from trafficsim_operator.settings import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +56,23 @@ def test_every_link_to_a_file_leads_somewhere(page):
 def test_the_field_reference_is_as_the_models_are():
     """docs/resource.md is generated."""
     assert reference() == (ROOT / "docs" / "resource.md").read_text()
+
+
+def test_the_tiers_are_listed_as_they_are():
+    """Users, strategy and least runners of each, as the operator sizes."""
+    text = (ROOT / "docs" / "resource.md").read_text()
+    least = 1
+    for tier in TIERS:
+        users = f"{least}–{tier.most}" if tier.most else f"{least} and more"
+        begin = "[at one instant](" if tier.barrier else "each when it is told |"
+        assert f"| {tier.name} | {users} | `{tier.strategy}` | {tier.least_runners} | {begin}" in text
+        least = (tier.most or 0) + 1
+
+
+def test_the_size_of_a_runner_is_told_as_it_is():
+    """What it has when the document asks for nothing."""
+    said = f"{Resources().cpu // 1000} cores and {Resources().memory // 2**30} GiB"
+    assert said in (ROOT / "docs" / "resource.md").read_text()
 
 
 def test_every_kind_of_error_is_explained():
