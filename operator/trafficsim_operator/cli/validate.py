@@ -32,8 +32,9 @@ def validate(files: tuple[str, ...], as_json_: bool) -> int:
     """
     Say whether each FILE is a sound simulation; `-` is standard input.
 
-    Every problem names its field. Exit code 0 when all are sound, else 3. Rows of test data are read where their file
-    is here.
+    Every problem names its field. All mistakes of shape are told (fields, types, units, rules that can't be read), 25
+    at most; of what must fit together (templates, names) the first in each object whose fields are right.
+    Exit code 0 when all are sound, else 3. Rows of test data are read where their file is here.
     """
     found: list[dict[str, object]] = []
     for file in files:
