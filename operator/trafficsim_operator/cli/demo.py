@@ -41,7 +41,9 @@ def demo(as_json_: bool, show: bool) -> int:
     """
     Open a small shop on this machine and send three kinds of users to it for about a minute.
 
-    Needs nothing but this installation; ends with a verdict: Passed, exit code 0.
+    Needs nothing but this installation; ends with a verdict: Passed, exit code 0. On a machine that is busy with
+    something else it may be Inconclusive, exit code 2: the users came too late for their times to tell of the shop.
+    Try it again when the machine has time.
     """
     data = _DOCUMENT.read_bytes()
     if show:
