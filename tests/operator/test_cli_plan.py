@@ -43,6 +43,46 @@ def test_each_term_is_shown(shop: Any, capfd: pytest.CaptureFixture[str]) -> Non
         assert term in out
 
 
+RAMP_AND_HOLD = [{"ramp": {"to": "100%", "over": "1m"}}, {"hold": {"for": "1h6m"}}]
+
+
+def test_a_run_without_end_has_no_sum(shop: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """How long it will go on is nobody's knowledge: neither user-hours nor arrivals can be told."""
+    rows = [{"name": "accounts", "mode": "circular", "from": {"inline": [{"user": "a"}, {"user": "b"}]}}]
+    spec = {"users": 500, "arrivals": {"rate": "300/s"}, "data": rows}
+    assert 0 == main(["plan", shop(**spec, duration=None)])
+    out = capfd.readouterr().out
+    assert "until stopped" in out
+    assert "at most 500 users; warm-up" in out
+    assert "300/s arrivals at 100%, evenly, by at most 500 users at a time" in out
+    assert "accounts: 2 rows, circular: every 2 arrivals take each once" in out
+    assert 0 == main(["plan", shop(**spec, duration="10m")])
+    out = capfd.readouterr().out
+    assert "at most 500 users, 81.25 user-hours; warm-up" in out
+    assert "300/s arrivals at 100%, evenly: 175 500 in all, by at most 500 users at a time" in out
+    assert "accounts: 2 rows, circular: 175 500 arrivals take each 87 750 times" in out
+
+
+@pytest.mark.parametrize(
+    ("duration", "note"),
+    [
+        ("1m", "the profile takes 1h7m, the run ends after 1m: what the profile has from there on is not run"),
+        ("1h7m", ""),
+        (None, ""),
+    ],
+)
+def test_a_profile_longer_than_the_run_is_noted(
+    duration: str | None, note: str, shop: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is allowed, and seldom meant."""
+    file = shop(profile=RAMP_AND_HOLD, duration=duration)
+    assert 0 == main(["plan", file])
+    noted = [line for line in capfd.readouterr().out.splitlines() if line.startswith("note ")]
+    assert ([f"note        {note}"] if note else []) == noted
+    assert 0 == main(["plan", "--json", file])
+    assert ([note] if note else []) == json.loads(capfd.readouterr().out)["notes"]
+
+
 @pytest.mark.parametrize(("users", "ahead_ms"), [(2000, None), (2001, 3_030), (12_000, 3_120)])
 def test_how_far_ahead_a_large_start_is(
     users: int, ahead_ms: int | None, shop: Any, capfd: pytest.CaptureFixture[str]

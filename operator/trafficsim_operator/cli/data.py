@@ -91,6 +91,8 @@ def _planned(spec: TrafficSimulationSpec, feeder: Feeder, seen: RowsSeen, shape:
     if feeder.mode == "unique":
         rest = seen.count - spec.users
         return f"{head}user p has row p" + (f"; {count(rest)} are never taken" if rest else "")
+    if spec.arrivals is not None and spec.duration is None:
+        return f"{head}every {count(seen.count)} arrivals take each once"
     if spec.arrivals is not None:
         planned = Course(shape=shape, rate=spec.arrivals.rate).due(end_ms) // UNIT
         return f"{head}{count(planned)} arrivals take each {_times(planned, seen.count)}"

@@ -180,21 +180,35 @@ def _profile_lines(spec: TrafficSimulationSpec, rows: Mapping[str, RowsSeen]) ->
         at = after
     if spec.arrivals is not None:
         lines.append(f"            {_arrivals(spec, profile, end)}")
-    peak, planned = profile.peak(spec.users, 0, end), profile.user_ms(spec.users, 0, end) / 3_600_000
-    warm_up = format_duration(spec.warm_up)
-    lines.append(f"            at most {counted(peak, 'user')}, {planned:.2f} user-hours; warm-up {warm_up}")
+    # A run without end has no sum.
+    planned = f", {profile.user_ms(spec.users, 0, end) / 3_600_000:.2f} user-hours" if spec.duration else ""
+    peak, warm_up = profile.peak(spec.users, 0, end), format_duration(spec.warm_up)
+    lines.append(f"            at most {counted(peak, 'user')}{planned}; warm-up {warm_up}")
+    lines += [f"{'' if number else 'note':<11} {text}" for number, text in enumerate(_notes(spec))]
     for number, text in enumerate(planned_lines(spec, rows, profile, end)):
         lines.append(f"{'' if number else 'data':<11} {text}")
     return lines
 
 
+def _notes(spec: TrafficSimulationSpec) -> Sequence[str]:
+    """Say what is likely not what was meant, though it can be run."""
+    length_ms = shape(spec.profile).length_ms
+    if spec.duration is None or length_ms <= milliseconds(spec.duration):
+        return ()
+    length, duration = format_duration(timedelta(milliseconds=length_ms)), format_duration(spec.duration)
+    return (
+        f"the profile takes {length}, the run ends after {duration}: what the profile has from there on is not run",
+    )
+
+
 def _arrivals(spec: TrafficSimulationSpec, profile: Shape, end_ms: int) -> str:
-    """Say at what rate iterations arrive and how many there will be; the users are the most at a time."""
+    """Say at what rate iterations arrive and how many there will be, if it ends; the users are the most at a time."""
     assert spec.arrivals is not None
-    planned = Course(shape=profile, rate=spec.arrivals.rate).due(end_ms) // UNIT
+    due = Course(shape=profile, rate=spec.arrivals.rate).due(end_ms) // UNIT
+    planned = f": {count(due)} in all" if spec.duration else ""
     how = "at random" if spec.arrivals.process == "poisson" else "evenly"
     rate = format_rate(spec.arrivals.rate)
-    return f"{rate} arrivals at 100%, {how}: {count(planned)} in all, by at most {count(spec.users)} users at a time"
+    return f"{rate} arrivals at 100%, {how}{planned}, by at most {count(spec.users)} users at a time"
 
 
 def _doing(piece: Profile, users: int, afterwards: str) -> str:
@@ -242,6 +256,7 @@ def _document(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rulin
             }
             for segment in profile.segments
         ],
+        "notes": list(_notes(spec)),
         "notChecked": unknown_of(spec),
         "policy": {
             "allowed": not ruling.refusals,
