@@ -114,6 +114,21 @@ def test_the_shipped_policy_refuses_what_it_does_not_know(shop: Any, capfd: pyte
         assert told in err
 
 
+def test_what_needs_more_runners_than_the_policy_has_is_told_all_that_would_allow_it(
+    shop: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """There is no size to print; the snippet, made the policy, allows it."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("maxUsers: 500\nmaxRunners: 4\ntargets: [{service: own}]\n")
+    file = shop(users=5000)
+    assert 3 == main(["plan", "--policy", str(policy), file])
+    err = capfd.readouterr().err
+    assert "users: 5000 are more than the policy's 500" in err
+    assert "users: 5 runners are more than the policy's 4" in err
+    policy.write_text(err.partition("A policy with this would allow it:\n")[2])
+    assert 0 == main(["plan", "--policy", str(policy), file])
+
+
 def test_a_target_allowed_for_once(shop: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "policy.yaml").write_text("targets: [{cidr: 10.0.0.0/8}]\n")
     options = ["--policy", str(tmp_path / "policy.yaml")]

@@ -217,6 +217,18 @@ async def test_refused_by_policy_prints_what_would_allow_it() -> None:
     assert "Running" == (await until(world, "Running")).phase
 
 
+async def test_more_runners_than_the_policy_has_are_refused_with_all_that_would_allow_them() -> None:
+    """There is no size under the policy; pasted into it, what the refusal prints lets the run begin."""
+    world = FakeWorld(policy=Policy(targets=LOCAL_DEFAULT.targets, max_users=100, max_runners=4))
+    world.record.put(a_document(users=5000))
+    status = await settle(world, 2)
+    assert ("False", "Refused") == condition(status, "Accepted")
+    text, _, snippet = status.message.partition("A policy with this would allow it:\n")
+    assert ["maxUsers: 5000", "maxRunners: 5"] == snippet.splitlines(), text
+    world.policy = Policy(targets=LOCAL_DEFAULT.targets, max_users=5000, max_runners=5)
+    assert "Running" == (await until(world, "Running")).phase
+
+
 async def test_a_wrong_edit_leaves_the_run_alone() -> None:
     """Accepted turns False and names the field; the runners keep what they were told; the mended edit goes on."""
     world = FakeWorld()

@@ -65,7 +65,10 @@ def plan(file: str, as_json_: bool, policy: str | None, shipped_policy: bool, al
     rows = rows_beside(simulation.spec, Path() if file == "-" else Path(file).absolute().parent)
     if problems := fed(simulation.spec, rows).problems:
         raise SpecError(*problems)
-    sizing = size(simulation.spec, connections=rules.max_connections, policy_max_runners=rules.max_runners)
+    try:
+        sizing = size(simulation.spec, connections=rules.max_connections, policy_max_runners=rules.max_runners)
+    except SpecError as error:
+        return _tell_unsized(error, simulation.spec, rules, file)
     here = size(simulation.spec, connections=rules.max_connections, cores=_cores())
     facts = asyncio.run(HostLookups().resolve(*host_and_port(simulation.spec)))
     ruling = _ruling(simulation.spec, rules, sizing, facts)
@@ -102,6 +105,17 @@ def _ruling(
         return ruling
     unknown = Problem(field="target.url", reason=f"{facts.problem}; whether policy allows it is known only then")
     return Ruling(refusals=(*ruling.refusals, unknown), snippet=ruling.snippet, limits=ruling.limits)
+
+
+def _tell_unsized(error: SpecError, spec: TrafficSimulationSpec, policy: Policy, file: str) -> int:
+    """Say all that *policy* refuses when only its maxRunners is too small for a size; else raise *error*."""
+    try:
+        needed = size(spec, connections=policy.max_connections)
+    except SpecError:
+        raise error from None
+    facts = asyncio.run(HostLookups().resolve(*host_and_port(spec)))
+    _tell_ruling(_ruling(spec, policy, needed, facts), file)
+    return FAULT
 
 
 def _tell_ruling(ruling: Ruling, file: str) -> None:

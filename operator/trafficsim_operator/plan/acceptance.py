@@ -99,7 +99,7 @@ def accept(desired: Desired, observed: Observed, pinned: Revision | None) -> Acc
     try:
         sizing = _sized(spec, observed, held.get(revision.revision, 0))
     except SpecError as error:
-        return Refused(problems=error.problems)
+        return _unsized(error, spec, revision, observed, held.get(revision.revision, 0))
     ruling = judge(spec, revision.image, observed.target, observed.policy, sizing.runners)
     if ruling.refusals:
         return Refused(problems=ruling.refusals, snippet=ruling.snippet)
@@ -189,7 +189,7 @@ def _beside(
     try:
         sizing = _sized(asked, observed, held)
     except SpecError as error:
-        return Refused(problems=error.problems)
+        return _unsized(error, asked, wanted, observed, held, beside=runners)
     ruling = judge(asked, wanted.image, observed.target, observed.policy, runners, more=sizing.runners)
     return Refused(problems=ruling.refusals, snippet=ruling.snippet) if ruling.refusals else sizing
 
@@ -214,11 +214,28 @@ def _rejected(desired: Desired) -> str:
     return rollout.rejected if rollout is not None else ""
 
 
-def _sized(spec: TrafficSimulationSpec, observed: Observed, processes_held: int) -> Sizing:
+def _unsized(
+    error: SpecError, spec: TrafficSimulationSpec, revision: Revision, observed: Observed, held: int, *, beside: int = 0
+) -> Refused:
+    """
+    Return why *spec* has no size: the *error*, or all that policy says when only its maxRunners is too small.
+
+    *revision* is the version that runs, or with *beside* the one that would stand beside so many runners.
+    """
+    try:
+        needed = _sized(spec, observed, held, is_bounded=False).runners
+    except SpecError:
+        return Refused(problems=error.problems)
+    runners, more = (beside, needed) if beside else (needed, 0)
+    ruling = judge(spec, revision.image, observed.target, observed.policy, runners, more=more)
+    return Refused(problems=ruling.refusals, snippet=ruling.snippet)
+
+
+def _sized(spec: TrafficSimulationSpec, observed: Observed, processes_held: int, *, is_bounded: bool = True) -> Sizing:
     return size(
         spec,
         connections=observed.policy.max_connections,
-        policy_max_runners=observed.policy.max_runners,
+        policy_max_runners=observed.policy.max_runners if is_bounded else None,
         cores=observed.cores,
         processes_held=processes_held,
     )
