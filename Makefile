@@ -23,11 +23,7 @@ demo-rollout: setup ## a good runner version promoted and a bad one rolled back,
 	@$(BIN)/trafficsim demo-rollout $(ARGS)
 
 test: setup ## every level this machine can run; what is skipped is printed with its reason
-	@$(CONTROL_PLANE) || true
-	@$(BIN)/python -m trafficsim_operator.testing.helm || true
-	@$(BIN)/python tests/gitops/verdicts.py || true
-	@$(NODE) build || true
-	@$(BIN)/pytest $(ARGS)
+	@tools/test $(ARGS)
 
 unit: setup ## the fast levels alone: no API server
 	@$(BIN)/pytest -m "not cluster and not node and not browser and not truth and not histories" $(ARGS)

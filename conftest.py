@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -29,6 +32,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(LEVELS[directory])
         rank[item] = order.index(directory) + 1 if directory in LEVELS else 0
     items.sort(key=rank.__getitem__)
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)  # outside what ends a test that takes too long
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let a test that is not a quick one wait for the builds beside the quick ones (tools/test): it measures times."""
+    if any(item.get_closest_marker(level) for level in LEVELS.values()):
+        builds_are_over(item.config)
+    yield
+
+
+def builds_are_over(config: pytest.Config) -> None:
+    """Wait until nobody holds the lock of the builds, once, and show what they said."""
+    if not (told := os.environ.pop("TRAFFICSIM_BUILDS", "")):
+        return
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    assert isinstance(terminal, pytest.TerminalReporter)
+    with Path(told).open(encoding="utf-8") as said:
+        terminal.ensure_newline()
+        terminal.write_line("waiting for the builds")
+        fcntl.flock(said, fcntl.LOCK_SH)
+        terminal.write(said.read())
 
 
 @pytest.fixture(scope="session", autouse=True)
