@@ -11,6 +11,7 @@ import asyncio
 import copy
 import json
 import os
+import re
 import ssl
 import sys
 from collections.abc import Callable, Mapping
@@ -52,6 +53,10 @@ __all__ = [
 
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _DEADLINE: Final = aiohttp.ClientTimeout(total=15, sock_connect=3)
+_APPLY: Final = "application/apply-patch+yaml"
+_HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
+# Beside what JSON escapes anyway (YAML 1.1, 5.1 and 5.4: printable characters and breaks of lines).
+_NOT_OF_YAML: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 # A page is in memory at once, as text and parsed.
 _PAGE: Final = 100
 # The API server takes JSON of 10 000 levels; a list or an event of the watch is some more around it. To parse as much
@@ -222,7 +227,7 @@ class KubeApi:
         full = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
         return await self._call(
             "PATCH", resource, path, query={"fieldManager": manager, "force": "true"}, body=full,
-            content="application/apply-patch+yaml",
+            content=_APPLY,
         )  # fmt: skip
 
     async def create(self, resource: Resource, body: Object) -> Object:
@@ -298,14 +303,29 @@ class KubeApi:
 
         The body is not the client's to prepare: it would copy plain values, one by one, to plain values.
         """
+        sent: Object | str | None = body
+        if body is not None and content == _APPLY:
+            # With a charset the client leaves text as it is; without, it would make JSON of it.
+            sent, content = as_yaml(body), f"{_APPLY}; charset=utf-8"
         verb, url, headers, _, _ = await self._client.param_serialize(
             method, path,
             query_params=list(query.items()),
             header_params={"Accept": "application/json", "Content-Type": content},
             auth_settings=["BearerToken"],
         )  # fmt: skip
-        response = await self._client.call_api(verb, url, headers, body, _request_timeout=_DEADLINE)
+        response = await self._client.call_api(verb, url, headers, sent, _request_timeout=_DEADLINE)
         return response.status, await response.read()  # type: ignore[no-untyped-call]
+
+
+def as_yaml(body: Object) -> str:
+    """
+    Return *body* as JSON that is also YAML of the same meaning, which is what a server-side apply is read as.
+
+    YAML knows no surrogates, so what JSON escapes by a pair is sent as it is; what YAML takes for a break of lines, or
+    not at all, is escaped; half a pair is no character and becomes U+FFFD.
+    """
+    text = _HALF_A_PAIR.sub("\ufffd", json.dumps(body, ensure_ascii=False))
+    return _NOT_OF_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _document(raw: bytes) -> Object:
