@@ -39,7 +39,7 @@ histories: setup ## ten thousand random histories of rollouts, every fault in ev
 	@$(BIN)/pytest tests/operator/test_rollout_whole.py -m histories
 	@$(BIN)/python -m trafficsim_operator.testing.histories $(ARGS)
 
-faults: setup ## workers and runners killed, hostile targets, random histories; every fault at every call of the operator
+faults: setup ## workers and runners killed, hostile targets, random histories; every fault at every call of the operator, in 25 minutes
 	@$(CONTROL_PLANE) || true
 	@$(BIN)/pytest tests/operator/test_histories.py tests/component/test_supervisor_faults.py \
 		tests/component/test_engine_hostile.py tests/truth/test_truth_losses.py \
