@@ -44,8 +44,9 @@ if holds("Finished", "True") then
   return health((is_gate and status.verdict ~= "Passed") and "Degraded" or "Healthy", verdict)
 end
 if holds("RunnersHealthy", "False") then
-  local is_starting = conditions.RunnersHealthy.reason == "RunnersStarting"
-  return health(is_starting and "Progressing" or "Degraded", said("RunnersHealthy"))
+  -- Of a hook no word but Progressing may be taken back: a sync that has once seen it Degraded has failed.
+  local may_recover = is_gate or conditions.RunnersHealthy.reason == "RunnersStarting"
+  return health(may_recover and "Progressing" or "Degraded", said("RunnersHealthy"))
 end
 if is_gate then
   return health("Progressing", "no verdict yet")

@@ -20,7 +20,7 @@ HEALTH = {
     "preflight": ("Progressing", "0 of 2 runners are ready", "Progressing"),
     "starting": ("Progressing", "is at setup", "Progressing"),
     "running": ("Healthy", "1200 of 1200 users are at work", "Progressing"),
-    "silent": ("Degraded", "no answer from shop-", "Degraded"),
+    "silent": ("Degraded", "no answer from shop-", "Progressing"),
     "edited": ("Progressing", "the operator has not looked at it yet", "Progressing"),
     "edit-refused": ("Degraded", "archetypes: at least 1 entry is needed", "Degraded"),
     "suspended": ("Suspended", "spec.suspend is set", "Suspended"),
