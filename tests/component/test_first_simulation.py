@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.component, pytest.mark.slow, pytest.mark.timeout(240)]
 
 PAGE = "first-simulation.md"
 PORT = "127.0.0.1:8080"
-VERDICTS = ("Passed", "Failed", "Inconclusive")  # by exit code
+# Verdict and exit code; a busy machine has a run that says nothing, but none that fails its rules.
+ENDS = (("Passed", 0), ("Inconclusive", 2))
 
 
 @pytest.fixture
@@ -62,5 +63,5 @@ def test_the_first_simulation(reader: Reader, shop: int) -> None:
     assert "first.yaml" in reader.types(validate)
     assert "1 runner" in reader.types(plan)
     verdict, *told, code = reader.types(run, within_s=200).split()
-    assert VERDICTS.index(verdict) == int(code), told
+    assert (verdict, int(code)) in ENDS, told
     assert is_alive(shop)
