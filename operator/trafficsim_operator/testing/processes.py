@@ -1,6 +1,7 @@
 """How the testing package starts programs: they die with this process, and a guard cleans up behind them."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,23 @@ def start(argv: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C reaches the tests first, which then stop us in order
     ).result()
+
+
+def run(argv: Sequence[str], log: IO[bytes], seconds: float | None = None) -> int | None:
+    """
+    Run *argv* to its end and return its exit code, or None where it takes more than *seconds*.
+
+    Its output goes to *log*. However this is left, by Ctrl-C too, it has ended then, with what it has started.
+    """
+    process = start(argv, log)
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # which leads a session, and so a group
+        process.wait()
 
 
 class Guard:

@@ -9,7 +9,7 @@ from typing import Final
 
 from trafficsim_operator.testing import packages
 from trafficsim_operator.testing.images.engine import Request
-from trafficsim_operator.testing.processes import start
+from trafficsim_operator.testing.processes import run
 from trafficsim_operator.testing.unavailable import Unavailable
 
 __all__ = ["NAME", "write_context"]
@@ -36,7 +36,7 @@ def write_context(directory: Path) -> Request:
     (directory / "Dockerfile").write_text(_DOCKERFILE)
     with tempfile.TemporaryFile() as said:
         command = ["env", f"TMPDIR={directory}", str(program), *_OPTIONS, _SUITE, str(directory / "root.tar")]
-        code = start(command, said).wait()
+        code = run(command, said)
         said.seek(0)
         if code:
             last = [line for line in said.read().decode(errors="replace").splitlines() if line.startswith("E:")] or [

@@ -19,7 +19,7 @@ from trafficsim_operator.testing.go_modules import alone, cached, progress
 from trafficsim_operator.testing.images import base as own_base
 from trafficsim_operator.testing.images.engine import Engine, Kind, Request
 from trafficsim_operator.testing.images.inputs import context_files, digest
-from trafficsim_operator.testing.processes import start
+from trafficsim_operator.testing.processes import run
 from trafficsim_operator.testing.unavailable import Unavailable
 
 __all__ = ["TARGETS", "Image", "Workshop", "build", "cache", "child", "default_base", "forget"]
@@ -162,14 +162,7 @@ class Workshop:
     def succeeds(self, command: Sequence[str], seconds: float | None = None) -> bool:
         """Run *command*, for so many *seconds* at most, and return whether it did what it should."""
         with self.log.open("wb") as log:
-            process = start(["env", f"TMPDIR={self.place}", *command], log)
-        try:
-            return process.wait(seconds) == 0
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
-            process.kill()
-            process.wait()
+            return run(["env", f"TMPDIR={self.place}", *command], log, seconds) == 0
 
 
 @contextmanager
