@@ -8,7 +8,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 from trafficsim_operator.testing.node import namespace
@@ -25,10 +25,13 @@ KEPT = (
 # And whether anything else is new beside them.
 BESIDE = ("/", "/etc", "/opt", "/run", "/var/lib", "/var/log")
 COUNTED = re.compile(
-    r"kernel/(random/|ns_last_pid|pty/nr|sched_domain/)|kernel/keys/.*usage|net/netfilter/nf_conntrack_count"
-    r"|vm/(stat_refresh|drop_caches|compact_memory)"
-)  # the kernel's own counters, and files that do something when they are read or written
+    r"kernel/(random/|ns_last_pid|pty/nr|sched_domain/|perf_event_max_sample_rate)|kernel/keys/.*usage"
+    r"|net/netfilter/nf_conntrack_count|vm/(stat_refresh|drop_caches|compact_memory)"
+)  # the kernel's own counters, what it lowers under load, and files that do something when they are read or written
 LIFETIME = re.compile(r"(valid_lft|preferred_lft|expires) \S+")  # of an address that somebody has handed out
+# A module of the kernel stays until the machine is started again, and so do the parameters that it brings. Not so those
+# of an interface; and with br_netfilter, which has its own in net/bridge, the machine's own bridges are others.
+NOT_BROUGHT = re.compile(r"net/ipv[46]/(conf|neigh)/|net/bridge/|module br_netfilter$")
 OTHERS = re.compile(r"trafficsim-(image-)?\d+-\d+")  # groups of pods as processes, and of images that are run
 
 
@@ -45,18 +48,30 @@ def look() -> Look:
 
 
 def changes(before: Look, after: Look) -> dict[str, list[str]]:
-    """Return what is not as it was, by its kind: "+" for what is new, "-" for what is gone, "~" for what is another."""
+    """
+    Return what is not as it was, by its kind: "+" for what is new, "-" for what is gone, "~" for what is another.
+
+    What a module brings that the kernel has loaded is not counted.
+    """
     found: dict[str, list[str]] = {}
     for kind, old in before.items():
         new = after[kind]
+        added = new.keys() - old.keys()
         said = [
-            *(f"+ {thing}: {new[thing]}" for thing in sorted(new.keys() - old.keys())),
+            *(f"+ {thing}: {new[thing]}" for thing in sorted(added - _brought(added))),
             *(f"- {thing}: {old[thing]}" for thing in sorted(old.keys() - new.keys())),
             *(f"~ {t}: {old[t]} → {new[t]}" for t in sorted(old.keys() & new.keys()) if old[t] != new[t]),
         ]
         if said:
             found[kind] = said
     return found
+
+
+def _brought(added: Set[str]) -> set[str]:
+    """Return modules among what was *added*, and with them the parameters of the network that come with such."""
+    modules = {thing for thing in added if thing.startswith("module ")}
+    parameters = {thing for thing in added if modules and thing.startswith("net/")}
+    return {thing for thing in modules | parameters if not NOT_BROUGHT.match(thing)}
 
 
 def _network() -> dict[str, str]:
@@ -71,9 +86,10 @@ def _network() -> dict[str, str]:
 
 
 def _packet_filter() -> dict[str, str]:
-    """Return the tables of nftables, and the chains of what came before it, where that is there."""
-    legacy = [path for path in (Path("/proc/net/ip_tables_names"), Path("/proc/net/ip6_tables_names")) if path.exists()]
-    return {"nft": _said("nft", "--stateless", "list", "ruleset")} | {path.name: path.read_text() for path in legacy}
+    """Return the tables of nftables, and those of what came before it: a module may have come that has none."""
+    legacy = (Path("/proc/net/ip_tables_names"), Path("/proc/net/ip6_tables_names"))
+    tables = {path.name: path.read_text() if path.exists() else "" for path in legacy}
+    return {"nft": _said("nft", "--stateless", "list", "ruleset")} | tables
 
 
 def _mounts() -> dict[str, str]:
