@@ -69,6 +69,35 @@ def test_a_node_that_somebody_else_has_started_meanwhile_stays(place):
         assert place.directory.is_dir()
 
 
+def a_node_of_this_session(place, monkeypatch):
+    """Return a node that is up for whoever asks, of which there is only what says whose it is."""
+    place.directory.mkdir()
+    place.owner.write_text(daemons.identity(os.getpid()))
+    monkeypatch.setattr(Cluster, "is_up", lambda _: True)
+    return Cluster(place)
+
+
+def test_a_node_that_somebody_else_uses_ends_with_its_session(place, monkeypatch):
+    """Another test run takes it as it is, and it stays the first one's."""
+    session = a_node_of_this_session(place, monkeypatch)
+    assert not Cluster(place).start(bound=True)
+    session.leave()
+    assert not place.directory.exists()
+
+
+def test_a_node_that_is_started_by_hand_meanwhile_stays(place, monkeypatch):
+    """The session that has started it does not end it, nor does its reaper; `stop` does."""
+    session = a_node_of_this_session(place, monkeypatch)
+    session._watch(daemons.identity(os.getpid()))
+    assert not Cluster(place).start()
+    session.leave()
+    Cluster(place).reap(daemons.identity(os.getpid()))
+    assert "-" == place.owner.read_text()
+    assert not place.reaper_log.exists()
+    Cluster(place).stop()
+    assert not place.directory.exists()
+
+
 def test_a_session_that_ends_its_node_is_watched_no_longer(place):
     """Its reaper is gone when `stop` returns."""
     cluster = Cluster(place)

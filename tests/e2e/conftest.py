@@ -2,7 +2,7 @@
 A whole Kubernetes node for the tests in this directory, and a namespace for each; what stories are told with.
 
 A node that is up (`make cluster`) is used and left as it is; otherwise one is started, and ended with the tests, also
-if they are killed.
+if they are killed, but for one that `make cluster` has found up meanwhile.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +34,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster.import_image(archive)
     yield cluster
     if started:
-        cluster.stop()
+        cluster.leave()
 
 
 @pytest.fixture

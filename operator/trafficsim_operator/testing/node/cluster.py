@@ -59,10 +59,13 @@ class Cluster:
         """
         Start the node and return when it runs pods and DNS answers; return False if it was up already.
 
-        A *bound* one ends with this process: whatever kills it before `stop`, a reaper then does the same.
+        A *bound* one ends with this process: whatever kills it before `leave`, a reaper then does the same. One that is
+        up and bound to another process stays that one's if asked for *bound*, else it stays when that process ends.
         """
         with self._alone():
             if self.is_up() and not self._is_abandoned():
+                if not bound:
+                    self.place.owner.write_text(_NOBODY)
                 return False
             self._end()  # what a killed start left
             found = programs.find()
@@ -81,6 +84,11 @@ class Cluster:
         """End every process of the node and remove everything it left; harmless where there is none."""
         with self._alone():
             self._end()
+        self._dismiss()
+
+    def leave(self) -> None:
+        """End the node that is bound to this process, unless it was started without binding it meanwhile."""
+        self.reap(daemons.identity(os.getpid()))
         self._dismiss()
 
     def reap(self, owner: str) -> None:
