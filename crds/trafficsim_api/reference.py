@@ -51,9 +51,10 @@ The tier follows from `users`. `plan`, status and summary tell it with its strat
 | large | 2001–5000 | `cluster_coordination` | 3 | [at one instant](operator.md#a-start-at-one-instant) |
 | xlarge | 5001 and more | `distributed_mesh` | 4 | [at one instant](operator.md#a-start-at-one-instant) |
 
-A runner has 2 cores and 1 GiB of memory unless `runner.resources` says otherwise. Its worker processes are
-one in tier micro, two in small, one a core above, or as many as its users need; never more than two a core, nor than
-its users. `plan` prints each term, and [ARCHITECTURE.md](../ARCHITECTURE.md#sizing) has the formula.
+A runner has 2 cores and 1 GiB of memory unless `runner.resources` says otherwise. It has as many worker
+processes as its users need, but at least one in tier micro, two in small (one, if it has no more than one core), one a
+core above; and at most two a core, `scaling.maxProcesses`, and one a user. `plan` prints each term, and
+[ARCHITECTURE.md](../ARCHITECTURE.md#sizing) has the formula.
 """
 _TEMPLATES: Final = """\
 ## Templates

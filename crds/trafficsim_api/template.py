@@ -19,9 +19,9 @@ class Quantities(Model):
     """CPU and memory."""
 
     cpu: CPU | None = None
-    """Cores: 2, 0.5 or 500m; absent: 2."""
+    """Cores: 2, 0.5 or 500m; absent in both: 2."""
     memory: Memory | None = None
-    """Bytes: 512Mi or 1Gi; absent: 1Gi."""
+    """Bytes: 512Mi or 1Gi; absent in both: 1Gi."""
 
 
 class Resources(Model):
