@@ -22,7 +22,7 @@ demo: setup ## a demo shop and three kinds of users for about a minute, with a v
 demo-rollout: setup ## a good runner version promoted and a bad one rolled back, drawn, in three minutes
 	@$(BIN)/trafficsim demo-rollout $(ARGS)
 
-test: setup ## every level this machine can run; what is skipped is printed with its reason
+test: setup ## what this machine can run of every level, but for long forms and the node's stories; tells what is skipped and why
 	@tools/test $(ARGS)
 
 unit: setup ## the fast levels alone: no API server
