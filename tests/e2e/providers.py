@@ -33,7 +33,7 @@ def provider(name: str | None, config: pytest.Config) -> type[AClusterManager]:
                 raise pytest.UsageError("tests change a cluster: say --i-own-this-cluster with its kubeconfig")
             return type("Borrowed", (BorrowedManager,), {"original": kubeconfig and Path(kubeconfig)})
         # kind wants a container engine that starts systemd in a container, and its node's image from a registry.
-        # Untested until somebody has both: where these tests are run there is neither.
+        # Untested.
         case _:
             options = {"cluster_name": config.getoption("k8s_cluster_name"), "version": config.getoption("k8s_version")}
             return select_provider_manager(name, options)

@@ -20,8 +20,8 @@ async def stations() -> AsyncIterator[dict[str, dict[str, Any]]]:
 
 @pytest.fixture(scope="session")
 def program() -> Path:
-    """Kstatus and CEL, if they are built; where the API server is required, which needs Go as well, so are they."""
+    """Kstatus and CEL, if they are built: a level of their own, for they need Go, and an API server may not."""
     try:
         return verdicts.program(build=False)
     except Unavailable as error:
-        unavailable("control-plane", error)
+        unavailable("kstatus", error)
