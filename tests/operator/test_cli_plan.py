@@ -129,6 +129,20 @@ def test_what_needs_more_runners_than_the_policy_has_is_told_all_that_would_allo
     assert 0 == main(["plan", "--policy", str(policy), file])
 
 
+def test_one_document_says_so_where_there_is_no_size(
+    shop: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Under `policy`, as in every other plan; nothing is said beside it."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("maxRunners: 4\ntargets: [{cidr: 127.0.0.0/8}]\n")
+    assert 3 == main(["plan", "--json", "--policy", str(policy), shop(users=5000)])
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    refusal = {"field": "users", "reason": "5 runners are more than the policy's 4"}
+    assert {"allowed": False, "refusals": [refusal], "snippet": "maxRunners: 5"} == found["policy"]
+    assert "" == err
+
+
 def test_a_target_allowed_for_once(shop: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "policy.yaml").write_text("targets: [{cidr: 10.0.0.0/8}]\n")
     options = ["--policy", str(tmp_path / "policy.yaml")]

@@ -65,13 +65,12 @@ def plan(file: str, as_json_: bool, policy: str | None, shipped_policy: bool, al
     rows = rows_beside(simulation.spec, Path() if file == "-" else Path(file).absolute().parent)
     if problems := fed(simulation.spec, rows).problems:
         raise SpecError(*problems)
-    try:
-        sizing = size(simulation.spec, connections=rules.max_connections, policy_max_runners=rules.max_runners)
-    except SpecError as error:
-        return _tell_unsized(error, simulation.spec, rules, file)
-    here = size(simulation.spec, connections=rules.max_connections, cores=_cores())
+    sizing, is_within = _sized(simulation.spec, rules)
     facts = asyncio.run(HostLookups().resolve(*host_and_port(simulation.spec)))
     ruling = _ruling(simulation.spec, rules, sizing, facts)
+    if not is_within:
+        return _tell_refusal(simulation, ruling, file, as_json_)
+    here = size(simulation.spec, connections=rules.max_connections, cores=_cores())
     both = () if ruling.refusals else _ruling(simulation.spec, rules, sizing, facts, more=sizing.runners).refusals
     course = RolloutCourse.of(simulation.spec, sizing.runners, both)
     if as_json_:
@@ -97,6 +96,17 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _sized(spec: TrafficSimulationSpec, policy: Policy) -> tuple[Sizing, bool]:
+    """Return the sizing, and whether *policy* has runners enough for it; raise SpecError for all but that."""
+    try:
+        return size(spec, connections=policy.max_connections, policy_max_runners=policy.max_runners), True
+    except SpecError as error:
+        try:
+            return size(spec, connections=policy.max_connections), False
+        except SpecError:
+            raise error from None
+
+
 def _ruling(
     spec: TrafficSimulationSpec, policy: Policy, sizing: Sizing, facts: TargetFacts, *, more: int = 0
 ) -> Ruling:
@@ -107,14 +117,12 @@ def _ruling(
     return Ruling(refusals=(*ruling.refusals, unknown), snippet=ruling.snippet, limits=ruling.limits)
 
 
-def _tell_unsized(error: SpecError, spec: TrafficSimulationSpec, policy: Policy, file: str) -> int:
-    """Say all that *policy* refuses when only its maxRunners is too small for a size; else raise *error*."""
-    try:
-        needed = size(spec, connections=policy.max_connections)
-    except SpecError:
-        raise error from None
-    facts = asyncio.run(HostLookups().resolve(*host_and_port(spec)))
-    _tell_ruling(_ruling(spec, policy, needed, facts), file)
+def _tell_refusal(simulation: TrafficSimulation, ruling: Ruling, file: str, is_json: bool) -> int:
+    """Say what *ruling* refuses, and nothing else: what needs more runners than the policy has gets no size."""
+    if is_json:
+        click.echo(as_json({"name": simulation.metadata.name, "policy": _policy_document(ruling)}))
+    else:
+        _tell_ruling(ruling, file)
     return FAULT
 
 
@@ -272,9 +280,13 @@ def _document(simulation: TrafficSimulation, sizing: Sizing, here: Sizing, rulin
         ],
         "notes": list(_notes(spec)),
         "notChecked": unknown_of(spec),
-        "policy": {
-            "allowed": not ruling.refusals,
-            "refusals": [{"field": problem.field, "reason": problem.reason} for problem in ruling.refusals],
-            "snippet": ruling.snippet,
-        },
+        "policy": _policy_document(ruling),
     }  # fmt: skip
+
+
+def _policy_document(ruling: Ruling) -> Mapping[str, Any]:
+    return {
+        "allowed": not ruling.refusals,
+        "refusals": [{"field": problem.field, "reason": problem.reason} for problem in ruling.refusals],
+        "snippet": ruling.snippet,
+    }
