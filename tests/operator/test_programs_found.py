@@ -1,6 +1,7 @@
 """Programs for the tests: found where they are, built or installed where they are not, and said where they can't be."""
 
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -49,6 +50,54 @@ def test_what_is_in_the_cache_is_not_built(module, tmp_path):
     program.parent.mkdir(parents=True)
     program.write_text("")
     assert {"prog": program} == dict(go_modules.build(module, ["prog"], environ))
+
+
+GO = """#!/bin/sh
+while [ "$1" != -o ]; do shift; done
+echo program >"$2"
+"""
+
+
+@pytest.fixture
+def go(monkeypatch, tmp_path):
+    """A Go that builds at once."""
+    program = tmp_path / "bin" / "go"
+    program.parent.mkdir()
+    program.write_text(GO)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.defpath}")
+
+
+@pytest.mark.parametrize(
+    ("kept", "ages_in_hours"),
+    [
+        pytest.param([30], [30, 40, 50], id="the newest before it"),
+        pytest.param([1, 2, 23], [1, 2, 23, 25], id="what was used within a day"),
+        pytest.param([200], [200], id="the only one before it"),
+    ],
+)
+@pytest.mark.usefixtures("go")
+def test_a_build_removes_old_ones_that_nobody_uses(module, tmp_path, kept, ages_in_hours):
+    """Each change of a source or a sum is a build of its own; another checkout may use an old one."""
+    place = tmp_path / "cache" / "trafficsim" / "what"
+    for hours in ages_in_hours:
+        directory = place / f"v1.2.3-{hours}"
+        directory.mkdir(parents=True)
+        (directory / "prog").write_text("")
+        os.utime(directory, (0, time.time() - hours * 3600))
+    [(_, program)] = go_modules.build(module, ["prog"], {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    assert {program.parent, *(place / f"v1.2.3-{hours}" for hours in kept)} == set(place.iterdir())
+
+
+def test_what_is_found_is_used(module, tmp_path):
+    """Another checkout's build does not remove it for a day."""
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    program = go_modules.cache(module, environ) / "prog"
+    program.parent.mkdir(parents=True)
+    program.write_text("")
+    os.utime(program.parent, (0, 0))
+    dict(go_modules.build(module, ["prog"], environ))
+    assert time.time() - program.parent.stat().st_mtime < 60
 
 
 @pytest.mark.parametrize(

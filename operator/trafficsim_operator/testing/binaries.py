@@ -61,5 +61,7 @@ def _existing(name: str, environ: Mapping[str, str]) -> Path | None:
     directories = [Path(assets)] if (assets := environ.get("KUBEBUILDER_ASSETS")) else []
     candidates = [directory / name for directory in directories]
     if not directories or not all(path.exists() for path in candidates):
-        candidates.append(go_modules.cache(KUBERNETES, environ) / name)
+        built = go_modules.cache(KUBERNETES, environ)
+        go_modules.use(built)
+        candidates.append(built / name)
     return next((path for path in candidates if os.access(path, os.X_OK)), None)

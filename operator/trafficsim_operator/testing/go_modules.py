@@ -2,7 +2,8 @@
 Programs that a Go module of this checkout pins, built once for what goes into them, into the user's cache.
 
 They lie in `$XDG_CACHE_HOME/trafficsim/<what>/v<version>-<recipe>`; only what is missing there is built. Another Go on
-the machine is no reason to build anew: the one that go.mod asks for is part of the recipe.
+the machine is no reason to build anew: the one that go.mod asks for is part of the recipe. A build removes what was not
+used for a day, except for the newest two: another checkout may use another.
 """
 
 import fcntl
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,8 @@ from trafficsim_operator.testing.unavailable import Unavailable
 _TESTS: Final = Path(__file__).parents[3] / "tests"
 _FLAGS: Final = ("-trimpath", "-ldflags", "-s -w")
 _LENGTH: Final = 12  # hexadecimal digits of a recipe: enough to tell builds apart
+_KEPT: Final = 2
+_DAY: Final = 24 * 60 * 60  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,7 @@ def cached(environ: Mapping[str, str] = os.environ) -> Path:
 def build(module: Module, names: list[str], environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, Path]]:
     """Yield each of *names* with its program as it is built, or as it is found in the cache."""
     directory = cache(module, environ)
+    use(directory)
     missing = [name for name in names if not (directory / name).exists()]
     if not missing:
         yield from ((name, directory / name) for name in names)
@@ -106,6 +110,22 @@ def build(module: Module, names: list[str], environ: Mapping[str, str] = os.envi
                 progress(f"[{number}/{len(names)}] building {name} v{module.version()} (minutes, once)")
                 _build(go, module, name, target)
             yield name, target
+    _forget_unused(directory)
+
+
+def use(directory: Path) -> None:
+    """Note that what lies in *directory*, if it is there, is used now."""
+    with suppress(OSError):
+        os.utime(directory)
+
+
+def _forget_unused(built: Path) -> None:
+    """Remove what lies beside *built*, but for the newest two and what was used in the last day."""
+    with suppress(OSError):  # another build removes them as well
+        last_used = {path: path.stat().st_mtime for path in built.parent.glob("v*")}
+        for path in sorted(last_used, key=last_used.__getitem__, reverse=True)[_KEPT:]:
+            if last_used[path] < time.time() - _DAY:
+                shutil.rmtree(path)
 
 
 def _build(go: str, module: Module, name: str, target: Path) -> None:
