@@ -1,4 +1,4 @@
-"""The chart on a real node with the real images: installed, tested, upgraded and removed by Helm, and a run through it."""
+"""The chart on a real node with the real images: installed, tested, upgraded and removed by Helm, and a run there."""
 
 import pytest
 
@@ -12,8 +12,8 @@ USERS = 5
 
 def test_helm_installs_tests_upgrades_and_removes_it(imaged: Cluster) -> None:
     """
-    `helm test` passes under the restricted standard, and a run does, through an upgrade by which another replica gets the
-    Lease: all users stay at work, on the runners as they were. The kind stays when the release goes.
+    `helm test` passes under the restricted standard, and a run does, through an upgrade by which another replica gets
+    the Lease: all users stay at work, on the runners as they were. The kind stays when the release goes.
     """
     with a_namespace(imaged) as namespace:
         with a_release(imaged, namespace, {}) as release:
