@@ -90,7 +90,7 @@ def test_no_level_may_be_skipped_neither_in_checks_nor_in_tests(machine, tmp_pat
     """Helm as well: without it most of the chart is not looked at."""
     machine().communicate(timeout=60)
     required = {line.split()[2]: line.split()[-1] for line in seen(tmp_path, "make")}
-    assert {"control-plane,node,helm"} == {required["check"], required["test"]}
+    assert {"control-plane,node,helm,kstatus"} == {required["check"], required["test"]}
 
 
 def built(tmp_path):
