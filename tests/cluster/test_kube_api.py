@@ -70,7 +70,7 @@ async def test_errors_are_told_by_kind(api, control_plane, namespace):
 
 async def test_every_character_can_be_applied(api, namespace):
     """Of an image's name, say, which the status repeats: YAML reads some otherwise than JSON, or not at all."""
-    text = "\U0001f600 a\nb\r\x85c\u2028d\u2029 \x00\x1b\x7f\x9f \ufeff\ufffe\uffff \"q\" \\ud83d"
+    text = '\U0001f600 a\nb\r\x85c\u2028d\u2029 \x00\x1b\x7f\x9f \ufeff\ufffe\uffff "q" \\ud83d'
     await api.apply(CONFIG_MAPS, a_map(namespace, text=text, half="a\ud83db"), "trafficsim")
     assert {"text": text, "half": "a\ufffdb"} == (await api.get(CONFIG_MAPS, namespace, "things"))["data"]
 
