@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from levels import unavailable
 from trafficsim_operator.testing import Unavailable
 from trafficsim_operator.testing.node import Cluster, Place, daemons, groups
 
@@ -35,7 +36,7 @@ def place(tmp_path):
     try:
         groups.directories(found)
     except Unavailable as error:
-        pytest.skip(str(error))
+        unavailable("node", error)
     return found
 
 
